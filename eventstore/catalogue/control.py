@@ -1,0 +1,59 @@
+"""What the gateway itself does: nodes start and stop, prices are published. Streams `node-<origin>`, `price-<provider>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eventstore.catalogue.event import Event, event
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted(Event):
+    """A process took the log: the first event (oseq 1) of its origin. `previous` is `{origin, oseq, digest}` of the
+    incarnation before it on this data directory, so that chains link up. `settings` are redacted."""
+
+    type: ClassVar[str] = "node_started"
+
+    node: str
+    release: str
+    previous: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStopped(Event):
+    """A process ended in order. `open_requests` is how many exchanges it had to interrupt."""
+
+    type: ClassVar[str] = "node_stopped"
+
+    node: str
+    reason: str
+    open_requests: int
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricePublished(Event):
+    """Prices of one provider's models came into force. Each rule is `{id, match, prices…}` (gateway/prices)."""
+
+    type: ClassVar[str] = "price_published"
+
+    provider: str
+    source: str
+    table: str
+    rules: list[dict[str, Any]]
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSealed(Event):
+    """Rows up to `through` lie in an archive and may leave the live database. Only with this is a DELETE allowed."""
+
+    type: ClassVar[str] = "segment_sealed"
+
+    segment: str
+    through: int
+    head_digest: str

@@ -1,0 +1,103 @@
+"""One upstream attempt for a request, on the request's stream. Its frames lie in the frames lane, bound by count and digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from eventstore.catalogue.event import Event, event
+from eventstore.catalogue.request import FaultDomain
+from eventstore.catalogue.values import Usd
+
+UsageSource = Literal["provider", "estimated", "none"]
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStarted(Event):
+    """The upstream call is about to be made. `decoder` names how its frames are read, for ever: `<family wire>.<version>`;
+    `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent."""
+
+    type: ClassVar[str] = "generation_started"
+
+    request_id: str
+    attempt: int
+    provider: str
+    model: str
+    decoder: str
+    streamed: bool
+    url: str
+    call_digest: str
+    call_length: int
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationCompleted(Event):
+    """The upstream's answer ended properly. `choices` is `[{index, message, finish_reason}]` in OpenAI's shape, absent with
+    retention none. `usage` is normalised (see `Usage`), `usage_raw` as the provider sent it.
+    `cost_usd` is booked now, under `price_rule`, and never changes; null where no price is known."""
+
+    type: ClassVar[str] = "generation_completed"
+    EXPLICIT: ClassVar[frozenset[str]] = frozenset({"cost_usd"})
+    MONEY: ClassVar[frozenset[str]] = frozenset({"cost_usd"})
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"choices"})
+
+    request_id: str
+    attempt: int
+    provider: str
+    model: str
+    finish_reason: str
+    tokens_input: int
+    tokens_output: int
+    usage: dict[str, int]
+    usage_source: UsageSource
+    cost_usd: Usd | None
+    duration_ms: float
+    frames: int
+    frames_digest: str
+    tokens_input_cached: int = 0
+    ttft_ms: float | None = None
+    choices: list[dict[str, Any]] | None = None
+    usage_raw: dict[str, Any] | None = None
+    price_rule: str | None = None
+    provider_model: str | None = None
+    provider_request_id: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationFailed(Event):
+    """The attempt gave no whole answer: refused, cut, timed out, cancelled, or interrupted by our own end. `kind` is a
+    closed set of words; `began` says whether content had arrived. What was seen is accounted (usually estimated)."""
+
+    type: ClassVar[str] = "generation_failed"
+    EXPLICIT: ClassVar[frozenset[str]] = frozenset({"cost_usd"})
+    MONEY: ClassVar[frozenset[str]] = frozenset({"cost_usd"})
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"choices"})
+
+    request_id: str
+    attempt: int
+    provider: str
+    model: str
+    kind: str
+    message: str
+    fault_domain: FaultDomain
+    began: bool
+    tokens_input: int
+    tokens_output: int
+    usage: dict[str, int]
+    usage_source: UsageSource
+    cost_usd: Usd | None
+    frames: int
+    frames_digest: str
+    tokens_input_cached: int = 0
+    duration_ms: float | None = None
+    status: int | None = None
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+    headers: dict[str, str] | None = None
+    choices: list[dict[str, Any]] | None = None
+    usage_raw: dict[str, Any] | None = None
+    price_rule: str | None = None

@@ -1,0 +1,29 @@
+"""Tokens: composed from the frames lane when read, never stored as such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eventstore.catalogue.event import Event, event
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenGenerated(Event):
+    """One upstream frame. `text` (or `reasoning`, `refusal`, `tool_call {index, id, name, arguments}`) where the frame
+    has it; a frame without content (role, usage, end mark) has none of them. `offset_ms` counts from the call."""
+
+    type: ClassVar[str] = "token_generated"
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"text", "reasoning", "refusal", "tool_call"})
+
+    request_id: str
+    attempt: int
+    frame: int
+    offset_ms: float
+    choice: int = 0
+    text: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_call: dict[str, Any] | None = None
+    finish_reason: str | None = None

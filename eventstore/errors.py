@@ -1,0 +1,55 @@
+"""What can go wrong with the log.
+
+LogError
+├── WrongExpectedVersion   the stream is not at the version the writer expected; nothing was written
+├── LogBusy                the queue of waiting appends is full; try again later
+├── LogClosed              the log was closed by us; no append is accepted any more
+├── LogUnavailable         the disk refused; the process must stop, and verify at its next start
+├── LogCorrupt             stored bytes do not agree with their digests or columns
+├── LogLocked              another process owns this data directory
+└── UnknownEventType       the catalogue has no such type, or not in that schema version
+"""
+
+from __future__ import annotations
+
+
+class LogError(Exception):
+    """Anything that the log refuses or fails to do."""
+
+
+class WrongExpectedVersion(LogError):
+    """The stream is not at the version the writer expected; nothing of the append was written."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(f"stream {stream} is at version {actual}, expected {expected}")
+        self.stream, self.expected, self.actual = stream, expected, actual
+
+
+class LogBusy(LogError):
+    """The queue of waiting appends is full; nothing was queued. Try again after `retry_after_s` seconds."""
+
+    retry_after_s = 1
+
+
+class LogClosed(LogError):
+    """The log was closed by us; no append is accepted any more."""
+
+
+class LogUnavailable(LogError):
+    """The disk refused a write or a sync. What was not acknowledged is unknown: stop, and verify at the next start."""
+
+
+class LogCorrupt(LogError):
+    """Stored bytes do not agree with their digests or columns."""
+
+    def __init__(self, position: int, what: str) -> None:
+        super().__init__(f"position {position}: {what}")
+        self.position, self.what = position, what
+
+
+class LogLocked(LogError):
+    """Another process owns this data directory."""
+
+
+class UnknownEventType(LogError):
+    """The catalogue has no such type, or not in that schema version."""

@@ -1,0 +1,1 @@
+"""The write side and the door: HTTP in, decisions, upstream calls, the answer out."""

@@ -1,0 +1,176 @@
+"""Every setting there is: one table, read once into one frozen object. No other file reads the environment.
+
+A flag beats the environment, the environment beats the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the message names it and says what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table. `secret` ones are never printed, recorded or put on a command line."""
+
+    name: str
+    default: Any
+    help: str
+    flag: str | None = None
+    env: tuple[str, ...] = ()
+    kind: type = str
+    secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", "127.0.0.1", "address to listen on; any but loopback demands an API key", "--host"),
+    Setting("port", 8000, "port to listen on; 0 takes a free one", "--port", kind=int),
+    Setting("data_dir", "logs", "where the log and everything made from it lives", "--data-dir", ("ABSTRACTCORE_DATA_DIR",)),
+    Setting("nats", "embedded", "embedded, off, or the URL of a NATS server with JetStream", "--nats", ("ABSTRACTCORE_NATS_URL",)),
+    Setting("provider", None, "provider of a model named without one", "--provider", ("ABSTRACTCORE_DEFAULT_PROVIDER",)),
+    Setting("model", None, "model of a request that names none", "--model", ("ABSTRACTCORE_DEFAULT_MODEL",)),
+    Setting("debug", False, "add field errors to error answers and log more", "--debug", ("ABSTRACTCORE_DEBUG",), bool),
+    Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level"),
+    Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
+            "--durability"),
+    Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
+            "--allow-unauthenticated", kind=bool),
+    Setting("api_key", None, "the key that clients must present", env=("ABSTRACTCORE_API_KEY",), secret=True),
+    Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
+            env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
+    Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
+    Setting("openai_base_url", "https://api.openai.com/v1", "where openai is", env=("OPENAI_BASE_URL",)),
+    Setting("anthropic_api_key", None, "key for anthropic", env=("ANTHROPIC_API_KEY",), secret=True),
+    Setting("anthropic_base_url", "https://api.anthropic.com", "where anthropic is", env=("ANTHROPIC_BASE_URL",)),
+    Setting("openrouter_api_key", None, "key for openrouter", env=("OPENROUTER_API_KEY",), secret=True),
+    Setting("openrouter_base_url", "https://openrouter.ai/api/v1", "where openrouter is", env=("OPENROUTER_BASE_URL",)),
+    Setting("ollama_base_url", None, "where ollama is (probed at http://127.0.0.1:11434 if unset)",
+            env=("OLLAMA_BASE_URL", "OLLAMA_HOST")),
+    Setting("lmstudio_base_url", None, "where LM Studio is (probed at http://127.0.0.1:1234/v1 if unset)",
+            env=("LMSTUDIO_BASE_URL", "LMSTUDIO_HOST")),
+    Setting("vllm_base_url", None, "where vLLM is (probed at http://127.0.0.1:8000/v1 if unset, but never at our own port)",
+            env=("VLLM_BASE_URL",)),
+    Setting("compatible_base_url", None, "where the provider openai-compatible is; a request's base_url may say it too",
+            env=("OPENAI_COMPATIBLE_BASE_URL",)),
+    Setting("compatible_api_key", None, "key for openai-compatible", env=("OPENAI_COMPATIBLE_API_KEY",), secret=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the server runs with. See `SETTINGS` for the meaning of each."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data_dir: Path = Path("logs")
+    nats: str = "embedded"
+    provider: str | None = None
+    model: str | None = None
+    debug: bool = False
+    log_level: str = "info"
+    durability: str = "power"
+    allow_unauthenticated: bool = False
+    api_key: str | None = field(default=None, repr=False)
+    base_url_allowlist: frozenset[str] = frozenset()
+    openai_api_key: str | None = field(default=None, repr=False)
+    openai_base_url: str = "https://api.openai.com/v1"
+    anthropic_api_key: str | None = field(default=None, repr=False)
+    anthropic_base_url: str = "https://api.anthropic.com"
+    openrouter_api_key: str | None = field(default=None, repr=False)
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    ollama_base_url: str | None = None
+    lmstudio_base_url: str | None = None
+    vllm_base_url: str | None = None
+    compatible_base_url: str | None = None
+    compatible_api_key: str | None = field(default=None, repr=False)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret value held, for scrubbing."""
+        return tuple(v for s in SETTINGS if s.secret and (v := getattr(self, s.name)))
+
+    def redacted(self) -> dict[str, Any]:
+        """For the log and the terminal: secrets as `set` or left out, paths as text."""
+        shown: dict[str, Any] = {}
+        for setting in SETTINGS:
+            value = getattr(self, setting.name)
+            if setting.secret:
+                shown[setting.name] = "set" if value else None
+            elif isinstance(value, frozenset):
+                shown[setting.name] = sorted(value)
+            else:
+                shown[setting.name] = str(value) if isinstance(value, Path) else value
+        return {name: value for name, value in shown.items() if value not in (None, [])}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, made from the table."""
+    made = argparse.ArgumentParser(
+        prog="abstractcore-server",
+        description="One server in front of every LLM, with an append-only log at its centre.",
+    )
+    for setting in SETTINGS:
+        if setting.flag is None:
+            continue
+        also = f" [{', '.join(setting.env)}]" if setting.env else ""
+        if setting.kind is bool:
+            made.add_argument(
+                setting.flag, dest=setting.name, action="store_true", default=None, help=setting.help + also
+            )
+        else:
+            made.add_argument(
+                setting.flag, dest=setting.name, type=setting.kind, default=None, metavar=setting.name.upper(),
+                help=f"{setting.help} (default: {setting.default}){also}",
+            )  # fmt: skip
+    return made
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings from a command line and an environment. Raises `ConfigError`."""
+    flags = vars(parser().parse_args(argv))
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        value = flags.get(setting.name)
+        if value is None:
+            given = next((environ[name] for name in setting.env if environ.get(name, "").strip()), None)
+            value = setting.default if given is None else _convert(setting, given.strip())
+        values[setting.name] = value
+    values["data_dir"] = Path(values["data_dir"])
+    values["base_url_allowlist"] = frozenset(
+        h.strip().lower() for h in values["base_url_allowlist"].split(",") if h.strip()
+    )
+    _check(values)
+    assert {f.name for f in fields(Settings)} == set(values)
+    return Settings(**values)
+
+
+def _convert(setting: Setting, given: str) -> Any:
+    if setting.kind is bool:
+        if given.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if given.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise ConfigError(f"{setting.env[0]} must be true or false")
+    try:
+        return setting.kind(given)
+    except ValueError as e:
+        raise ConfigError(f"{setting.env[0]} must be a {setting.kind.__name__}") from e
+
+
+def _check(values: dict[str, Any]) -> None:
+    if not 0 <= values["port"] <= 65535:
+        raise ConfigError("--port must lie between 0 and 65535")
+    if values["durability"] not in {"power", "process"}:
+        raise ConfigError("--durability must be power or process")
+    if values["log_level"] not in {"debug", "info", "warning", "error"}:
+        raise ConfigError("--log-level must be debug, info, warning or error")
+    if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
+        raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
+    if values["api_key"] is not None and len(values["api_key"]) < 8:
+        raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")

@@ -1,0 +1,128 @@
+"""What a caller can be told went wrong, and its one translation to OpenAI's error body.
+
+    GatewayError             status, type, code, param, message, fault domain, headers
+    ├── InvalidRequest       400  the body or a parameter is wrong
+    │   └── UnsupportedParameter   400 `unsupported_parameter`: the provider's family cannot carry it
+    ├── Unauthorized         401  no key, a wrong key, or no key for the provider
+    ├── Forbidden            403  an origin, a host or a base_url that is not allowed
+    ├── NotFound             404  no such model, provider, request or route
+    ├── TooLarge             413  the body is over the limit
+    ├── HopLoop              508  our own call came back to us
+    ├── Unavailable          503  the queue or the disk is full; try again
+    └── UpstreamFailed       the provider refused or broke: its status, or 502/504
+
+Fault domains: caller (fix your request), policy (our rules), provider (their fault), gateway (ours).
+The body's shape: https://platform.openai.com/docs/guides/error-codes, all four keys always there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from eventstore.catalogue.request import FaultDomain
+
+
+class GatewayError(Exception):
+    """Anything that becomes an error answer. `message` is shown to the caller: no secrets, no paths of the server."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    fault_domain: ClassVar[FaultDomain] = "gateway"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.param = message, param
+        self.error_code = code if code is not None else self.code
+        self.headers: dict[str, str] = dict(headers or {})
+        self.details = details
+
+    def error(self) -> dict[str, Any]:
+        """`{message, type, param, code}`, as recorded and as shown (with `details` under `--debug` only)."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.error_code}
+
+
+class InvalidRequest(GatewayError):
+    """The body or a parameter is wrong."""
+
+    status, type, fault_domain = 400, "invalid_request_error", "caller"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The provider's family cannot carry a field that changes the answer."""
+
+    code = "unsupported_parameter"
+
+
+class Unauthorized(GatewayError):
+    """No key, a wrong key, or no key for the provider."""
+
+    status, type, code, fault_domain = 401, "invalid_request_error", "invalid_api_key", "caller"
+
+
+class Forbidden(GatewayError):
+    """An origin, a host or a base_url that is not allowed."""
+
+    status, type, fault_domain = 403, "invalid_request_error", "policy"
+
+
+class NotFound(GatewayError):
+    """No such model, provider, request or route."""
+
+    status, type, fault_domain = 404, "invalid_request_error", "caller"
+
+
+class TooLarge(GatewayError):
+    """The body is over the limit."""
+
+    status, type, code, fault_domain = 413, "invalid_request_error", "request_too_large", "caller"
+
+
+class HopLoop(GatewayError):
+    """Our own upstream call came back to us."""
+
+    status, type, code, fault_domain = 508, "invalid_request_error", "loop_detected", "policy"
+
+
+class Unavailable(GatewayError):
+    """The queue of appends, the disk or a projection cannot take this now; `Retry-After` says when to try again."""
+
+    status, type, code, fault_domain = 503, "server_error", "unavailable", "gateway"
+
+
+STATUS_OF_KIND: Mapping[str, int] = {
+    "connect_failed": 502,
+    "connect_timeout": 504,
+    "first_byte_timeout": 504,
+    "idle_timeout": 504,
+    "total_timeout": 504,
+    "connection_lost": 502,
+    "cut": 502,
+    "bad_response": 502,
+    "upstream_error": 502,
+    "client_left": 499,
+    "stopped": 499,
+    "interrupted": 503,
+}
+"""Why a generation failed -> the status of the answer, where the provider gave none of its own."""
+
+
+def openai_error_body(error: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's envelope around `{message, type, param, code}` and whatever rides along."""
+    return {
+        "error": {
+            "message": error["message"],
+            "type": error["type"],
+            "param": error.get("param"),
+            "code": error.get("code"),
+        }
+    }

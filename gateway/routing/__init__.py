@@ -1,0 +1,1 @@
+"""Where a request goes, and what next after a failure. Pure."""

@@ -1,0 +1,1 @@
+"""One file per protocol family. Provider differences are data in `registry`."""

@@ -1,0 +1,103 @@
+"""What the exchange asks of a family of upstreams: say the request in its format (pure), then call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gateway.wire.values import Decoder, Framer, UpstreamError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One configured provider. `base_url` has no trailing slash; `api_key_env` names the variable that would hold its key.
+    `local`: tokens cost nothing. `prices`: the provider's id in the price table, None where it has no fixed prices.
+    `traits`: the differences inside a family, as data (see each family's file)."""
+
+    name: str
+    family: str
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    api_key_env: str | None = None
+    needs_key: bool = False
+    local: bool = False
+    probed: bool = False
+    prices: str | None = None
+    traits: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request in the upstream's words. `headers` carry no credential; `ignored` names advisory fields left out."""
+
+    path: str
+    body: bytes
+    streamed: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that a provider lists. `type` is `text-generation` or `text-embedding`, None where it cannot be told."""
+
+    id: str
+    type: str | None = None
+    created: int | None = None
+    owned_by: str | None = None
+    context_length: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+class UpstreamFailure(Exception):
+    """The call failed on the way: `kind` is connect_failed, connect_timeout, first_byte_timeout, idle_timeout,
+    total_timeout, connection_lost, bad_response. `message` is safe to show."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind, self.message = kind, message
+
+
+class Answer(Protocol):
+    """An upstream's answer, its head read. Always `close()` it; closing early ends the upstream's work."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises `UpstreamFailure`."""
+
+    async def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """A protocol family."""
+
+    family: str
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        """Pure: an OpenAI chat completions body in this family's words, for streaming iff `body["stream"]`.
+
+        Never mutates `body`, injects nothing the client did not ask for (except what is needed to account for the
+        answer, such as asking for usage). Raises `Unsupported` for a field that changes the answer and cannot be carried,
+        `gateway.wire.values.WireError` for a message that cannot be understood.
+        """
+
+    def framer(self, streamed: bool) -> Framer:
+        """How this family's answer bodies are cut into frames."""
+
+    def decoder(self, streamed: bool) -> Decoder:
+        """How its frames are read, in the newest version."""
+
+    def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
+        """The credential-bearing headers of a call. Never recorded."""
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        """What a non-2xx answer means, in OpenAI's words."""
+
+    async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
+        """Make the call. Returns when the answer's head is here, whatever its status. Raises `UpstreamFailure`."""
+
+    async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
+        """What the provider lists now. Raises `UpstreamFailure`."""

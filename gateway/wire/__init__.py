@@ -1,0 +1,1 @@
+"""Wire formats: bytes to values and back. Pure: no I/O, no clock, no randomness."""

@@ -1,0 +1,1 @@
+"""The read side: folds of the log. Delete them all and lose nothing."""
