@@ -1,0 +1,82 @@
+"""A JSON body in parts: what is large stands in blobs, so that history which is sent again each turn is kept once.
+
+The parts of a body are each item of the top-level lists `messages` and `input`, and every other top-level value as a
+whole (`tools` too). A part whose JSON is over `LARGE` bytes becomes `{"$blob": "<sha256 hex>"}`, and its JSON a blob.
+Pure: where blobs are kept is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+LARGE = 1024
+"""Bytes of JSON above which a part becomes a blob."""
+MARK = "$blob"
+LISTS = frozenset({"messages", "input"})
+WORST = 6
+"""Bytes of JSON that one character of text can take: a control character is `\\u001f`."""
+
+
+def split(body: Mapping[str, Any], received_length: int | None = None) -> tuple[dict[str, Any], list[bytes]]:
+    """The skeleton of a body that was parsed from `received_length` bytes, and the blobs it names, each once.
+
+    Keys keep their order; `body` is not changed, and parts that are small are shared with it. Where the whole body
+    came in at most `LARGE` bytes no part is measured. An object with the key `$blob` is always stored as a blob,
+    however small, so that what a caller wrote is never taken for a reference.
+    """
+    blobs: dict[str, bytes] = {}
+    measure = received_length is None or received_length > LARGE
+    skeleton: dict[str, Any] = {}
+    for name, value in body.items():
+        if name in LISTS and type(value) is list:
+            skeleton[name] = [_part(item, blobs, measure) for item in value]
+        else:
+            skeleton[name] = _part(value, blobs, measure)
+    return skeleton, list(blobs.values())
+
+
+def join(skeleton: Mapping[str, Any], fetch: Callable[[bytes], bytes]) -> dict[str, Any]:
+    """The body again. `fetch` gives the blob of a (raw) sha256 digest; what it raises passes through."""
+    return {
+        name: [_whole(item, fetch) for item in value] if name in LISTS and type(value) is list else _whole(value, fetch)
+        for name, value in skeleton.items()
+    }
+
+
+def _part(value: Any, blobs: dict[str, bytes], measure: bool) -> Any:
+    if not (type(value) is dict and MARK in value):
+        if not measure or _surely_small(value):
+            return value
+        data = orjson.dumps(value)
+        if len(data) <= LARGE:
+            return value
+    else:
+        data = orjson.dumps(value)
+    digest = hashlib.sha256(data).hexdigest()
+    blobs[digest] = data
+    return {MARK: digest}
+
+
+def _surely_small(value: Any) -> bool:
+    """Whether a part is small at a glance: a scalar, a short text, or an object of only such (a usual message)."""
+    kind = type(value)
+    if kind is str:
+        return len(value) * WORST + 2 <= LARGE
+    if kind is dict:
+        room = LARGE - 2
+        for name, item in value.items():
+            if type(item) is not str:
+                return False
+            room -= (len(name) + len(item)) * WORST + 6
+        return room >= 0
+    return kind is not list
+
+
+def _whole(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
+    if type(value) is dict and MARK in value:
+        return orjson.loads(fetch(bytes.fromhex(value[MARK])))
+    return value
