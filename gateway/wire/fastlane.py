@@ -1,0 +1,88 @@
+"""The fast lane of decoding: what stands between a known prefix and suffix is a text, already escaped for JSON.
+
+A whole read of such frames is checked and decoded by one JSON parse; nothing is parsed or dumped frame by frame.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from eventstore.frames import US, Template
+from gateway.wire.values import TextRun, WireError
+
+
+def read_run(middles: list[bytes]) -> TextRun | None:
+    """The run, if each middle is exactly the inside of one JSON string; None where any is not (decode them frame by frame).
+
+    Joined to an array of strings they must parse to as many strings as there are middles. A middle could only make that
+    count wrong in both directions if one ended in a backslash, so such a run is never fast.
+    """
+    joined = b'["' + b'","'.join(middles) + b'"]'
+    if b'\\","' in joined or joined.endswith(b'\\"]'):
+        return None
+    try:
+        texts = orjson.loads(joined)
+    except orjson.JSONDecodeError:
+        return None
+    if len(texts) != len(middles):
+        return None
+    return TextRun(middles, "".join(texts))
+
+
+def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
+    """The ends of a frame around its text, where `"<key>":"<text>"` stands in it once, escaped as we would escape it.
+
+    The caller has checked that nothing else in the frame depends on the text. None where the place is not certain.
+    """
+    escaped = orjson.dumps(text)[1:-1]
+    for opening in (b'"' + key + b'":"', b'"' + key + b'": "'):
+        if frame.count(opening) == 1:
+            start = frame.index(opening) + len(opening)
+            end = start + len(escaped)
+            if frame.startswith(escaped, start) and frame.startswith(b'"', end):
+                return Template(frame[:start], frame[end:])
+    return None
+
+
+def runs_of(items: list[bytes]) -> list[list[bytes] | bytes]:
+    """Elided neighbours grouped: a list of middles for each group, the frame itself for each whole one."""
+    groups: list[list[bytes] | bytes] = []
+    run: list[bytes] = []
+    for item in items:
+        if item[:1] == US:
+            if not run:
+                groups.append(run)
+            run.append(item[1:])
+        else:
+            groups.append(item)
+            if run:
+                run = []
+    return groups
+
+
+def loads_lenient(data: bytes) -> Any:
+    """JSON from an upstream that may break the rules a little: bad UTF-8 and lone surrogates become U+FFFD.
+
+    Raises `WireError` where it is no JSON at all.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return _mend(json.loads(data.decode("utf-8", "replace")))
+    except (ValueError, RecursionError) as e:
+        raise WireError("the upstream sent a message that is not JSON") from e
+
+
+def _mend(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_mend(item) for item in value]
+    if isinstance(value, dict):
+        return {_mend(key): _mend(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,291 @@
+"""OpenAI chat completions, read: stream chunks and whole bodies from any server that speaks this format.
+
+Format: https://platform.openai.com/docs/api-reference/chat/streaming; the quirks of other servers are named where handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from eventstore.catalogue.values import Usage
+from eventstore.frames import US, Template
+from gateway.wire.fastlane import find_template, loads_lenient, read_run, runs_of
+from gateway.wire.sse import read_frame
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
+
+DONE = b"[DONE]"
+_KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
+_TOP = ("system_fingerprint", "service_tier")
+
+
+class ChatStreamDecoder:
+    """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
+
+    name = "openai_chat_stream.1"
+    __slots__ = ("_done", "_finished", "_seen")
+
+    def __init__(self) -> None:
+        self._finished = False
+        self._done = False
+        self._seen: set[str] = set()
+
+    @property
+    def complete(self) -> bool:
+        """True after a finish reason or `[DONE]`; some servers send only one of them."""
+        return self._finished or self._done
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        for index, frame in enumerate(frames):
+            _, data = read_frame(frame)
+            if data is None or data == DONE or b'"content"' not in data:
+                continue
+            try:
+                text = _only_text(orjson.loads(data))
+            except orjson.JSONDecodeError:
+                return None
+            if text and (template := find_template(frame, text, b"content")) is not None:
+                return index, template
+        return None
+
+    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+        pieces: list[Piece] = []
+        for group in runs_of(list(items)):
+            if isinstance(group, bytes):
+                self._frame(group, pieces)
+            elif (run := read_run(group)) is not None:
+                pieces.append(run)
+            else:
+                for middle in group:
+                    self._frame(_whole(middle, template), pieces)
+        return pieces
+
+    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+        each: list[list[Piece]] = []
+        for item in items:
+            pieces: list[Piece] = []
+            self._frame(_whole(item[1:], template) if item[:1] == US else item, pieces)
+            each.append(pieces)
+        return each
+
+    def _frame(self, frame: bytes, pieces: list[Piece]) -> None:
+        _, data = read_frame(frame)
+        if data is None:
+            return
+        if data.strip() == DONE:
+            self._done = True
+            pieces.append(Meta(ended=True))
+            return
+        chunk = loads_lenient(data)
+        if not isinstance(chunk, dict):
+            raise WireError("the upstream sent a chunk that is not an object")
+        if chunk.get("error"):
+            pieces.append(Meta(error=error_of(chunk["error"], 502)))
+            return
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            self._choice(choice, pieces)
+        self._meta(chunk, pieces)
+
+    def _choice(self, choice: Any, pieces: list[Piece]) -> None:
+        if not isinstance(choice, dict):
+            raise WireError("the upstream sent a choice that is not an object")
+        delta = choice.get("delta") or {}
+        reason = choice.get("finish_reason")
+        if reason == "error":  # OpenRouter: the error object rides on the chunk, and was taken there if it was sane
+            pieces.append(Meta(error=error_of(choice.get("error") or "the provider ended with an error", 502)))
+            return
+        if reason is not None:
+            self._finished = True
+        pieces.append(delta_of(choice.get("index") or 0, delta, reason, choice.get("logprobs")))
+
+    def _meta(self, chunk: dict[str, Any], pieces: list[Piece]) -> None:
+        usage = chunk.get("usage")
+        news = {key: chunk[key] for key in (*_TOP, "model", "id") if chunk.get(key) and key not in self._seen}
+        if not usage and not news:
+            return
+        self._seen.update(news)
+        pieces.append(meta_of(news, usage if isinstance(usage, dict) else None))
+
+
+class ChatBodyDecoder:
+    """Reads one whole `chat.completion` body, as the single frame of a generation that was not streamed."""
+
+    name = "openai_chat_body.1"
+    __slots__ = ("_finished",)
+
+    def __init__(self) -> None:
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        return self._finished
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        return None
+
+    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+        return [piece for item in items for piece in self._body(item)]
+
+    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+        return [self._body(item) for item in items]
+
+    def _body(self, frame: bytes) -> list[Piece]:
+        body = loads_lenient(frame)
+        if not isinstance(body, dict):
+            raise WireError("the upstream's answer is not an object")
+        if body.get("error") and not body.get("choices"):
+            return [Meta(error=error_of(body["error"], 502))]
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            raise WireError("the upstream's answer has no choices")
+        pieces: list[Piece] = []
+        for position, choice in enumerate(choices):
+            message = choice.get("message") if isinstance(choice, dict) else None
+            if not isinstance(message, dict):
+                raise WireError("the upstream's answer has a choice without a message")
+            index = choice.get("index")
+            reason = choice.get("finish_reason") or "stop"
+            pieces.append(delta_of(position if index is None else index, message, reason, choice.get("logprobs")))
+        self._finished = True
+        usage = body.get("usage")
+        top = {key: body[key] for key in (*_TOP, "model", "id") if body.get(key)}
+        pieces.append(meta_of(top, usage if isinstance(usage, dict) else None))
+        return pieces
+
+
+def delta_of(index: int, delta: Mapping[str, Any], reason: str | None, logprobs: Any) -> Delta:
+    """A `delta` or `message` object of a choice. `reasoning_content` (DeepSeek, LM Studio) and `reasoning` (OpenRouter,
+    newer vLLM) are one thing; keys that we do not know ride along in `extra`."""
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    extra = None
+    if not delta.keys() <= _KNOWN_DELTA:
+        extra = {k: v for k, v in delta.items() if k not in _KNOWN_DELTA and v not in (None, [])} or None
+    calls = delta.get("tool_calls")
+    return Delta(
+        choice=index,
+        text=_text(delta.get("content")),
+        reasoning=reasoning if isinstance(reasoning, str) else "",
+        refusal=_text(delta.get("refusal")),
+        tool_calls=[_call(i, call) for i, call in enumerate(calls)] if calls else (),
+        finish_reason=reason,
+        logprobs=logprobs or None,
+        extra=extra,
+    )
+
+
+def _text(content: Any) -> str:
+    """A message's content as text; Mistral sends a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+    return ""
+
+
+def _call(position: int, call: Any) -> ToolCallDelta:
+    if not isinstance(call, dict):
+        raise WireError("the upstream sent a tool call that is not an object")
+    index = call.get("index")
+    kind = "custom" if call.get("type") == "custom" or "custom" in call else "function"
+    inner = call.get(kind) or {}
+    arguments = inner.get("input" if kind == "custom" else "arguments") or ""
+    if not isinstance(arguments, str):  # llama.cpp-like servers send an object
+        arguments = orjson.dumps(arguments).decode()
+    return ToolCallDelta(
+        index=position if index is None else index,
+        id=call.get("id"),
+        name=inner.get("name"),
+        arguments=arguments,
+        type=kind,
+    )
+
+
+def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
+    """`top` may hold `model` and `id` beside the keys that are carried to the client."""
+    meta = Meta(model=top.pop("model", None), id=top.pop("id", None), top=top or None)
+    if usage:
+        meta.usage_raw, meta.usage = usage, usage_of(usage)
+        cost = usage.get("cost")
+        if isinstance(cost, (int, float)) and not isinstance(cost, bool):
+            meta.cost_reported = str(cost)
+    return meta
+
+
+def usage_of(raw: Mapping[str, Any]) -> Usage:
+    """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; unknown or broken counts are 0."""
+    prompt = raw.get("prompt_tokens_details") or {}
+    completion = raw.get("completion_tokens_details") or {}
+    return Usage(
+        input_tokens=_count(raw.get("prompt_tokens")),
+        cache_read_tokens=_count(prompt.get("cached_tokens")),
+        cache_write_5m_tokens=_count(prompt.get("cache_write_tokens")),
+        output_tokens=_count(raw.get("completion_tokens")),
+        reasoning_tokens=_count(completion.get("reasoning_tokens")),
+        input_audio_tokens=_count(prompt.get("audio_tokens")),
+        output_audio_tokens=_count(completion.get("audio_tokens")),
+    )
+
+
+def usage_to_openai(usage: Usage) -> dict[str, Any]:
+    """The other way: what an OpenAI client expects of any family's usage."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+            "audio_tokens": usage.input_audio_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.output_audio_tokens,
+        },
+    }
+
+
+def error_of(error: Any, status: int) -> UpstreamError:
+    """An error object (or mlx-lm's bare string) as an upstream error. A numeric `code` is a status (OpenRouter)."""
+    if not isinstance(error, dict):
+        return UpstreamError(str(error)[:2000], status)
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code <= 599:
+        status = code
+    message = error.get("message")
+    return UpstreamError(
+        message=(message if isinstance(message, str) and message else "the provider reported an error")[:2000],
+        status=status,
+        type=error.get("type") if isinstance(error.get("type"), str) else None,
+        code=code if isinstance(code, str) else None,
+        param=error.get("param") if isinstance(error.get("param"), str) else None,
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _whole(middle: bytes, template: Template | None) -> bytes:
+    if template is None:
+        raise WireError("an elided frame without a template")
+    return template.prefix + middle + template.suffix
+
+
+def _only_text(chunk: Any) -> str | None:
+    """The text of a chunk that adds nothing but text to choice 0; None for any other."""
+    if not isinstance(chunk, dict) or chunk.get("usage") or chunk.get("error"):
+        return None
+    choices = chunk.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+        return None
+    choice = choices[0]
+    delta = choice.get("delta")
+    if choice.get("index", 0) != 0 or choice.get("finish_reason") is not None or choice.get("logprobs"):
+        return None
+    if not isinstance(delta, dict) or any(value for key, value in delta.items() if key not in {"content", "role"}):
+        return None
+    text = delta.get("content")
+    return text if isinstance(text, str) else None

@@ -1,0 +1,176 @@
+"""OpenAI chat completions, written: the client's side of the format. One renderer for live answers and for replay.
+
+Rules of the stream: https://platform.openai.com/docs/api-reference/chat/streaming. The first chunk of a choice carries the
+role; the finish reason comes once, last; usage comes in a chunk of its own, without choices, only if it was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.errors import openai_error_body
+from gateway.wire.openai_chat import usage_to_openai
+from gateway.wire.values import Delta, Fold, Meta, Piece, TextRun, ToolCallDelta
+
+RENDERER = 1
+"""The version that `request_received` records. A change of bytes is a new version; this one stays."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+class ChatStream:
+    """Renders pieces to SSE. `usage_chunk`: the client asked for usage."""
+
+    content_type = "text/event-stream"
+
+    def __init__(self, request_id: str, created: int, model: str, usage_chunk: bool) -> None:
+        head = orjson.dumps(
+            {"id": f"chatcmpl-{request_id}", "object": "chat.completion.chunk", "created": created, "model": model}
+        )
+        self._head = b"data: " + head[:-1]
+        self._usage_chunk = usage_chunk
+        tail = b',"usage":null}\n\n' if usage_chunk else b"}\n\n"
+        self._tail = tail
+        self._text_prefix = self._head + b',"choices":[{"index":0,"delta":{"content":"'
+        self._text_suffix = b'"},"logprobs":null,"finish_reason":null}]' + tail
+        self._between = self._text_suffix + self._text_prefix
+        self._top: dict[str, Any] = {}
+        self._reasons: dict[int, str | None] = {}
+        self._calls: dict[int, set[int]] = {}
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """The bytes that these pieces add to the answer."""
+        out: list[bytes] = []
+        for piece in pieces:
+            if type(piece) is TextRun:
+                if 0 not in self._reasons:
+                    self._open(0, "", out)
+                out.append(self._text_prefix + self._between.join(piece.escaped) + self._text_suffix)
+            elif type(piece) is Delta:
+                self._delta(piece, out)
+            elif type(piece) is Meta and piece.top:
+                self._carry(piece.top)
+        return b"".join(out)
+
+    def completed(self, fold: Fold) -> bytes:
+        """The end of a whole answer: finish reasons, usage if it was asked for, the end mark."""
+        out: list[bytes] = []
+        if not self._reasons:
+            self._open(0, "", out)
+        for index in sorted(self._reasons):
+            reason = finish_reason(self._reasons[index], bool(self._calls.get(index)))
+            out.append(self._chunk(index, {}, reason))
+        if self._usage_chunk:
+            usage = orjson.dumps(usage_object(fold))
+            out.append(self._head + b',"choices":[],"usage":' + usage + b"}\n\n")
+        out.append(DONE)
+        return b"".join(out)
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        """An error after the answer began: a frame that clients raise on, and no end mark."""
+        return b"data: " + orjson.dumps(openai_error_body(error)) + b"\n\n"
+
+    def _carry(self, top: dict[str, Any]) -> None:
+        """Top-level keys of the provider (system_fingerprint, service_tier) stand on every later chunk."""
+        self._top.update(top)
+        extra = b"," + orjson.dumps(self._top)[1:-1]
+        tail = extra + (b',"usage":null}\n\n' if self._usage_chunk else b"}\n\n")
+        self._text_suffix = b'"},"logprobs":null,"finish_reason":null}]' + tail
+        self._between = self._text_suffix + self._text_prefix
+        self._tail = tail
+
+    def _open(self, index: int, content: str | None, out: list[bytes]) -> None:
+        self._reasons[index] = None
+        out.append(self._chunk(index, {"role": "assistant", "content": content}, None))
+
+    def _delta(self, delta: Delta, out: list[bytes]) -> None:
+        index = delta.choice
+        if index not in self._reasons:
+            self._open(index, None if delta.tool_calls and not delta.text else "", out)
+        value: dict[str, Any] = {}
+        if delta.text:
+            value["content"] = delta.text
+        if delta.reasoning:
+            value["reasoning_content"] = delta.reasoning
+        if delta.refusal:
+            value["refusal"] = delta.refusal
+        if delta.extra:
+            value.update(delta.extra)
+        if value or delta.logprobs:
+            out.append(self._chunk(index, value, None, delta.logprobs))
+        if delta.tool_calls:
+            self._tool_calls(index, delta.tool_calls, out)
+        if delta.finish_reason is not None:
+            self._reasons[index] = delta.finish_reason
+
+    def _tool_calls(self, index: int, calls: Sequence[ToolCallDelta], out: list[bytes]) -> None:
+        opened = self._calls.setdefault(index, set())
+        for call in calls:
+            kind, field = ("custom", "input") if call.type == "custom" else ("function", "arguments")
+            value: dict[str, Any] = {"index": call.index}
+            if call.index not in opened:
+                opened.add(call.index)
+                value["id"] = call.id
+                value["type"] = call.type
+                value[kind] = {"name": call.name, field: call.arguments}
+            elif call.arguments:
+                value[kind] = {field: call.arguments}
+            else:
+                continue
+            out.append(self._chunk(index, {"tool_calls": [value]}, None))
+
+    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return self._head + b',"choices":[' + orjson.dumps(choice) + b"]" + self._tail
+
+
+class ChatBody:
+    """Renders a whole answer as one `chat.completion` body."""
+
+    content_type = "application/json"
+
+    def __init__(self, request_id: str, created: int, model: str) -> None:
+        self._head = {
+            "id": f"chatcmpl-{request_id}",
+            "object": "chat.completion",
+            "created": created,
+            "model": model,
+        }
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """Nothing: a body is released whole."""
+        return b""
+
+    def completed(self, fold: Fold) -> bytes:
+        """The body."""
+        choices = fold.choices() or [{"index": 0, "message": {"role": "assistant", "content": "", "refusal": None}}]
+        for choice in choices:
+            choice.setdefault("logprobs", None)
+            called = bool(choice["message"].get("tool_calls"))
+            choice["finish_reason"] = finish_reason(choice.get("finish_reason"), called)
+        return orjson.dumps({**self._head, "choices": choices, "usage": usage_object(fold), **(fold.meta.top or {})})
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        """The error body."""
+        return orjson.dumps(openai_error_body(error))
+
+
+def usage_object(fold: Fold) -> dict[str, Any]:
+    """The provider's own usage where it is OpenAI's shape (nothing of it is lost), else made from the normalised one."""
+    raw, usage = fold.meta.usage_raw, fold.meta.usage
+    if raw is not None and "prompt_tokens" in raw:
+        total = raw.get("total_tokens")
+        return raw if total is not None else {**raw, "total_tokens": raw["prompt_tokens"] + raw["completion_tokens"]}
+    if usage is None:
+        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return usage_to_openai(usage)
+
+
+def finish_reason(reason: str | None, called: bool) -> str:
+    """OpenAI's word. A choice with tool calls that ended in `stop` ended for them; none given means `stop`."""
+    if called and reason in (None, "stop"):
+        return "tool_calls"
+    return reason or "stop"
