@@ -16,7 +16,7 @@ Where a frame holds RS or US (no valid JSON text does), every frame of its batch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventstore.envelope import NewFrames, RecordedFrames
@@ -109,45 +109,44 @@ class FrameReader:
 
     def unpack(self, row: RecordedFrames) -> list[bytes]:
         """The frames of the next row, verbatim. Raises `LogCorrupt` where the row cannot be what was written."""
+        items = self.items(row)
+        template = self.template
+        if template is None:
+            return items
+        return [template.prefix + item[1:] + template.suffix if item[:1] == US else item for item in items]
+
+    def items(self, row: RecordedFrames) -> list[bytes]:
+        """The frames of the next row as they stand in it, as `FrameRun.pack` gave them: whole, or `US + middle`."""
         if row.frame != self.count + 1:
             raise LogCorrupt(row.position, f"frame {row.frame} follows frame {self.count}")
         self._digest.update(_digest_head(row.frame, row.count, row.offset_us, row.codec, row.bytes) + row.bytes)
-        frames = self._frames(row)
-        if len(frames) != row.count:
-            raise LogCorrupt(row.position, f"{len(frames)} frames where the row says {row.count}")
+        items = self._split(row)
+        if len(items) != row.count:
+            raise LogCorrupt(row.position, f"{len(items)} frames where the row says {row.count}")
         self.count += row.count
-        return frames
+        return items
 
-    def _frames(self, row: RecordedFrames) -> list[bytes]:
+    def _split(self, row: RecordedFrames) -> list[bytes]:
         if row.codec == PLAIN:
             return [row.bytes]
         if row.codec == JOINED:
             return row.bytes.split(RS)
         if row.codec == TEMPLATE:
-            index, at = _read_uvarint(row.bytes, 0, row.position)
-            prefix, at = _read_uvarint(row.bytes, at, row.position)
-            suffix, at = _read_uvarint(row.bytes, at, row.position)
-            items = row.bytes[at:].split(RS)
-            if index >= len(items) or prefix + suffix > len(items[index]):
-                raise LogCorrupt(row.position, "the template lies outside its frame")
-            opened = items[index]
-            earlier = self._around(items[:index], row.position)
-            self.template = Template(opened[:prefix], opened[len(opened) - suffix :])
-            return [*earlier, opened, *self._around(items[index + 1 :], row.position)]
-        if row.codec == ELIDED:
-            return self._around(row.bytes.split(RS), row.position)
-        raise LogCorrupt(row.position, f"unknown codec {row.codec}")
+            return self._open_template(row)
+        if row.codec == ELIDED and self.template is not None:
+            return row.bytes.split(RS)
+        raise LogCorrupt(row.position, f"codec {row.codec} cannot stand here")
 
-    def _around(self, items: Iterable[bytes], position: int) -> list[bytes]:
-        template = self.template
-        frames = []
-        for item in items:
-            if item.startswith(US):
-                if template is None:
-                    raise LogCorrupt(position, "an elided frame before any template")
-                item = template.prefix + item[1:] + template.suffix
-            frames.append(item)
-        return frames
+    def _open_template(self, row: RecordedFrames) -> list[bytes]:
+        index, at = _read_uvarint(row.bytes, 0, row.position)
+        prefix, at = _read_uvarint(row.bytes, at, row.position)
+        suffix, at = _read_uvarint(row.bytes, at, row.position)
+        items = row.bytes[at:].split(RS)
+        if index >= len(items) or prefix + suffix > len(items[index]):
+            raise LogCorrupt(row.position, "the template lies outside its frame")
+        opened = items[index]
+        self.template = Template(opened[:prefix], opened[len(opened) - suffix :])
+        return items
 
 
 def _digest_head(frame: int, count: int, offset_us: int, codec: int, packed: bytes) -> bytes:

@@ -11,7 +11,7 @@ from gateway.wire.values import Decoder, Framer, UpstreamError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """One configured provider. `base_url` has no trailing slash; `api_key_env` names the variable that would hold its key.
+    """One configured provider. `base_url` has no trailing slash; `api_key_env` names the variable of its key.
     `local`: tokens cost nothing. `prices`: the provider's id in the price table, None where it has no fixed prices.
     `traits`: the differences inside a family, as data (see each family's file)."""
 
@@ -80,8 +80,8 @@ class Upstream(Protocol):
         """Pure: an OpenAI chat completions body in this family's words, for streaming iff `body["stream"]`.
 
         Never mutates `body`, injects nothing the client did not ask for (except what is needed to account for the
-        answer, such as asking for usage). Raises `Unsupported` for a field that changes the answer and cannot be carried,
-        `gateway.wire.values.WireError` for a message that cannot be understood.
+        answer, such as asking for usage). Raises `Unsupported` for a field that changes the answer and cannot be
+        carried, `gateway.wire.values.WireError` for a message that cannot be understood.
         """
 
     def framer(self, streamed: bool) -> Framer:

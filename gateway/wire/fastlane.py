@@ -15,7 +15,7 @@ from gateway.wire.values import TextRun, WireError
 
 
 def read_run(middles: list[bytes]) -> TextRun | None:
-    """The run, if each middle is exactly the inside of one JSON string; None where any is not (decode them frame by frame).
+    """The run, if each middle is exactly the inside of one JSON string; None where any is not (then go frame by frame).
 
     Joined to an array of strings they must parse to as many strings as there are middles. A middle could only make that
     count wrong in both directions if one ended in a backslash, so such a run is never fast.

@@ -1,6 +1,7 @@
 """OpenAI chat completions, read: stream chunks and whole bodies from any server that speaks this format.
 
-Format: https://platform.openai.com/docs/api-reference/chat/streaming; the quirks of other servers are named where handled.
+Format: https://platform.openai.com/docs/api-reference/chat/streaming
+The quirks of other servers are named where they are handled.
 """
 
 from __future__ import annotations
@@ -84,10 +85,10 @@ class ChatStreamDecoder:
         if chunk.get("error"):
             pieces.append(Meta(error=error_of(chunk["error"], 502)))
             return
+        self._meta(chunk, pieces)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             self._choice(choice, pieces)
-        self._meta(chunk, pieces)
 
     def _choice(self, choice: Any, pieces: list[Piece]) -> None:
         if not isinstance(choice, dict):

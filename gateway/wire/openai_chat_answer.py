@@ -1,7 +1,8 @@
 """OpenAI chat completions, written: the client's side of the format. One renderer for live answers and for replay.
 
-Rules of the stream: https://platform.openai.com/docs/api-reference/chat/streaming. The first chunk of a choice carries the
-role; the finish reason comes once, last; usage comes in a chunk of its own, without choices, only if it was asked for.
+Rules of the stream: https://platform.openai.com/docs/api-reference/chat/streaming
+The first chunk of a choice carries the role; the finish reason comes once, last; usage comes in a chunk of its own,
+without choices, only if it was asked for.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class ChatBody:
 
 
 def usage_object(fold: Fold) -> dict[str, Any]:
-    """The provider's own usage where it is OpenAI's shape (nothing of it is lost), else made from the normalised one."""
+    """The provider's own usage where it is OpenAI's shape (nothing is lost), else made from the normalised one."""
     raw, usage = fold.meta.usage_raw, fold.meta.usage
     if raw is not None and "prompt_tokens" in raw:
         total = raw.get("total_tokens")

@@ -64,8 +64,8 @@ class TextRun:
 
 @dataclass(slots=True)
 class UpstreamError:
-    """An error that the upstream reported. `kind` is one of `gateway.errors`' words; `status` the HTTP status it amounts
-    to; `code`, `param`, `type` as the provider said, in OpenAI's words where there is a translation."""
+    """An error that the upstream reported. `kind` is one of `gateway.errors`' words; `status` the HTTP status it
+    amounts to; `code`, `param`, `type` as the provider said, in OpenAI's words where there is a translation."""
 
     message: str
     status: int
@@ -77,7 +77,7 @@ class UpstreamError:
 
 @dataclass(slots=True)
 class Meta:
-    """What a frame says about the whole answer; None where it says nothing. `usage_raw` replaces earlier ones, never adds.
+    """What a frame says about the whole answer; None where it says nothing. `usage_raw` replaces earlier ones.
     `top` are top-level keys to carry to an OpenAI-shaped client (`system_fingerprint`, `service_tier`)."""
 
     usage: Usage | None = None
@@ -96,10 +96,10 @@ Piece = Delta | TextRun | Meta
 
 
 class Decoder(Protocol):
-    """Frames of one generation in, pieces out. Stateful and incremental; named and versioned for ever in `generation_started`.
+    """Frames of one generation in, pieces out. Stateful; named and versioned for ever in `generation_started`.
 
-    A stream is whole when a piece said so: `complete` is True after the format's proper end (a `finish_reason` or the end
-    mark), and False where the upstream was cut.
+    A stream is whole when a piece said so: `complete` is True after the format's proper end (a `finish_reason` or the
+    end mark), and False where the upstream was cut.
     """
 
     name: str
@@ -267,7 +267,7 @@ def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
     for key, value in more.items():
         old = into.get(key)
         if isinstance(old, list) and isinstance(value, list):
-            into[key] = old + value
+            into[key] = [*old, *value]
         elif isinstance(old, str) and isinstance(value, str) and key in {"data", "transcript", "text", "summary"}:
             into[key] = old + value
         elif isinstance(old, dict) and isinstance(value, dict):

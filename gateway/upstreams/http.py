@@ -1,0 +1,130 @@
+"""The one HTTP client of the hot path, shared by the families that speak HTTP.
+
+aiohttp's client, because a call costs a tenth of what httpx or the SDKs cost. Answers are asked for uncompressed:
+no bomb, no work. Redirects are not followed: a credential goes only where it was meant to go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+import orjson
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
+
+from gateway.upstreams.upstream import Answer, Call, UpstreamFailure
+
+CONNECT_S = 5.0
+ERROR_BODY_LIMIT = 64 << 10
+LIST_BODY_LIMIT = 16 << 20
+LIST_S = 2.0
+HOP_HEADER = "x-abstractcore-hop"
+_NO_TOTAL = ClientTimeout(total=None, sock_connect=CONNECT_S)
+
+
+class HttpAnswer:
+    """An upstream's HTTP answer, its head read."""
+
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self, response: ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises `UpstreamFailure` where the connection broke before its end."""
+        try:
+            async for data in self._response.content.iter_any():
+                yield data
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as e:
+            raise UpstreamFailure("connection_lost", "the provider's connection broke before its answer ended") from e
+
+    async def close(self) -> None:
+        """Ends the call; an answer read to its end leaves the connection for the next one."""
+        if self._response.content.at_eof():
+            await self._response.release()
+        else:
+            self._response.close()
+
+
+class HttpClient:
+    """Opens calls for all HTTP families. `hop` marks them as ours, so that a loop shows."""
+
+    def __init__(self, hop: str) -> None:
+        self._hop = hop
+        self._session: ClientSession | None = None
+
+    def session(self) -> ClientSession:
+        """The session, made inside the running loop at its first use."""
+        if self._session is None:
+            self._session = ClientSession(
+                connector=TCPConnector(limit=0, ttl_dns_cache=60),
+                auto_decompress=False,
+                headers={"accept-encoding": "identity", "user-agent": "abstractcore-server", HOP_HEADER: self._hop},
+                skip_auto_headers=("user-agent",),
+                timeout=_NO_TOTAL,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, url: str, call: Call, credentials: Mapping[str, str]) -> HttpAnswer:
+        """POST a call's JSON. Raises `UpstreamFailure`."""
+        headers = {"content-type": "application/json", **call.headers, **credentials}
+        try:
+            response = await self.session().post(url, data=call.body, headers=headers, allow_redirects=False)
+        except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as e:
+            raise UpstreamFailure(
+                "connect_timeout", f"the provider did not accept a connection in {CONNECT_S:g} s"
+            ) from e
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as e:
+            raise UpstreamFailure("connect_failed", "the provider could not be reached") from e
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as e:
+            raise UpstreamFailure("connection_lost", "the provider closed the connection without an answer") from e
+        if response.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+            response.close()
+            raise UpstreamFailure("bad_response", "the provider compressed its answer, which was not asked for")
+        return HttpAnswer(response)
+
+    async def get_json(self, url: str, credentials: Mapping[str, str], limit_s: float = LIST_S) -> object:
+        """GET a small JSON document (a list of models). Raises `UpstreamFailure`."""
+        return await self.json("GET", url, None, credentials, limit_s)
+
+    async def json(
+        self, method: str, url: str, body: object, credentials: Mapping[str, str], limit_s: float = LIST_S
+    ) -> object:
+        """A small JSON exchange off the hot path, within `limit_s`. Raises `UpstreamFailure`."""
+        data = None if body is None else orjson.dumps(body)
+        headers = {"content-type": "application/json", **credentials} if data else dict(credentials)
+        try:
+            async with asyncio.timeout(limit_s):
+                async with self.session().request(
+                    method, url, data=data, headers=headers, allow_redirects=False
+                ) as response:
+                    answer = await response.content.read(LIST_BODY_LIMIT)
+                    if response.status != 200:
+                        raise UpstreamFailure("bad_response", f"the provider answered {response.status}")
+                    return orjson.loads(answer)
+        except TimeoutError as e:
+            raise UpstreamFailure("first_byte_timeout", f"the provider did not answer in {limit_s:g} s") from e
+        except (aiohttp.ClientError, OSError) as e:
+            raise UpstreamFailure("connect_failed", "the provider could not be reached") from e
+        except orjson.JSONDecodeError as e:
+            raise UpstreamFailure("bad_response", "the provider's answer is not JSON") from e
+
+
+async def read_error_body(answer: Answer) -> bytes:
+    """At most `ERROR_BODY_LIMIT` bytes of an error answer."""
+    body = bytearray()
+    async for data in answer.chunks():
+        body += data
+        if len(body) >= ERROR_BODY_LIMIT:
+            break
+    return bytes(body[:ERROR_BODY_LIMIT])

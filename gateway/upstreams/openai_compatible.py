@@ -1,0 +1,86 @@
+"""Every server that speaks OpenAI's chat completions: openai, lmstudio, vllm, openrouter, openai-compatible.
+
+The request passes as it came, less our own extension fields. What servers of this family do differently is data:
+    asks_usage      `stream_options.include_usage` is understood: asked for in streams, to account for the answer
+    usage_include   OpenRouter: `usage: {include: true}` gives the authoritative cost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.upstreams.http import HttpClient
+from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
+from gateway.wire.fastlane import loads_lenient
+from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder, error_of
+from gateway.wire.sse import SSEFramer
+from gateway.wire.values import Decoder, Framer, UpstreamError, WireError
+from gateway.wire.whole_body import BodyFramer
+
+OWN_FIELDS = frozenset({"api_key", "base_url", "session_id"})
+"""Extension fields of the gateway; no upstream gets them."""
+
+
+class OpenAICompatible:
+    """The family."""
+
+    family = "openai_compatible"
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS}
+        sent["model"] = model
+        streamed = sent.get("stream") is True
+        if streamed and "asks_usage" in provider.traits:
+            sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+        if "usage_include" in provider.traits:
+            sent["usage"] = {**(sent.get("usage") or {}), "include": True}
+        return Call("/chat/completions", orjson.dumps(sent), streamed)
+
+    def framer(self, streamed: bool) -> Framer:
+        return SSEFramer() if streamed else BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return ChatStreamDecoder() if streamed else ChatBodyDecoder()
+
+    def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
+        return {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        try:
+            value = loads_lenient(body) if body.strip() else None
+        except WireError:
+            value = None
+        if not isinstance(value, dict):
+            return UpstreamError(f"the provider answered {status}", status)
+        found = value.get("error", value.get("detail", value.get("message")))
+        error = error_of(found if found else f"the provider answered {status}", status)
+        error.status = status
+        return error
+
+    async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
+        return await self._http.post(provider.base_url + call.path, call, self.auth_headers(provider, api_key))
+
+    async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
+        found = await self._http.get_json(provider.base_url + "/models", self.auth_headers(provider, api_key))
+        data = found.get("data") if isinstance(found, dict) else None
+        if not isinstance(data, list):
+            raise UpstreamFailure("bad_response", "the provider's list of models has no data")
+        return [_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+
+
+def _model(item: dict[str, Any]) -> ModelInfo:
+    created, owner = item.get("created"), item.get("owned_by")
+    context = item.get("context_length") or item.get("max_model_len") or item.get("max_context_length")
+    return ModelInfo(
+        id=item["id"],
+        type="text-embedding" if "embed" in item["id"].lower() else "text-generation",
+        created=created if isinstance(created, int) else None,
+        owned_by=owner if isinstance(owner, str) else None,
+        context_length=context if isinstance(context, int) else None,
+    )
