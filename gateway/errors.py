@@ -6,6 +6,8 @@
     ├── Unauthorized         401  no key, a wrong key, or no key for the provider
     ├── Forbidden            403  an origin, a host or a base_url that is not allowed
     ├── NotFound             404  no such model, provider, request or route
+    ├── RequestTimeout       408  the body did not arrive in time
+    ├── Conflict             409  not now: what was asked about is still going on
     ├── TooLarge             413  the body is over the limit
     ├── HopLoop              508  our own call came back to us
     ├── Unavailable          503  the queue or the disk is full; try again
@@ -79,6 +81,18 @@ class NotFound(GatewayError):
     """No such model, provider, request or route."""
 
     status, type, fault_domain = 404, "invalid_request_error", "caller"
+
+
+class RequestTimeout(GatewayError):
+    """The body did not arrive in time."""
+
+    status, type, code, fault_domain = 408, "invalid_request_error", "request_timeout", "caller"
+
+
+class Conflict(GatewayError):
+    """Not now: what was asked about is still going on."""
+
+    status, type, code, fault_domain = 409, "invalid_request_error", "conflict", "caller"
 
 
 class TooLarge(GatewayError):

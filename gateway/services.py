@@ -1,0 +1,65 @@
+"""What the handlers are given: everything that the composition root has put together, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from eventstore.log import Log
+    from gateway.config import Settings
+    from gateway.discovery import Discovery
+    from gateway.redaction import Redactor
+    from gateway.tickets import Tickets
+    from gateway.upstreams.upstream import Provider, Upstream
+
+T = TypeVar("T")
+
+
+class FollowerLike(Protocol):
+    """The process that relays and projects, as the handlers see it."""
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The latest word from it: `projections` {name: {position, version, halted}}, `relay`, `nats`; whatever is
+        missing is not known yet."""
+
+    async def wait_for(self, projection: str, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - an answer, not an error
+        """Whether the projection reached the position within `timeout` seconds."""
+
+
+class ReadProjections(Protocol):
+    """Runs a synchronous query, in a thread, over a read-only connection to projections.db."""
+
+    async def __call__(self, query: Callable[[sqlite3.Connection], T]) -> T: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """`providers` by name, `upstreams` by family. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds on a
+    clock that never goes back; `started_at`: when the server started, on `now_us`. `trouble` names what keeps the
+    gateway itself from working (a log that cannot write), empty where nothing does."""
+
+    settings: Settings
+    log: Log
+    providers: Mapping[str, Provider]
+    upstreams: Mapping[str, Upstream]
+    follower: FollowerLike
+    read_projections: ReadProjections
+    tickets: Tickets
+    discovery: Discovery
+    redactor: Redactor
+    now_us: Callable[[], int]
+    monotonic: Callable[[], float]
+    started_at: int
+    trouble: Callable[[], list[str]] = list
+
+
+SERVICES = web.AppKey("services", Services)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
