@@ -1,0 +1,36 @@
+"""Plain `pytest` names what it leaves out: tests marked `system` need `--system`, those marked `soak` `--soak`."""
+
+from __future__ import annotations
+
+import pytest
+
+OPTIONAL = {
+    "system": "run the tests that need what .ci/run installs (Node and its packages, Debian packages)",
+    "soak": "run the long versions",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for marker, help_text in OPTIONAL.items():
+        parser.addoption(f"--{marker}", action="store_true", help=help_text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for marker in OPTIONAL:
+        if config.getoption(f"--{marker}"):
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"needs --{marker}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Skipped is not silent: one line each, also where the tests ran in worker processes."""
+    for marker in OPTIONAL:
+        if config.getoption(f"--{marker}"):
+            continue
+        left_out = [report.nodeid for report in terminalreporter.stats.get("skipped", ()) if marker in report.keywords]
+        if left_out:
+            terminalreporter.section(f"{len(left_out)} {marker} tests were left out (--{marker} runs them)", sep="-")
+            for nodeid in sorted(left_out):
+                terminalreporter.write_line(nodeid)
