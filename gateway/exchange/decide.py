@@ -1,0 +1,301 @@
+"""The opinions: what is recorded when something happens to an exchange. Pure; one small function for each input.
+
+`decide(input, exchange, views) -> events`. Views are plain values and pure functions over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from eventstore.catalogue.event import Event
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted, UsageSource
+from eventstore.catalogue.request import (
+    RequestCancelled,
+    RequestCompleted,
+    RequestFailed,
+    RequestInterrupted,
+    RequestReceived,
+    RequestRejected,
+    RouteSelected,
+)
+from eventstore.catalogue.tool import ToolCalled
+from eventstore.catalogue.values import Usage, Usd
+from gateway.exchange.estimate import estimate
+from gateway.exchange.inputs import (
+    Answered,
+    Failed,
+    Failure,
+    Input,
+    Interrupted,
+    Left,
+    Refused,
+    Seen,
+    Submission,
+    Submitted,
+)
+from gateway.exchange.state import Exchange, fold
+
+Price = Callable[[str, str, Usage, str | None], tuple[Usd | None, str | None]]
+"""(provider, model, usage, cost that the provider reported) -> (cost, price rule); (None, None) where none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What decisions may look at besides the exchange itself."""
+
+    price: Price
+
+
+class Ended(Exception):
+    """Something happened to an exchange that already had its terminal event; nothing may follow it."""
+
+
+def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
+    """The events that record what happened. Raises `Ended` where the exchange is over."""
+    if exchange.phase == "ended":
+        raise Ended(exchange.request_id)
+    if isinstance(happened, Submitted):
+        return _submitted(happened)
+    if isinstance(happened, Answered):
+        return _answered(happened, exchange, views)
+    if isinstance(happened, Failed):
+        return _failed(happened, exchange, views)
+    if isinstance(happened, Left):
+        return _left(happened, exchange, views)
+    if isinstance(happened, Interrupted):
+        return _interrupted(happened, exchange, views)
+    return _refused(happened)
+
+
+def _submitted(happened: Submitted) -> list[Event]:
+    submission, route, call = happened.submission, happened.route, happened.call
+    request_id = submission.request_id
+    return [
+        _received(submission),
+        RouteSelected(
+            request_id=request_id,
+            provider=route.provider.name,
+            model=route.model,
+            family=route.provider.family,
+            reason=route.reason,
+            inputs={"now_us": happened.now_us, **route.inputs},
+            ignored=list(call.ignored) or None,
+        ),
+        GenerationStarted(
+            request_id=request_id,
+            attempt=1,
+            provider=route.provider.name,
+            model=route.model,
+            decoder=happened.decoder,
+            streamed=call.streamed,
+            url=happened.url,
+            call_digest=happened.call_digest,
+            call_length=len(call.body),
+        ),
+    ]
+
+
+def _received(submission: Submission) -> RequestReceived:
+    return RequestReceived(
+        request_id=submission.request_id,
+        endpoint=submission.endpoint,
+        wire=submission.wire,
+        renderer=submission.renderer,
+        stream_answer=submission.streamed,
+        include_usage=submission.include_usage or None,
+        model=submission.model,
+        subject=submission.subject,
+        key=submission.key,
+        session_id=submission.session_id,
+        tags=submission.tags,
+        retention=None if submission.retained else "none",
+        client=submission.client,
+        headers=submission.headers,
+        body_length=submission.body_length,
+        body_digest=submission.body_digest,
+        body=submission.recorded if submission.retained else None,
+    )
+
+
+def _refused(happened: Refused) -> list[Event]:
+    submission, error = happened.submission, happened.error
+    rejected = RequestRejected(
+        request_id=submission.request_id,
+        endpoint=submission.endpoint,
+        wire=submission.wire,
+        renderer=submission.renderer,
+        stream_answer=submission.streamed,
+        key=submission.key,
+        model=submission.model or None,
+        status=error.status,
+        error=happened.error_value,
+        fault_domain=error.fault_domain,
+        inputs={"now_us": happened.now_us},
+        payload_digest=happened.payload_digest,
+    )
+    return [rejected] if submission.recorded is None else [_received(submission), rejected]
+
+
+def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:
+    seen = happened.seen
+    identity = _identity(exchange)
+    completed = GenerationCompleted(
+        **identity,
+        **_account(seen, exchange, views),
+        attempt=exchange.attempt,
+        finish_reason=seen.finish_reason or "stop",
+        duration_ms=seen.duration_ms,
+        ttft_ms=seen.ttft_ms,
+        choices=seen.choices if exchange.retained else None,
+        provider_model=seen.provider_model,
+        provider_request_id=seen.provider_request_id,
+    )
+    events: list[Event] = [completed, *_tools(seen, exchange, identity)]
+    events.append(
+        RequestCompleted(
+            **identity,
+            status=200,
+            attempts=exchange.attempt,
+            duration_ms=happened.duration_ms,
+            overhead_ms=happened.overhead_ms,
+            payload_digest=happened.payload.digest,
+            payload_length=happened.payload.length,
+            cost_usd=fold(exchange, [completed]).cost,
+            ttft_ms=seen.ttft_ms,
+        )
+    )
+    return events
+
+
+def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
+    failure = happened.failure
+    generation = _generation_failed(failure, happened.seen, exchange, views)
+    return [
+        generation,
+        RequestFailed(
+            **_identity(exchange),
+            status=happened.status,
+            attempts=exchange.attempt,
+            duration_ms=happened.duration_ms,
+            overhead_ms=happened.overhead_ms,
+            error=happened.error,
+            fault_domain=failure.fault_domain,
+            began=happened.payload.began,
+            payload_digest=happened.payload.digest,
+            payload_length=happened.payload.length,
+            cost_usd=fold(exchange, [generation]).cost,
+            headers=failure.headers,
+        ),
+    ]
+
+
+def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
+    failure = Failure(happened.reason, "the client left before the answer was whole", "caller")
+    generation = _generation_failed(failure, happened.seen, exchange, views)
+    return [
+        generation,
+        RequestCancelled(
+            **_identity(exchange),
+            reason=happened.reason,
+            attempts=exchange.attempt,
+            duration_ms=happened.duration_ms,
+            payload_digest=happened.payload.digest,
+            payload_length=happened.payload.length,
+            cost_usd=fold(exchange, [generation]).cost,
+        ),
+    ]
+
+
+def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> list[Event]:
+    events: list[Event] = []
+    if exchange.phase == "generating" and happened.seen is not None:
+        failure = Failure("interrupted", f"the gateway ended before the answer did ({happened.reason})", "gateway")
+        events.append(_generation_failed(failure, happened.seen, exchange, views))
+    payload = happened.payload
+    events.append(
+        RequestInterrupted(
+            request_id=exchange.request_id,
+            reason=happened.reason,
+            incarnation=happened.incarnation,
+            attempts=exchange.attempt,
+            provider=exchange.provider,
+            model=exchange.model,
+            cost_usd=fold(exchange, events).cost,
+            payload_digest=payload.digest if payload else None,
+            payload_length=payload.length if payload else None,
+        )
+    )
+    return events
+
+
+def _generation_failed(failure: Failure, seen: Seen, exchange: Exchange, views: Views) -> GenerationFailed:
+    return GenerationFailed(
+        **_identity(exchange),
+        **_account(seen, exchange, views),
+        attempt=exchange.attempt,
+        kind=failure.kind,
+        message=failure.message,
+        fault_domain=failure.fault_domain,
+        began=seen.began,
+        status=failure.status,
+        code=failure.code,
+        param=failure.param,
+        retry_after_s=failure.retry_after_s,
+        headers=failure.headers,
+        duration_ms=seen.duration_ms,
+        choices=seen.choices if exchange.retained and seen.began else None,
+    )
+
+
+def _identity(exchange: Exchange) -> dict[str, Any]:
+    return {"request_id": exchange.request_id, "provider": exchange.provider, "model": exchange.model}
+
+
+def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
+    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing."""
+    usage, source = _usage(seen, exchange)
+    cost: Usd | None = Usd(0)
+    rule: str | None = None
+    if source != "none":
+        cost, rule = views.price(exchange.provider or "", exchange.model or "", usage, seen.cost_reported)
+    return {
+        "tokens_input": usage.input_tokens,
+        "tokens_input_cached": usage.cache_read_tokens,
+        "tokens_output": usage.output_tokens,
+        "usage": usage.compact(),
+        "usage_source": source,
+        "usage_raw": seen.usage_raw,
+        "cost_usd": cost,
+        "price_rule": rule,
+        "frames": seen.frames,
+        "frames_digest": seen.frames_digest,
+    }
+
+
+def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
+    if seen.usage is not None:
+        return seen.usage, "estimated" if seen.usage_estimated else "provider"
+    if seen.began or seen.finish_reason:
+        return estimate(exchange.prompt_length, seen.text_length), "estimated"
+    return Usage(), "none"
+
+
+def _tools(seen: Seen, exchange: Exchange, identity: dict[str, Any]) -> list[Event]:
+    """One `tool_called` for each call the model asked for."""
+    called: list[Event] = []
+    for choice in seen.choices or ():
+        for call in choice["message"].get("tool_calls") or ():
+            inner = call.get(call["type"]) or {}
+            called.append(
+                ToolCalled(
+                    **identity,
+                    attempt=exchange.attempt,
+                    tool_name=inner.get("name") or "",
+                    call_id=call.get("id") or "",
+                    choice=choice["index"],
+                    arguments=inner.get("arguments", inner.get("input")) if exchange.retained else None,
+                )
+            )
+    return called

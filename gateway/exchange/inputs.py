@@ -1,0 +1,154 @@
+"""What can happen to an exchange. Values only; `decide` says what follows from each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventstore.catalogue.request import FaultDomain
+from eventstore.catalogue.values import Usage
+from gateway.errors import GatewayError
+from gateway.routing.choose import Route
+from gateway.upstreams.upstream import Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request as it came in: what is recorded of it, and what is only used. `body` is the client's own JSON, with its
+    extension fields; `recorded` is the same with credentials replaced and large parts as blob references."""
+
+    request_id: str
+    endpoint: str
+    wire: str
+    renderer: int
+    body: dict[str, Any] = field(repr=False)
+    recorded: dict[str, Any] | None = field(repr=False)
+    blobs: tuple[bytes, ...] = field(default=(), repr=False)
+    body_length: int = 0
+    body_digest: str = ""
+    model: str = ""
+    streamed: bool = False
+    include_usage: bool = False
+    subject: str = "anonymous"
+    key: str = "anonymous"
+    session_id: str | None = None
+    tags: dict[str, str] | None = None
+    retained: bool = True
+    client: str | None = None
+    headers: dict[str, str] | None = None
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The request can be served: this is its route and its upstream call. `url` is scrubbed."""
+
+    submission: Submission
+    route: Route
+    call: Call
+    decoder: str
+    url: str
+    call_digest: str
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request cannot be served, before any call. `error` is what the client gets."""
+
+    submission: Submission
+    error: GatewayError
+    error_value: dict[str, Any]
+    payload_digest: str
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an attempt gave until it ended. `text_length` is in characters; times in milliseconds since the call."""
+
+    frames: int
+    frames_digest: str
+    began: bool
+    text_length: int
+    duration_ms: float
+    finish_reason: str | None = None
+    choices: list[dict[str, Any]] | None = field(default=None, repr=False)
+    usage: Usage | None = None
+    usage_raw: dict[str, Any] | None = None
+    usage_estimated: bool = False
+    cost_reported: str | None = None
+    ttft_ms: float | None = None
+    provider_model: str | None = None
+    provider_request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What was rendered for the client: sha256 and length of its bytes, and whether their head is out (`began`)."""
+
+    digest: str
+    length: int
+    began: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The upstream's answer is whole, and rendered."""
+
+    seen: Seen
+    payload: Payload
+    duration_ms: float
+    overhead_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt gave no whole answer; see `gateway.errors.STATUS_OF_KIND` for the words of `kind`."""
+
+    kind: str
+    message: str
+    fault_domain: FaultDomain = "provider"
+    status: int | None = None
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+    headers: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed, and the error was rendered."""
+
+    failure: Failure
+    error: dict[str, Any]
+    status: int
+    seen: Seen
+    payload: Payload
+    duration_ms: float
+    overhead_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The client left, or somebody asked to stop (`reason`)."""
+
+    reason: str
+    seen: Seen
+    payload: Payload
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """We ended before the answer did: an orderly `shutdown`, or a crash found at the next start (`restart`)."""
+
+    reason: str
+    incarnation: str
+    seen: Seen | None
+    payload: Payload | None
+
+
+Input = Submitted | Refused | Answered | Failed | Left | Interrupted

@@ -1,0 +1,16 @@
+"""Every decoder that a `generation_started` may name, in every version there ever was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
+from gateway.wire.values import Decoder
+
+DECODERS: Mapping[str, Callable[[], Decoder]] = {
+    made.name: made
+    for made in (
+        ChatStreamDecoder,
+        ChatBodyDecoder,
+    )
+}
