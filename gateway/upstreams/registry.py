@@ -1,0 +1,131 @@
+"""The providers that a model's name can begin with, and what each is made of: the one file that knows them by name.
+
+| provider          | family            | key                        | found at                                     |
+| openai            | openai_compatible | OPENAI_API_KEY             | OPENAI_BASE_URL                              |
+| anthropic         | anthropic         | ANTHROPIC_API_KEY          | ANTHROPIC_BASE_URL                           |
+| openrouter        | openai_compatible | OPENROUTER_API_KEY         | OPENROUTER_BASE_URL                          |
+| ollama            | ollama            | –                          | OLLAMA_BASE_URL, OLLAMA_HOST, or its port    |
+| lmstudio          | openai_compatible | –                          | LMSTUDIO_BASE_URL, LMSTUDIO_HOST, or its port|
+| vllm              | openai_compatible | –                          | VLLM_BASE_URL, or its port unless it is ours |
+| openai-compatible | openai_compatible | OPENAI_COMPATIBLE_API_KEY  | OPENAI_COMPATIBLE_BASE_URL, or the request   |
+| demo              | demo              | –                          | built in                                     |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from gateway.config import ConfigError, Settings
+from gateway.upstreams.upstream import Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A row of the table. `url` and `key` name settings; `probe` is the usual port of a local server; `path` is what
+    its base URL ends in where the user gave only a host; `drop` is an end that users add and the family does not;
+    `builtin` is the URL to show of what is no server."""
+
+    name: str
+    family: str
+    url: str | None = None
+    key: str | None = None
+    key_env: str | None = None
+    needs_key: bool = False
+    local: bool = False
+    probe: int | None = None
+    path: str = ""
+    drop: str = ""
+    builtin: str = ""
+    prices: str | None = None
+    traits: frozenset[str] = frozenset()
+
+
+_USAGE = frozenset({"asks_usage"})
+
+_KNOWN = (
+    _Known(
+        name="openai", family="openai_compatible", url="openai_base_url", path="/v1", key="openai_api_key",
+        key_env="OPENAI_API_KEY", needs_key=True, prices="openai", traits=_USAGE,
+    ),
+    _Known(
+        name="anthropic", family="anthropic", url="anthropic_base_url", drop="/v1", key="anthropic_api_key",
+        key_env="ANTHROPIC_API_KEY", needs_key=True, prices="anthropic",
+    ),
+    _Known(
+        name="openrouter", family="openai_compatible", url="openrouter_base_url", path="/api/v1",
+        key="openrouter_api_key", key_env="OPENROUTER_API_KEY", needs_key=True, prices="openrouter",
+        traits=_USAGE | {"usage_include"},
+    ),
+    _Known(name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434),
+    _Known(
+        name="lmstudio", family="openai_compatible", url="lmstudio_base_url", path="/v1", local=True, probe=1234,
+        traits=_USAGE,
+    ),
+    _Known(
+        name="vllm", family="openai_compatible", url="vllm_base_url", path="/v1", local=True, probe=8000, traits=_USAGE,
+    ),
+    _Known(
+        name="openai-compatible", family="openai_compatible", url="compatible_base_url", path="/v1",
+        key="compatible_api_key", key_env="OPENAI_COMPATIBLE_API_KEY", traits=_USAGE,
+    ),
+    _Known(name="demo", family="demo", builtin="demo:", local=True),
+)  # fmt: skip
+
+
+def providers(settings: Settings, own_port: int | None = None) -> dict[str, Provider]:
+    """Every provider by name, as configured. Raises `ConfigError` for a URL that cannot be used.
+
+    `own_port` is the port that the server listens on, where it is not the configured one: it is never probed.
+    `base_url` is empty where nothing says where the provider is.
+    """
+    return {known.name: _provider(known, settings, own_port or settings.port) for known in _KNOWN}
+
+
+def _provider(known: _Known, settings: Settings, own_port: int) -> Provider:
+    given: str | None = getattr(settings, known.url) if known.url else None
+    probed = given is None and known.probe is not None and known.probe != own_port
+    base_url = _base_url(known, given) if given else known.builtin
+    if probed:
+        base_url = f"http://127.0.0.1:{known.probe}{known.path}"
+    return Provider(
+        name=known.name,
+        family=known.family,
+        base_url=base_url,
+        api_key=getattr(settings, known.key) if known.key else None,
+        api_key_env=known.key_env,
+        needs_key=known.needs_key,
+        local=known.local,
+        probed=probed,
+        prices=known.prices,
+        traits=known.traits,
+    )
+
+
+def _base_url(known: _Known, given: str) -> str:
+    """A provider's URL as the user wrote it, made whole: `host`, `host:port` and a missing path are understood.
+
+    `0.0.0.0` is an address to listen on, which users of OLLAMA_HOST set for the server; a client means loopback.
+    """
+    bare = "://" not in given
+    parts = urlsplit(f"http://{given}" if bare else given)
+    name = (known.url or known.name).upper()
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{name}: the port of the URL is not a number between 0 and 65535") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{name} must be an http or https URL such as http://127.0.0.1:{known.probe or 8080}")
+    if "@" in parts.netloc:
+        hint = f"set {known.key_env} instead" if known.key_env else "this provider takes no credentials"
+        raise ConfigError(f"{name} must not carry credentials: {hint}")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{name} must end with its path: no query, no fragment")
+    path = parts.path.rstrip("/").removesuffix(known.drop) or known.path
+    return urlunsplit((parts.scheme, _host(parts.hostname, port or (known.probe if bare else None)), path, "", ""))
+
+
+def _host(name: str, port: int | None) -> str:
+    name = "127.0.0.1" if name == "0.0.0.0" else name  # noqa: S104 - recognised here, never bound
+    shown = f"[{name}]" if ":" in name else name
+    return f"{shown}:{port}" if port else shown
