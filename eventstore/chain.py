@@ -1,0 +1,80 @@
+"""How an event becomes bytes: the envelope composed around its fields, the clock, and the chain of digests.
+
+`data` is one flat JSON object whose first members are always these, in this order:
+`{"type":"…","schema":1,"stream":"…","version":1,"origin":"…","oseq":1,"time":"2026-11-21T01:26:13.123456Z", …fields}`.
+The digest of an origin's event is sha256(digest of its previous event + data); before its first there are no bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+
+import orjson
+
+from eventstore.envelope import NewEvent, RecordedEvent
+
+
+@dataclass(slots=True)
+class Chain:
+    """The writing end of one origin: its last sequence number and digest, and the log's clock.
+
+    `at` is a hybrid logical clock in microseconds since 1970 UTC: it follows the wall clock and never goes back.
+    """
+
+    origin: str
+    oseq: int = 0
+    digest: bytes = b""
+    at: int = 0
+
+    def copy(self) -> Chain:
+        """A chain to continue from here, and to drop if the write fails."""
+        return Chain(self.origin, self.oseq, self.digest, self.at)
+
+    def link(self, event: NewEvent, stream: str, version: int, now: int) -> bytes:
+        """The event's `data`; afterwards `oseq`, `at` and `digest` are this event's. `now` is microseconds."""
+        self.oseq += 1
+        self.at = max(now, self.at + 1)
+        head = _head(event.type, event.schema, stream, version, self.origin, self.oseq, self.at)
+        fields = event.fields
+        data = head + (b"," + fields[1:] if len(fields) > 2 else b"}")
+        self.digest = chained(self.digest, data)
+        return data
+
+
+def chained(previous: bytes, data: bytes) -> bytes:
+    """The digest of an event whose origin's previous event has the digest `previous` (empty before its first)."""
+    return sha256(previous + data).digest()
+
+
+def disagreement(row: RecordedEvent) -> str | None:
+    """What in the row's columns is not what its `data` says, or None. The schema number stands in `data` alone."""
+    lead = b'{"type":"%b","schema":' % row.type.encode()
+    end = row.data.find(b",", len(lead))
+    if not row.data.startswith(lead) or not row.data[len(lead) : end].isdigit():
+        return "the type column and the data differ"
+    schema = int(row.data[len(lead) : end])
+    head = _head(row.type, schema, row.stream, row.version, row.origin, row.oseq, row.at)
+    if not row.data.startswith(head) or row.data[len(head) : len(head) + 1] not in (b",", b"}"):
+        return "the columns and the data differ"
+    return None
+
+
+def _head(type_: str, schema: int, stream: str, version: int, origin: str, oseq: int, at: int) -> bytes:
+    seconds, micros = divmod(at, 1_000_000)
+    return (
+        f'{{"type":"{type_}","schema":{schema},"stream":{_quoted(stream)},"version":{version},'
+        f'"origin":"{origin}","oseq":{oseq},"time":"{_second(seconds)}.{micros:06d}Z"'
+    ).encode()
+
+
+@lru_cache(maxsize=4096)
+def _quoted(stream: str) -> str:
+    return orjson.dumps(stream).decode()
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -1,0 +1,147 @@
+"""Opening the log's file for its one writer: create it or check its end, and take up where it stops."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import string
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eventstore import rows
+from eventstore.batch import Tail
+from eventstore.chain import Chain, chained, disagreement
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import LogCorrupt, LogUnavailable
+
+APPLICATION_ID = 0x41434C47
+VERSION = 1
+TAIL_CHECKED = 1_000
+"""Ledger rows at the end that every start checks; the whole log is `verify`'s work."""
+STATEMENTS_CACHED = 512
+SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
+
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+_PREVIOUS = """
+SELECT origins.name, oseq, digest FROM origins CROSS JOIN ledger ON ledger.origin = origins.id
+WHERE origins.name GLOB :node || '*' ORDER BY origins.id DESC, oseq DESC LIMIT 1
+"""
+_LAST_AT = "SELECT at FROM ledger ORDER BY position DESC LIMIT 1"
+_LAST_STREAM = "SELECT ifnull(max(id), 0) FROM streams"
+_TAIL_STARTS = (
+    "SELECT ifnull(max(position), 0) FROM (SELECT position FROM ledger ORDER BY position DESC LIMIT -1 OFFSET ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation."""
+
+    connection: sqlite3.Connection
+    tail: Tail
+    previous: dict[str, Any] | None
+
+
+def open_database(path: Path, durability: str) -> Opened:
+    """Open or create the file (mode 0600) and begin a new incarnation.
+
+    Raises `LogCorrupt` where the end of the log contradicts itself, `LogUnavailable` where SQLite cannot use the file.
+    """
+    try:
+        connection = _connect(path, durability)
+        try:
+            _check_tail(connection)
+            return _take_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.OperationalError as error:
+        raise LogUnavailable(f"cannot open {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise LogCorrupt(0, f"{path} is damaged: {error}") from error
+
+
+def sqlite_warnings() -> list[str]:
+    """What an operator should know about the SQLite library that Python brought along."""
+    version = sqlite3.sqlite_version_info
+    fixed = any(version[:2] == patched[:2] and version >= patched for patched in ((3, 44, 6), (3, 50, 7)))
+    if (3, 7, 0) <= version <= (3, 51, 2) and not fixed:
+        return [
+            f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug (sqlite.org/wal.html#walresetbug): a second "
+            "process that writes to events.db could corrupt it. This server uses one writer; let nothing else write there."
+        ]
+    return []
+
+
+def _connect(path: Path, durability: str) -> sqlite3.Connection:
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    # isolation_level: Python then begins transactions itself, in one step less than an explicit BEGIN (see writer.py).
+    connection = sqlite3.connect(
+        path, timeout=5, isolation_level="IMMEDIATE", check_same_thread=False, cached_statements=STATEMENTS_CACHED
+    )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA foreign_keys = ON")
+    if version == 0:
+        connection.executescript(_SCHEMA.read_text())
+    elif version != VERSION or connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        connection.close()
+        raise LogUnavailable(f"{path} is not a log of schema version {VERSION} (it says {version})")
+    return connection
+
+
+def _check_tail(connection: sqlite3.Connection) -> None:
+    start = connection.execute(_TAIL_STARTS, (TAIL_CHECKED,)).fetchone()[0]
+    digests: dict[str, tuple[int, bytes]] = {}
+    for row in connection.execute(rows.LEDGER, {"after": start, "until": 1 << 62, "limit": TAIL_CHECKED}):
+        event = RecordedEvent(*row)
+        what = disagreement(event) or _break(event, digests.get(event.origin))
+        if what:
+            raise LogCorrupt(event.position, what)
+        digests[event.origin] = event.oseq, event.digest
+
+
+def _break(event: RecordedEvent, previous: tuple[int, bytes] | None) -> str | None:
+    """What is wrong with the event as the next of its chain; the first one seen of an origin cannot be judged."""
+    if previous is None and event.oseq > 1:
+        return None
+    oseq, digest = previous or (0, b"")
+    if event.oseq != oseq + 1:
+        return f"oseq {event.oseq} of {event.origin} follows {oseq}"
+    return None if event.digest == chained(digest, event.data) else "the digest does not match the data"
+
+
+def _take_up(connection: sqlite3.Connection) -> Opened:
+    one = connection.execute
+    node = (one("SELECT value FROM about WHERE name = 'node'").fetchone() or (None,))[0]
+    if node is None:
+        node = "n" + _random(8)
+        one("INSERT INTO about (name, value) VALUES ('node', ?)", (node,))
+    found = one(_PREVIOUS, {"node": node}).fetchone()
+    previous = found and {"origin": found[0], "oseq": found[1], "digest": found[2].hex()}
+    origin = node + _random(8)
+    origin_id = one("INSERT INTO origins (name) VALUES (?)", (origin,)).lastrowid
+    connection.commit()
+    assert origin_id is not None
+    tail = Tail(
+        chain=Chain(origin, at=(one(_LAST_AT).fetchone() or (0,))[0]),
+        origin_id=origin_id,
+        position=one(rows.HEAD).fetchone()[0],
+        last_stream_id=one(_LAST_STREAM).fetchone()[0],
+        types={name: number for number, name in one("SELECT id, name FROM types")},
+    )
+    return Opened(connection, tail, previous)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))

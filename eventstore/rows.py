@@ -1,0 +1,74 @@
+"""The read statements of the log and what their rows become; shared by every reader of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+
+FILE = "events.db"
+"""The log's file in its data directory."""
+PAGE = 1_000
+"""Rows that one statement reads at most: an open read keeps the write-ahead log from being reused."""
+
+_EVENT = """
+SELECT ledger.position, origins.name, oseq, streams.name, version, types.name, at, codec, data, digest
+FROM ledger
+CROSS JOIN origins ON origins.id = ledger.origin
+CROSS JOIN streams ON streams.id = ledger.stream
+CROSS JOIN types ON types.id = ledger.type
+"""
+
+LEDGER = _EVENT + "WHERE ledger.position > :after AND ledger.position <= :until ORDER BY ledger.position LIMIT :limit"
+
+BOTH_LANES = (
+    _EVENT
+    + """WHERE ledger.position > :after AND ledger.position <= :until
+UNION ALL
+SELECT position, generation, back, frame, count, offset_us, codec, bytes, NULL, NULL
+FROM frames WHERE position > :after AND position <= :until
+ORDER BY 1 LIMIT :limit"""
+)
+
+STREAM = (
+    _EVENT  # noqa: S608  # constants joined
+    + """WHERE ledger.stream = (SELECT id FROM streams WHERE name = :stream) AND version > :after
+ORDER BY version LIMIT :limit"""
+)
+
+# From the run's newest row backwards, one row a step; `position > :generation` ends the search for a run without rows.
+RUN = """
+WITH RECURSIVE run (position, back) AS (
+    SELECT * FROM (
+        SELECT position, back FROM frames
+        WHERE generation = :generation AND position <= :until AND position > max(:generation, :after)
+        ORDER BY position DESC LIMIT 1)
+    UNION ALL
+    SELECT frames.position, frames.back
+    FROM run CROSS JOIN frames ON frames.position = run.position - run.back
+    WHERE run.back > 0 AND frames.position > :after AND frames.generation = :generation)
+SELECT frames.position, generation, frames.back, frame, count, offset_us, codec, bytes
+FROM run CROSS JOIN frames ON frames.position = run.position
+ORDER BY frames.position
+"""
+
+BLOB = "SELECT codec, bytes FROM blobs WHERE digest = :digest"
+
+HEAD = """
+SELECT max(ifnull((SELECT max(position) FROM ledger), 0), ifnull((SELECT max(position) FROM frames), 0))
+"""
+
+SEALED = "SELECT ifnull(max(through), 0) FROM sealed"
+
+STREAMS_NAMED = "SELECT name FROM streams WHERE name >= :prefix AND name < :end ORDER BY name LIMIT :limit"
+
+
+def recorded(row: tuple[Any, ...]) -> Recorded:
+    """A row of `BOTH_LANES` or `LEDGER`; a frames row has no digest."""
+    return RecordedFrames(*row[:8]) if row[9] is None else RecordedEvent(*row)
+
+
+def read_only(path: Path) -> str:
+    """The URI that opens the log's file for reading alone: such a connection never writes, nor checkpoints."""
+    return f"{path.absolute().as_uri()}?mode=ro"

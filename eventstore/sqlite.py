@@ -1,0 +1,210 @@
+"""The durable log: one SQLite file, one writer thread with group commit, readers beside it.
+
+An append is queued at the call, and its future is done when its transaction is on the disk. See writer.py for the
+commit, batch.py for how rows are made, schema.sql for the row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from eventstore import rows
+from eventstore.batch import Waiting
+from eventstore.blobs import checked_blob
+from eventstore.database import Opened, open_database, sqlite_warnings
+from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
+from eventstore.errors import LogBusy, LogClosed, LogError
+from eventstore.lock import DirectoryLock
+from eventstore.writer import Writer
+
+QUEUED_APPENDS = 2_000
+QUEUED_BYTES = 32 << 20
+"""New work is refused while more than this waits to be written."""
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1_000
+
+
+class SQLiteLog:
+    """`eventstore.log.Log` over `<data_dir>/events.db`. Made by `open`, ended by `close`; used from one event loop.
+
+    `previous` is `{origin, oseq, digest}` (digest in hex) of this node's incarnation before this one, or None.
+    `warnings` are sentences for the operator. `on_commit`, if set, is called on the loop with the head after a commit.
+    """
+
+    def __init__(
+        self,
+        lock: DirectoryLock,
+        opened: Opened,
+        reader: aiosqlite.Connection,
+        now_us: Callable[[], int],
+        on_fatal: Callable[[Exception], None] | None,
+    ) -> None:
+        self._lock, self._reader = lock, reader
+        self._origin, self._head = opened.tail.chain.origin, opened.tail.position
+        self.previous: dict[str, Any] | None = opened.previous
+        self.warnings: list[str] = sqlite_warnings()
+        self.on_commit: Callable[[int], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._moved: asyncio.Future[None] | None = None
+        self._queued = self._queued_bytes = 0
+        self._closed = False
+        self._writer = Writer(
+            opened.connection, opened.tail, now_us, self._loop, self._acknowledge, on_fatal or (lambda error: None)
+        )
+        self._writer.start()
+
+    @classmethod
+    async def open(
+        cls,
+        data_dir: Path,
+        *,
+        now_us: Callable[[], int] = wall_clock_us,
+        durability: str = "power",
+        on_commit: Callable[[int], None] | None = None,
+        on_fatal: Callable[[Exception], None] | None = None,
+    ) -> SQLiteLog:
+        """Take the data directory, check the end of the log and begin a new incarnation.
+
+        `durability` is `power` (an acknowledged append survives a power cut) or `process` (a crash of the process).
+        `on_fatal` is called once, on the loop, when the disk refuses.
+        Raises `LogLocked`, `LogCorrupt`, `LogUnavailable`.
+        """
+        lock = DirectoryLock(data_dir)
+        path = data_dir / rows.FILE
+        opened: Opened | None = None
+        try:
+            opened = await asyncio.to_thread(open_database, path, durability)
+            reader = await aiosqlite.connect(rows.read_only(path), uri=True, isolation_level=None, timeout=5)
+        except BaseException:
+            if opened is not None:
+                opened.connection.close()
+            lock.release()
+            raise
+        log = cls(lock, opened, reader, now_us, on_fatal)
+        log.on_commit = on_commit
+        return log
+
+    @property
+    def origin(self) -> str:
+        """As `Log.origin`: the node's id and this incarnation's, 17 characters."""
+        return self._origin
+
+    def append(
+        self,
+        *writes: StreamWrite,
+        frames: Sequence[NewFrames] = (),
+        blobs: Sequence[bytes] = (),
+        admit: bool = False,
+    ) -> asyncio.Future[Appended]:
+        """As `Log.append`. Cancelling the future does not take the append back."""
+        if self._closed:
+            raise LogClosed("the log is closed")
+        if admit and (self._queued >= QUEUED_APPENDS or self._queued_bytes >= QUEUED_BYTES):
+            raise LogBusy(f"{self._queued} appends are waiting for the disk")
+        size = 0
+        for write in writes:
+            for event in write.events:
+                size += len(event.fields)
+        for row in frames:
+            size += len(row.bytes)
+        for blob in blobs:
+            size += len(blob)
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        self._queued += 1
+        self._queued_bytes += size
+        self._writer.submit(Waiting(writes, frames, blobs, future, size))
+        return future
+
+    def _acknowledge(self, done: list[Waiting], head: int) -> None:
+        """One call for a whole commit."""
+        self._queued -= len(done)
+        for append in done:
+            self._queued_bytes -= append.size
+            if append.future.done():
+                continue
+            if isinstance(append.outcome, LogError):
+                append.future.set_exception(append.outcome)
+            elif append.outcome is not None:
+                append.future.set_result(append.outcome)
+        if head > self._head:
+            self._head = head
+            self._wake()
+            if self.on_commit is not None:
+                self.on_commit(head)
+
+    def _wake(self) -> None:
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
+
+    async def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
+        """As `Log.read`; a large `limit` is read in pages, each a transaction of its own."""
+        found: list[Recorded] = []
+        until = self._head if until is None else min(until, self._head)
+        sql = rows.BOTH_LANES if frames else rows.LEDGER
+        while len(found) < limit and after < until:
+            size = min(rows.PAGE, limit - len(found))
+            page = await self._fetch(sql, {"after": after, "until": until, "limit": size})
+            found += map(rows.recorded, page)
+            if len(page) < size:
+                break
+            after = page[-1][0]
+        return found
+
+    async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
+        """As `Log.read_stream`."""
+        found: list[RecordedEvent] = []
+        while True:
+            page = await self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
+            found += [RecordedEvent(*row) for row in page]
+            if len(page) < rows.PAGE:
+                return found
+            after = found[-1].version
+
+    async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
+        """As `Log.read_frames`."""
+        page = await self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
+        return [RecordedFrames(*row) for row in page]
+
+    async def read_blob(self, digest: bytes) -> bytes:
+        """As `Log.read_blob`."""
+        page = await self._fetch(rows.BLOB, {"digest": digest})
+        return checked_blob(digest, page[0] if page else None)
+
+    async def head(self) -> int:
+        """As `Log.head`."""
+        return self._head
+
+    async def follow(self, after: int) -> AsyncIterator[int]:
+        """As `Log.follow`; ends when the log is closed. Nothing is kept for a slow follower but its own place."""
+        while not self._closed:
+            if self._head > after:
+                after = self._head
+                yield after
+            else:
+                if self._moved is None:
+                    self._moved = self._loop.create_future()
+                await asyncio.shield(self._moved)
+
+    async def close(self) -> None:
+        """Write what was appended, let every follower end, and give the data directory back."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
+        self._writer.stop()
+        await asyncio.to_thread(self._writer.join)
+        self._wake()
+        self._lock.release()
+
+    async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+        return list(await self._reader.execute_fetchall(sql, parameters))

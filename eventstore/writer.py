@@ -1,0 +1,163 @@
+"""The one thread that writes: whatever waits becomes one transaction, one fsync, and one wake-up of the event loop.
+
+The thread shares the interpreter lock with a busy event loop, and each call into SQLite gives the lock away and has to
+win it back. So a batch is composed first, in plain Python, and then written in as few calls as there are tables.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from functools import cache
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from eventstore.batch import Batch, Tail, Version, Waiting
+from eventstore.errors import LogUnavailable
+
+APPENDS_PER_COMMIT = 4_096
+ROWS_PER_STATEMENT = 64
+CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_COMMITS = 1_000
+"""The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
+IDLE_S = 0.5
+BUSY = 5  # SQLITE_BUSY
+
+_FIND_STREAM = """
+SELECT id, (SELECT ifnull(max(version), 0) FROM ledger WHERE stream = streams.id) FROM streams WHERE name = ?
+"""
+
+Committed = Callable[[list[Waiting], int], None]
+"""Called on the loop with the appends that have their outcome, and the head."""
+Failed = Callable[[Exception], None]
+"""Called on the loop, once: the log can write no more."""
+
+
+class Writer(Thread):
+    """Owns the writing connection from `start` to its end; `stop` ends it after what was submitted before."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        tail: Tail,
+        now_us: Callable[[], int],
+        loop: AbstractEventLoop,
+        committed: Committed,
+        failed: Failed,
+    ) -> None:
+        super().__init__(name="log-writer", daemon=True)
+        self._connection, self._tail, self._now_us = connection, tail, now_us
+        self._loop, self._committed, self._failed = loop, committed, failed
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._failure: Exception | None = None
+        self._stopping = False
+        self._bytes = self._commits = 0
+        self.submit = self._queue.put
+
+    def stop(self) -> None:
+        """End after everything that was submitted so far."""
+        self._queue.put(None)
+
+    def run(self) -> None:
+        """The thread's life: take, commit, acknowledge; checkpoint between batches."""
+        while not self._stopping:
+            batch = self._take()
+            if batch:
+                self._handle(batch)
+            if self._failure is None and self._checkpoint_is_due(idle=not batch):
+                self._guard(self._checkpoint)
+        self._connection.close()
+
+    def _take(self) -> list[Waiting]:
+        """Wait for an append and take all that are there; empty when idle or told to stop."""
+        taken: list[Waiting] = []
+        try:
+            item = self._queue.get(timeout=IDLE_S if self._commits else None)
+            while item is not None:
+                taken.append(item)
+                if len(taken) == APPENDS_PER_COMMIT:
+                    return taken
+                item = self._queue.get_nowait()
+            self._stopping = True
+        except Empty:
+            pass
+        return taken
+
+    def _handle(self, waiting: list[Waiting]) -> None:
+        if self._failure is None:
+            self._guard(lambda: self._commit(waiting))
+        if self._failure is not None:
+            for append in waiting:
+                append.outcome = LogUnavailable(f"the log cannot be written: {self._failure}")
+        self._loop.call_soon_threadsafe(self._committed, waiting, self._tail.position)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Run a step; its failure is the log's end, told once. After a failed fsync SQLite itself would go on."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # nobody is above this thread: every failure must reach on_fatal
+            self._failure = error
+            self._loop.call_soon_threadsafe(self._failed, error)
+
+    def _commit(self, waiting: list[Waiting]) -> None:
+        batch = self._stage(waiting, trusting=True)
+        try:
+            self._write(batch)
+        except sqlite3.IntegrityError:
+            # A stream taken for new was not: stage again, looking each one up, so that only that append is refused.
+            self._connection.rollback()
+            batch = self._stage(waiting, trusting=False)
+            self._write(batch)
+        self._tail.adopt(batch)
+
+    def _stage(self, waiting: list[Waiting], *, trusting: bool) -> Batch:
+        batch = Batch(self._tail, self._now_us(), self._find_stream, trusting=trusting)
+        for append in waiting:
+            batch.add(append)
+        return batch
+
+    def _find_stream(self, name: str) -> Version:
+        found: Version | None = self._connection.execute(_FIND_STREAM, (name,)).fetchone()
+        return found or (0, 0)
+
+    def _write(self, batch: Batch) -> None:
+        """One transaction. Waits as long as it takes while another process holds a lock: the queue refuses new work."""
+        while True:
+            try:
+                self._insert(batch)
+                self._connection.commit()
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                self._connection.rollback()
+
+    def _insert(self, batch: Batch) -> None:
+        self._insert_rows("types", batch.type_rows, 2)
+        self._insert_rows("streams", batch.stream_rows, 2)
+        self._insert_rows("blobs", batch.blob_rows, 3)
+        self._insert_rows("frames", batch.frames_rows, 8)
+        self._insert_rows("ledger", batch.ledger_rows, 10)
+
+    def _insert_rows(self, table: str, parameters: list[object], columns: int) -> None:
+        size = columns * ROWS_PER_STATEMENT
+        for start in range(0, len(parameters), size):
+            chunk = parameters[start : start + size]
+            self._connection.execute(_insert_statement(table, columns, len(chunk) // columns), chunk)
+
+    def _checkpoint_is_due(self, *, idle: bool) -> bool:
+        wal_pages = self._commits
+        return wal_pages > 0 and (idle or wal_pages >= CHECKPOINT_COMMITS)
+
+    def _checkpoint(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._commits = 0
+
+
+@cache
+def _insert_statement(table: str, columns: int, rows: int) -> str:
+    """`INSERT INTO table VALUES (?,…),(?,…)…` for so many rows; SQLite keeps each prepared."""
+    verb = "INSERT OR IGNORE" if table == "blobs" else "INSERT"
+    row = "(" + ",".join("?" * columns) + ")"
+    return f"{verb} INTO {table} VALUES {','.join([row] * rows)}"
