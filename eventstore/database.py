@@ -71,7 +71,7 @@ def sqlite_warnings() -> list[str]:
     if (3, 7, 0) <= version <= (3, 51, 2) and not fixed:
         return [
             f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug (sqlite.org/wal.html#walresetbug): a second "
-            "process that writes to events.db could corrupt it. This server uses one writer; let nothing else write there."
+            "process writing to events.db could corrupt it. This server uses one writer; let nothing else write there."
         ]
     return []
 

@@ -20,6 +20,7 @@ from eventstore.blobs import checked_blob
 from eventstore.database import Opened, open_database, sqlite_warnings
 from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.errors import LogBusy, LogClosed, LogError
+from eventstore.head import Head
 from eventstore.lock import DirectoryLock
 from eventstore.writer import Writer
 
@@ -37,7 +38,7 @@ class SQLiteLog:
     """`eventstore.log.Log` over `<data_dir>/events.db`. Made by `open`, ended by `close`; used from one event loop.
 
     `previous` is `{origin, oseq, digest}` (digest in hex) of this node's incarnation before this one, or None.
-    `warnings` are sentences for the operator. `on_commit`, if set, is called on the loop with the head after a commit.
+    `warnings` are sentences for the operator.
     """
 
     def __init__(
@@ -46,15 +47,15 @@ class SQLiteLog:
         opened: Opened,
         reader: aiosqlite.Connection,
         now_us: Callable[[], int],
+        on_commit: Callable[[int], None] | None,
         on_fatal: Callable[[Exception], None] | None,
     ) -> None:
         self._lock, self._reader = lock, reader
-        self._origin, self._head = opened.tail.chain.origin, opened.tail.position
+        self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
+        self._head.on_commit = on_commit
         self.previous: dict[str, Any] | None = opened.previous
         self.warnings: list[str] = sqlite_warnings()
-        self.on_commit: Callable[[int], None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._moved: asyncio.Future[None] | None = None
         self._queued = self._queued_bytes = 0
         self._closed = False
         self._writer = Writer(
@@ -75,7 +76,7 @@ class SQLiteLog:
         """Take the data directory, check the end of the log and begin a new incarnation.
 
         `durability` is `power` (an acknowledged append survives a power cut) or `process` (a crash of the process).
-        `on_fatal` is called once, on the loop, when the disk refuses.
+        `on_commit` is called on the loop with the head after each commit, `on_fatal` once, when the disk refuses.
         Raises `LogLocked`, `LogCorrupt`, `LogUnavailable`.
         """
         lock = DirectoryLock(data_dir)
@@ -89,9 +90,16 @@ class SQLiteLog:
                 opened.connection.close()
             lock.release()
             raise
-        log = cls(lock, opened, reader, now_us, on_fatal)
-        log.on_commit = on_commit
-        return log
+        return cls(lock, opened, reader, now_us, on_commit, on_fatal)
+
+    @property
+    def on_commit(self) -> Callable[[int], None] | None:
+        """Called on the loop with the head after each commit."""
+        return self._head.on_commit
+
+    @on_commit.setter
+    def on_commit(self, hook: Callable[[int], None] | None) -> None:
+        self._head.on_commit = hook
 
     @property
     def origin(self) -> str:
@@ -135,21 +143,12 @@ class SQLiteLog:
                 append.future.set_exception(append.outcome)
             elif append.outcome is not None:
                 append.future.set_result(append.outcome)
-        if head > self._head:
-            self._head = head
-            self._wake()
-            if self.on_commit is not None:
-                self.on_commit(head)
-
-    def _wake(self) -> None:
-        if self._moved is not None:
-            self._moved.set_result(None)
-            self._moved = None
+        self._head.advance(head)
 
     async def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
         """As `Log.read`; a large `limit` is read in pages, each a transaction of its own."""
         found: list[Recorded] = []
-        until = self._head if until is None else min(until, self._head)
+        until = self._head.position if until is None else min(until, self._head.position)
         sql = rows.BOTH_LANES if frames else rows.LEDGER
         while len(found) < limit and after < until:
             size = min(rows.PAGE, limit - len(found))
@@ -182,18 +181,11 @@ class SQLiteLog:
 
     async def head(self) -> int:
         """As `Log.head`."""
-        return self._head
+        return self._head.position
 
-    async def follow(self, after: int) -> AsyncIterator[int]:
-        """As `Log.follow`; ends when the log is closed. Nothing is kept for a slow follower but its own place."""
-        while not self._closed:
-            if self._head > after:
-                after = self._head
-                yield after
-            else:
-                if self._moved is None:
-                    self._moved = self._loop.create_future()
-                await asyncio.shield(self._moved)
+    def follow(self, after: int) -> AsyncIterator[int]:
+        """As `Log.follow`; ends when the log is closed."""
+        return self._head.follow(after)
 
     async def close(self) -> None:
         """Write what was appended, let every follower end, and give the data directory back."""
@@ -203,7 +195,7 @@ class SQLiteLog:
         await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
-        self._wake()
+        self._head.close()
         self._lock.release()
 
     async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
