@@ -1,0 +1,86 @@
+"""Anthropic's Messages API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from gateway.upstreams.http import HttpClient
+from gateway.upstreams.times import unix_seconds
+from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
+from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
+from gateway.wire.anthropic_outcome import error_of_body
+from gateway.wire.anthropic_request import encode
+from gateway.wire.sse import SSEFramer
+from gateway.wire.values import Decoder, Framer, UpstreamError
+from gateway.wire.whole_body import BodyFramer
+
+VERSION = {"anthropic-version": "2023-06-01"}
+"""https://docs.anthropic.com/en/api/versioning"""
+
+_PAGE, _MOST_PAGES = 1000, 10
+
+
+class Anthropic:
+    """The family."""
+
+    family = "anthropic"
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        said, ignored = encode(model, body)
+        return Call("/v1/messages", said, body.get("stream") is True, VERSION, ignored)
+
+    def framer(self, streamed: bool) -> Framer:
+        return SSEFramer() if streamed else BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return MessagesStreamDecoder() if streamed else MessagesBodyDecoder()
+
+    def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
+        return {"x-api-key": api_key} if api_key else {}
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+        return error_of_body(status, body)
+
+    async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
+        return await self._http.post(provider.base_url + call.path, call, self.auth_headers(provider, api_key))
+
+    async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
+        """Page after page, until the API says that there is no more."""
+        headers = {**VERSION, **self.auth_headers(provider, api_key)}
+        url = f"{provider.base_url}/v1/models?limit={_PAGE}"
+        found: list[ModelInfo] = []
+        after = ""
+        for _ in range(_MOST_PAGES):
+            page = await self._http.get_json(url + after, headers)
+            data = page.get("data") if isinstance(page, dict) else None
+            if not isinstance(page, dict) or not isinstance(data, list):
+                raise UpstreamFailure("bad_response", "the provider's list of models has no data")
+            found += [_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+            if not page.get("has_more") or not isinstance(page.get("last_id"), str):
+                break
+            after = f"&after_id={quote(page['last_id'], safe='')}"
+        return found
+
+
+def _model(item: dict[str, Any]) -> ModelInfo:
+    context = item.get("max_input_tokens")
+    return ModelInfo(
+        id=item["id"],
+        type="text-generation",
+        created=unix_seconds(item.get("created_at")),
+        owned_by="anthropic",
+        context_length=context if isinstance(context, int) else None,
+        capabilities=_capabilities(item.get("capabilities")),
+    )
+
+
+def _capabilities(listed: Any) -> tuple[str, ...]:
+    """The names of what is supported, of `{name: {supported: bool, …}}`."""
+    if not isinstance(listed, dict):
+        return ()
+    return tuple(name for name, value in listed.items() if isinstance(value, dict) and value.get("supported") is True)

@@ -1,0 +1,303 @@
+"""Anthropic Messages, read: the event stream and the whole body of this API.
+
+Format: https://docs.anthropic.com/en/api/messages-streaming. A message is a list of blocks; in a stream each block is
+started, filled by deltas and stopped, and the message is whole only after `message_stop`. `ping` may come anywhere.
+
+Translation: text -> text; thinking -> reasoning, and each finished, signed block again in `extra.thinking_blocks`, as
+it must be sent back in tool loops; tool_use -> tool calls; citations -> `extra.citations`; blocks that the provider's
+own tools made -> `extra.content_blocks`; a stop reason that OpenAI has no word for -> also `extra.stop_reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from eventstore.frames import US, Template
+from gateway.wire import exact
+from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
+from gateway.wire.fastlane import find_template, loads_lenient, read_run, runs_of
+from gateway.wire.sse import read_frame
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block between its start and its stop. `call` counts tool calls; `parts` are its input or thinking."""
+
+    value: dict[str, Any]
+    call: int = 0
+    parts: list[str] = field(default_factory=list)
+    signature: str = ""
+
+    @property
+    def kind(self) -> Any:
+        """Its type, a word of the API."""
+        return self.value.get("type")
+
+    def take(self, part: Any) -> str:
+        """A piece of it, kept for its end."""
+        said = str(part or "")
+        if said:
+            self.parts.append(said)
+        return said
+
+
+class MessagesStreamDecoder:
+    """Reads the event stream of one message."""
+
+    name = "anthropic_messages_stream.1"
+    __slots__ = ("_blocks", "_calls", "_stopped", "_usage")
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, _Block] = {}
+        self._calls = 0
+        self._usage: dict[str, Any] = {}
+        self._stopped = False
+
+    @property
+    def complete(self) -> bool:
+        """True after `message_stop`."""
+        return self._stopped
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        for index, frame in enumerate(frames):
+            if b"text_delta" not in frame:
+                continue
+            text = _only_text(frame)
+            if text and (template := find_template(frame, text, b"text")) is not None:
+                return index, template
+        return None
+
+    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+        pieces: list[Piece] = []
+        for group in runs_of(list(items)):
+            if isinstance(group, bytes):
+                pieces += self._frame(group)
+            elif (run := read_run(group)) is not None:
+                pieces.append(run)
+            else:
+                for middle in group:
+                    pieces += self._frame(_whole(middle, template))
+        return pieces
+
+    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+        return [self._frame(_whole(item[1:], template) if item[:1] == US else item) for item in items]
+
+    def _frame(self, frame: bytes) -> list[Piece]:
+        _, data = read_frame(frame)
+        if data is None:
+            return []
+        event = _object(loads_lenient(data))
+        match event.get("type"):
+            case "content_block_delta":
+                return self._block_delta(event)
+            case "content_block_start":
+                return self._block_start(event, data)
+            case "content_block_stop":
+                return self._block_stop(event)
+            case "message_start":
+                return self._message_start(_object(event.get("message")))
+            case "message_delta":
+                return self._message_delta(event)
+            case "message_stop":
+                self._stopped = True
+                return [Meta(ended=True)]
+            case "error":
+                return [Meta(error=error_of(event.get("error"), None))]
+        return []  # ping, and events of later versions, which the API's versioning policy announces
+
+    def _message_start(self, message: dict[str, Any]) -> list[Piece]:
+        """The prompt is counted here; the answer's count is a placeholder until `message_delta`."""
+        self._usage = given(message.get("usage"))
+        return [
+            Meta(
+                id=message.get("id"),
+                model=message.get("model"),
+                usage=usage_of(self._usage),
+                usage_raw=dict(self._usage),
+                usage_estimated=True,
+            )
+        ]
+
+    def _message_delta(self, event: dict[str, Any]) -> list[Piece]:
+        """Its counts are cumulative: each replaces what was said before."""
+        self._usage |= given(event.get("usage"))
+        pieces: list[Piece] = [Meta(usage=usage_of(self._usage), usage_raw=dict(self._usage))]
+        delta = _object(event.get("delta"))
+        if delta.get("stop_reason") is not None:
+            pieces.append(finish_of(delta))
+        return pieces
+
+    def _block_start(self, event: dict[str, Any], data: bytes) -> list[Piece]:
+        block = _Block(_object(event.get("content_block")), self._calls)
+        self._blocks[_index(event)] = block
+        if block.kind == "text":
+            return _said(Delta(text=str(block.value.get("text") or ""), extra=_citations(block.value)))
+        if block.kind == "thinking":
+            return _said(Delta(reasoning=block.take(block.value.get("thinking"))))
+        if block.kind != "tool_use":
+            return []
+        block.value = exact.loads(data)["content_block"]
+        self._calls += 1
+        return [Delta(tool_calls=[ToolCallDelta(block.call, block.value.get("id"), block.value.get("name"))])]
+
+    def _block_delta(self, event: dict[str, Any]) -> list[Piece]:
+        delta = _object(event.get("delta"))
+        block = self._blocks.get(_index(event))
+        if block is None:
+            raise WireError("the upstream sent a piece of a block that it did not start")
+        match delta.get("type"):
+            case "text_delta":
+                return _said(Delta(text=str(delta.get("text") or "")))
+            case "thinking_delta":
+                return _said(Delta(reasoning=block.take(delta.get("thinking"))))
+            case "signature_delta":
+                block.signature += str(delta.get("signature") or "")
+            case "input_json_delta":
+                part = block.take(delta.get("partial_json"))
+                if part and block.kind == "tool_use":
+                    return [Delta(tool_calls=[ToolCallDelta(block.call, arguments=part)])]
+            case "citations_delta":
+                return [Delta(extra={"citations": [delta.get("citation")]})]
+        return []
+
+    def _block_stop(self, event: dict[str, Any]) -> list[Piece]:
+        block = self._blocks.pop(_index(event), None)
+        if block is None or block.kind == "text":
+            return []
+        if block.kind == "tool_use":
+            return [] if block.parts else [_all_arguments(block)]
+        whole = "".join(block.parts)
+        if block.kind == "thinking":
+            return _thinking(whole, block.signature or block.value.get("signature"))
+        if whole:
+            block.value["input"] = loads_lenient(whole.encode())
+        return [_other_block(block.value)]
+
+
+class MessagesBodyDecoder:
+    """Reads one whole message, the single frame of an answer that was not streamed."""
+
+    name = "anthropic_messages_body.1"
+    __slots__ = ("_finished",)
+
+    def __init__(self) -> None:
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        return self._finished
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        return None
+
+    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+        return [piece for item in items for piece in self._body(item)]
+
+    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+        return [self._body(item) for item in items]
+
+    def _body(self, frame: bytes) -> list[Piece]:
+        body = _object(loads_lenient(frame))
+        if body.get("type") == "error":
+            return [Meta(error=error_of(body.get("error"), None))]
+        content = body.get("content")
+        if not isinstance(content, list):
+            raise WireError("the upstream's answer has no content")
+        usage = given(body.get("usage"))
+        pieces: list[Piece] = [
+            Meta(id=body.get("id"), model=body.get("model"), usage=usage_of(usage), usage_raw=usage),
+            *_content(content, frame),
+        ]
+        if body.get("stop_reason") is not None:
+            self._finished = True
+            pieces.append(finish_of(body))
+        return pieces
+
+
+def _content(content: list[Any], frame: bytes) -> list[Piece]:
+    """The blocks of a whole message; calls are read again, for the numbers of their arguments."""
+    pieces: list[Piece] = []
+    calls = 0
+    for position, block in enumerate(content):
+        match _object(block).get("type"):
+            case "text":
+                pieces += _said(Delta(text=str(block.get("text") or ""), extra=_citations(block)))
+            case "thinking":
+                pieces += _said(Delta(reasoning=str(block.get("thinking") or "")))
+                pieces += _thinking(block.get("thinking"), block.get("signature"))
+            case "tool_use":
+                arguments = _arguments(exact.loads(frame)["content"][position])
+                pieces.append(Delta(tool_calls=[ToolCallDelta(calls, block.get("id"), block.get("name"), arguments)]))
+                calls += 1
+            case _:
+                pieces.append(_other_block(block))
+    return pieces
+
+
+def _all_arguments(block: _Block) -> Delta:
+    """Of a call that streamed none: what its start said, usually nothing, which is `{}`."""
+    return Delta(tool_calls=[ToolCallDelta(block.call, arguments=_arguments(block.value))])
+
+
+def _arguments(block: Mapping[str, Any]) -> str:
+    return exact.dumps(block.get("input") or {})
+
+
+def _thinking(text: Any, signature: Any) -> list[Piece]:
+    """A finished thinking block, if it is signed: without a signature it cannot be sent back."""
+    if not signature:
+        return []
+    return [Delta(extra={"thinking_blocks": [{"type": "thinking", "thinking": text or "", "signature": signature}]})]
+
+
+def _other_block(block: dict[str, Any]) -> Delta:
+    """Redacted thinking belongs to the thinking; the rest is what the provider's own tools did."""
+    key = "thinking_blocks" if block.get("type") == "redacted_thinking" else "content_blocks"
+    return Delta(extra={key: [block]})
+
+
+def _citations(block: Mapping[str, Any]) -> dict[str, Any] | None:
+    citations = block.get("citations")
+    return {"citations": citations} if citations else None
+
+
+def _said(delta: Delta) -> list[Piece]:
+    """The delta, unless it says nothing."""
+    return [delta] if delta.text or delta.reasoning or delta.tool_calls or delta.extra else []
+
+
+def _only_text(frame: bytes) -> str | None:
+    """The text of a frame that is a `text_delta` and nothing else."""
+    _, data = read_frame(frame)
+    try:
+        event = orjson.loads(data or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    delta = event.get("delta") if isinstance(event, dict) and event.get("type") == "content_block_delta" else None
+    if not isinstance(delta, dict) or delta.keys() != {"type", "text"} or delta["type"] != "text_delta":
+        return None
+    return delta["text"] if isinstance(delta["text"], str) else None
+
+
+def _whole(middle: bytes, template: Template | None) -> bytes:
+    if template is None:
+        raise WireError("an elided frame without a template")
+    return template.prefix + middle + template.suffix
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise WireError("the upstream sent a message of another shape than its API says")
+    return value
+
+
+def _index(event: Mapping[str, Any]) -> int:
+    index = event.get("index")
+    if not isinstance(index, int):
+        raise WireError("the upstream sent a block without an index")
+    return index

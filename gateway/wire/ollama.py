@@ -1,0 +1,182 @@
+"""Ollama's chat, read: lines of a stream, or one whole body, which is one such line.
+
+Format: https://docs.ollama.com/api/chat. Each line has the next piece of the message; tool calls come whole, their
+arguments as objects, with or without ids, on a line before the last; the last line has `done: true` and the counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventstore.catalogue.values import Usage
+from eventstore.frames import Template
+from gateway.wire import exact
+from gateway.wire.fastlane import loads_lenient
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
+
+_NO_ANSWERS = ("load", "unload")
+_COUNTS = ("prompt_eval_count", "eval_count")
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+
+
+class OllamaChatDecoder:
+    """Reads the lines of one answer."""
+
+    name = "ollama_chat.1"
+    __slots__ = ("_calls", "_done", "_model")
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._done = False
+        self._model: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True after `done: true`."""
+        return self._done
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        """None: every line has its own time in front of the text."""
+        return None
+
+    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+        return [piece for item in items for piece in self._line(item)]
+
+    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+        return [self._line(item) for item in items]
+
+    def _line(self, frame: bytes) -> list[Piece]:
+        line = loads_lenient(frame)
+        if not isinstance(line, dict):
+            raise WireError("the upstream sent a line that is not an object")
+        if line.get("error"):
+            return [Meta(error=error_of(line["error"], 500))]
+        pieces: list[Piece] = []
+        if line.get("model") and line["model"] != self._model:
+            self._model = str(line["model"])
+            pieces.append(Meta(model=self._model))
+        delta = self._delta(line, frame)
+        if line.get("done") is True:
+            pieces += self._end(line, delta)
+        elif delta.text or delta.reasoning or delta.tool_calls or delta.logprobs:
+            pieces.append(delta)
+        return pieces
+
+    def _delta(self, line: Mapping[str, Any], frame: bytes) -> Delta:
+        message = line.get("message") or {}
+        if not isinstance(message, dict):
+            raise WireError("the upstream sent a message that is not an object")
+        return Delta(
+            text=_text(message.get("content")),
+            reasoning=_text(message.get("thinking")),
+            tool_calls=self._tool_calls(frame) if message.get("tool_calls") else (),
+            logprobs=_logprobs(line.get("logprobs")),
+        )
+
+    def _tool_calls(self, frame: bytes) -> list[ToolCallDelta]:
+        """The calls, read again number for number: their arguments become text here, once."""
+        given = exact.loads(frame)["message"]["tool_calls"]
+        if not isinstance(given, list):
+            raise WireError("the upstream sent tool calls that are not a list")
+        calls = [self._tool_call(self._calls + i, call, frame) for i, call in enumerate(given)]
+        self._calls += len(calls)
+        return calls
+
+    def _tool_call(self, index: int, call: Any, frame: bytes) -> ToolCallDelta:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise WireError("the upstream sent a tool call without a function's name")
+        call_id, arguments = call.get("id"), function.get("arguments")
+        return ToolCallDelta(
+            index,
+            id=call_id if isinstance(call_id, str) and call_id else _derived_id(frame, index),
+            name=function["name"],
+            arguments=arguments if isinstance(arguments, str) else exact.dumps(arguments or {}),
+        )
+
+    def _end(self, line: Mapping[str, Any], delta: Delta) -> list[Piece]:
+        """`load` and `unload` answer no question, so they end nothing."""
+        reason = line.get("done_reason") or "stop"
+        if reason in _NO_ANSWERS:
+            return [Meta(error=UpstreamError(f"the provider answered with '{reason}' instead of a message", 502))]
+        self._done = True
+        delta.finish_reason = "length" if reason == "length" else "tool_calls" if self._calls else "stop"
+        return [delta, _usage(line), Meta(ended=True)]
+
+
+def _usage(line: Mapping[str, Any]) -> Meta:
+    """A count may be missing: of a prompt that was cached (some versions), of an answer that was empty."""
+    usage = Usage(input_tokens=_count(line.get("prompt_eval_count")), output_tokens=_count(line.get("eval_count")))
+    raw = {name: line[name] for name in (*_COUNTS, *_DURATIONS) if line.get(name) is not None}
+    return Meta(usage=usage, usage_raw=raw, usage_estimated=any(name not in raw for name in _COUNTS))
+
+
+def error_of(error: Any, status: int) -> UpstreamError:
+    """An error text, or the runner's error object inside one, in OpenAI's words."""
+    message, kind = _error_text(error)
+    words = _ERRORS.get(status, ("invalid_request_error" if status < 500 else "server_error", None))
+    code = "context_length_exceeded" if kind == "exceed_context_size_error" else words[1]
+    param = "model" if code == "model_not_found" else None
+    return UpstreamError(message[:2000], status, type=words[0], code=code, param=param)
+
+
+_ERRORS: Mapping[int, tuple[str, str | None]] = {
+    404: ("invalid_request_error", "model_not_found"),
+    429: ("rate_limit_error", "rate_limit_exceeded"),
+    503: ("server_error", "overloaded"),
+}
+
+
+def error_of_body(status: int, body: bytes) -> UpstreamError:
+    """What a non-2xx answer means. A body that is not Ollama's is not shown."""
+    try:
+        answer = loads_lenient(body)
+    except WireError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error_of(error or f"the provider answered {status}", status)
+
+
+def _error_text(error: Any) -> tuple[str, Any]:
+    """(message, type). The runner's own answer, `{"error": {message, type}}`, may be passed on as text."""
+    if isinstance(error, str) and error.startswith("{"):
+        try:
+            inner = loads_lenient(error.encode())
+        except WireError:
+            return error, None
+        error = inner.get("error") or error
+    if isinstance(error, dict):
+        return str(error.get("message") or "the provider reported an error"), error.get("type")
+    return str(error), None
+
+
+def _derived_id(frame: bytes, index: int) -> str:
+    """An id for a call that has none: the same whenever the frame is read again, another for every other call."""
+    return "call_" + hashlib.sha256(b"%d:" % index + frame).hexdigest()[:24]
+
+
+def _logprobs(given: Any) -> dict[str, Any] | None:
+    """Ollama's list as OpenAI's `{content: [{token, logprob, bytes, top_logprobs}], refusal}`."""
+    if not isinstance(given, list) or not given:
+        return None
+    content = [
+        {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.get("top_logprobs") or ()]}
+        for token in given
+        if isinstance(token, dict)
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
+    text = _text(token.get("token"))
+    return {"token": text, "logprob": token.get("logprob"), "bytes": token.get("bytes") or list(text.encode())}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
