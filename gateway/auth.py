@@ -26,6 +26,11 @@ class Authenticator:
         self._key_id = f"key-{redactor.fingerprint(api_key)}" if api_key else ANONYMOUS
         self._tickets = tickets
 
+    @property
+    def keyed(self) -> bool:
+        """Whether callers must present a key."""
+        return self._digest is not None
+
     def identify(self, headers: Mapping[str, str], ticket: str | None = None) -> str:
         """The caller's key id for events: `key-<12 hex>`, or `anonymous`. Raises `Unauthorized`.
 

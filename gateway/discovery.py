@@ -95,7 +95,7 @@ class Discovery:
             reason = f"the provider did not answer in {self._patience_s:g} s"
         except UpstreamFailure as failure:
             reason = self._redactor.text(failure.message)
-        except Exception as error:  # noqa: BLE001 - one provider's odd answer must not hide the others' models
+        except Exception as error:  # one provider's odd answer must not hide the others' models
             logger.warning("listing the models of %s: %r", provider.name, error, exc_info=error)
             reason = "the provider's list of models could not be understood"
         if provider.probed:

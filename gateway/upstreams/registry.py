@@ -4,11 +4,11 @@
 | openai            | openai_compatible | OPENAI_API_KEY             | OPENAI_BASE_URL                              |
 | anthropic         | anthropic         | ANTHROPIC_API_KEY          | ANTHROPIC_BASE_URL                           |
 | openrouter        | openai_compatible | OPENROUTER_API_KEY         | OPENROUTER_BASE_URL                          |
-| ollama            | ollama            | –                          | OLLAMA_BASE_URL, OLLAMA_HOST, or its port    |
-| lmstudio          | openai_compatible | –                          | LMSTUDIO_BASE_URL, LMSTUDIO_HOST, or its port|
-| vllm              | openai_compatible | –                          | VLLM_BASE_URL, or its port unless it is ours |
+| ollama            | ollama            | none                       | OLLAMA_BASE_URL, OLLAMA_HOST, or its port    |
+| lmstudio          | openai_compatible | none                       | LMSTUDIO_BASE_URL, LMSTUDIO_HOST, or its port|
+| vllm              | openai_compatible | none                       | VLLM_BASE_URL, or its port unless it is ours |
 | openai-compatible | openai_compatible | OPENAI_COMPATIBLE_API_KEY  | OPENAI_COMPATIBLE_BASE_URL, or the request   |
-| demo              | demo              | –                          | built in                                     |
+| demo              | demo              | none                       | built in                                     |
 """
 
 from __future__ import annotations

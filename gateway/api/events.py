@@ -1,0 +1,204 @@
+"""GET /v1/events/stream: the log as it grows, as server-sent events.
+
+A listener reads the log by its own cursor: nothing is queued for it, so that a slow one costs nothing but its own
+delay, and one that comes back continues exactly where it was (`Last-Event-ID`, `?after=`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from eventstore.catalogue import REGISTRY
+from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from gateway.api.answers import services
+from gateway.api.generated import TokenReader
+from gateway.errors import InvalidRequest
+from gateway.exchange.ids import stream_of
+from gateway.services import Handler, Services
+from projections.feed import PING, Cursor, Feed, Filter
+
+CLOSING = web.AppKey("feeds_closing", asyncio.Event)
+"""Set when the server stops, so that listeners do not hold it up. See `close_feeds`."""
+BATCH = 200
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+BEGINNING = "0"
+"""The cursor, in `?after=`, of those who want the whole log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: between pings of a quiet feed, until a listener that takes nothing has left, between looks whether it is
+    still there."""
+
+    ping_s: float = 15.0
+    stalled_s: float = 30.0
+    look_s: float = 0.5
+
+
+def event_stream(pace: Pace = Pace()) -> Handler:
+    """The handler. `?types=a,b` (`token_generated` for tokens), `?request_id=`, `?session_id=`, `?content=1` choose;
+    without a cursor it begins now."""
+
+    async def stream_events(request: web.Request) -> web.StreamResponse:
+        given = services(request)
+        wanted = wanted_of(request)
+        cursor = await start_of(request, given)
+        response = web.StreamResponse(headers=HEADERS)
+        await response.prepare(request)
+        await _Listener(request, response, given, wanted, cursor, pace).serve()
+        return response
+
+    return stream_events
+
+
+async def close_feeds(app: web.Application) -> None:
+    """For `app.on_shutdown`: every feed ends within half a second."""
+    app[CLOSING].set()
+
+
+def wanted_of(request: web.Request) -> Filter:
+    """What the listener asked for. Raises `InvalidRequest` for a type that does not exist."""
+    query = request.query
+    types = frozenset(name for name in query.get("types", "").split(",") if name) or None
+    if unknown := sorted((types or frozenset()) - REGISTRY.keys()):
+        raise InvalidRequest(f"There is no event type {unknown[0][:64]!r}.", param="types")
+    return Filter(
+        types=types,
+        request_id=query.get("request_id") or None,
+        session_id=query.get("session_id") or None,
+        content=query.get("content", "").lower() in {"1", "true", "yes"},
+    )
+
+
+async def start_of(request: web.Request, given: Services) -> Cursor:
+    """Where to begin: `Last-Event-ID` (a browser that comes back), else `?after=`, else now.
+
+    Raises `InvalidRequest` for what is no cursor, or one of another log.
+    """
+    text = request.headers.get("Last-Event-ID") or request.query.get("after")
+    if not text:
+        return Cursor(await given.log.head())
+    if text == BEGINNING:
+        return Cursor(0)
+    try:
+        cursor = Cursor.decode(text)
+    except ValueError as error:
+        raise InvalidRequest("This is not a cursor of the feed.", param="after", code="invalid_cursor") from error
+    if not await _is_of(cursor, given):
+        raise InvalidRequest("This cursor is of another log.", param="after", code="unknown_cursor")
+    return cursor
+
+
+async def _is_of(cursor: Cursor, given: Services) -> bool:
+    if cursor.position > await given.log.head():
+        return False
+    if not cursor.origin:
+        return True
+    (row,) = await given.log.read(cursor.position - 1, 1) or (None,)
+    return isinstance(row, RecordedEvent) and (row.origin, row.oseq) == (cursor.origin, cursor.oseq)
+
+
+class _Listener:
+    """One open feed: the cursor is all that it keeps."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        given: Services,
+        wanted: Filter,
+        cursor: Cursor,
+        pace: Pace,
+    ) -> None:
+        self._request, self._response, self._given, self._pace = request, response, given, pace
+        self._wanted, self._at, self._skip = wanted, cursor.after, cursor
+        self._sessions: dict[str, str | None] = {}
+        self._feed = Feed(wanted, self._sessions.get)
+        self._tokens = TokenReader(given.log)
+        self._last_write = given.monotonic()
+
+    async def serve(self) -> None:
+        """Until the listener leaves or stalls, or the server stops."""
+        try:
+            await self._write(PING)  # sends the head, so that the listener knows that it listens
+            async for head in self._heads():
+                await self._catch_up(head)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+        except ConnectionError:
+            pass  # it left
+
+    async def _heads(self) -> AsyncIterator[int]:
+        """The log's head each time it moved, with pings while it does not; ends when nobody listens any more."""
+        heads = self._given.log.follow(self._at)
+        step = asyncio.ensure_future(anext(heads, -1))
+        try:
+            while not self._over():
+                await asyncio.wait({step}, timeout=self._pace.look_s)
+                if step.done():
+                    if (head := step.result()) < 0:
+                        return
+                    yield head
+                    step = asyncio.ensure_future(anext(heads, -1))
+                await self._ping_if_quiet()
+        finally:
+            step.cancel()
+
+    async def _catch_up(self, head: int) -> None:
+        while self._at < head and not self._over():
+            rows = await self._given.log.read(self._at, BATCH, until=head, frames=self._wanted.tokens)
+            shown = [frame for row in rows for frame in await self._shown(row)]
+            if shown:
+                await self._write(b"".join(shown))
+            else:
+                await self._ping_if_quiet()
+            self._at = rows[-1].position if len(rows) == BATCH else head
+
+    async def _shown(self, row: Recorded) -> Iterable[bytes]:
+        if isinstance(row, RecordedFrames):
+            return await self._shown_tokens(row)
+        if self._wanted.session_id is not None and row.type != "request_received":
+            await self._learn_session(row.body.get("request_id"))
+        frame = self._feed.offer(row)
+        return () if frame is None else (frame,)
+
+    async def _shown_tokens(self, row: RecordedFrames) -> list[bytes]:
+        shown = []
+        for body in await self._tokens.objects(row):
+            cursor = Cursor(row.position, body["frame"])
+            if cursor.position == self._skip.position and cursor.frame <= self._skip.frame:
+                continue
+            if self._wanted.session_id is not None:
+                await self._learn_session(body["request_id"])
+            if (frame := self._feed.offer_token(body, cursor)) is not None:
+                shown.append(frame)
+        return shown
+
+    async def _learn_session(self, request_id: str | None) -> None:
+        """Look up the session of a request that began before this feed did; the feed itself learns the others'."""
+        if request_id is None or request_id in self._sessions:
+            return
+        if len(self._sessions) >= BATCH:
+            self._sessions.clear()
+        stream = await self._given.log.read_stream(stream_of(request_id))
+        self._sessions[request_id] = stream[0].body.get("session_id") if stream else None
+
+    async def _ping_if_quiet(self) -> None:
+        if self._given.monotonic() - self._last_write >= self._pace.ping_s:
+            await self._write(PING)
+
+    async def _write(self, data: bytes) -> None:
+        """Hand over and wait until it is taken. Raises `TimeoutError` for a stalled listener."""
+        async with asyncio.timeout(self._pace.stalled_s):
+            await self._response.write(data)
+        self._last_write = self._given.monotonic()
+
+    def _over(self) -> bool:
+        transport = self._request.transport
+        closing = self._request.app.get(CLOSING)
+        return transport is None or transport.is_closing() or (closing is not None and closing.is_set())

@@ -1,0 +1,53 @@
+"""GET /health: whether the server works, and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from eventstore.errors import LogError
+from gateway.api.answers import json_response, services
+from gateway.services import Services
+
+_RELAY = {
+    "down": "NATS cannot be reached",
+    "full": "a stream in NATS has no room",
+    "fenced": "another process publishes to NATS under this log's identity",
+}
+"""States of the relay that are worth a word; requests are served all the same."""
+
+
+async def health(request: web.Request) -> web.Response:
+    """`healthy`; `degraded` (200: requests are served, but something behind them is not well) or `failing` (503: no
+    request can be recorded), with `reasons`. Says nothing of errors' texts: this route needs no key."""
+    given = services(request)
+    if failing := await _failing(given):
+        return json_response({"status": "failing", "reasons": failing}, status=503)
+    if reasons := degraded(given.follower.status):
+        return json_response({"status": "degraded", "reasons": reasons})
+    return json_response({"status": "healthy"})
+
+
+async def _failing(given: Services) -> list[str]:
+    found = list(given.trouble())
+    try:
+        await given.log.head()
+    except LogError:
+        found.append("the log cannot be read")
+    return found
+
+
+def degraded(status: Mapping[str, Any]) -> list[str]:
+    """What is not well behind the requests."""
+    reasons = []
+    if (follower := status.get("follower")) and follower.get("state") not in (None, "running"):
+        reasons.append(f"follower: the process that relays and projects is {follower['state']}")
+    if word := _RELAY.get((status.get("relay") or {}).get("state", "")):
+        reasons.append(f"relay: {word}")
+    for name, projection in sorted((status.get("projections") or {}).items()):
+        if halted := projection.get("halted"):
+            what = f"{halted['type']} at" if "type" in halted else "an event at"
+            reasons.append(f"projection {name}: halted by {what} position {halted['position']}")
+    return reasons

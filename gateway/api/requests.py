@@ -1,0 +1,91 @@
+"""GET /v1/requests[/{id}[/events|/stream]]: what became of each request, what was recorded, and what its client got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from eventstore.catalogue.request import TERMINAL
+from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.log import Log
+from gateway.api.answers import caught_up, json_response, page, services
+from gateway.api.generated import TokenReader
+from gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from gateway.exchange.ids import stream_of
+from gateway.exchange.render import NotRenderable, render_again
+from projections.requests import Requests, list_requests, one_request
+
+_ENDS_GENERATION = frozenset({"generation_completed", "generation_failed"})
+
+
+async def list_all(request: web.Request) -> web.Response:
+    """Newest first; `?after=` takes the id of the last one of the page before."""
+    asked = page(request)
+    stale = await caught_up(request, Requests.name)
+    try:
+        found = await services(request).read_projections(lambda rows: list_requests(rows, asked.limit, asked.after))
+    except KeyError as error:
+        raise InvalidRequest("after must be the id of a request.", param="after") from error
+    return json_response(found | stale)
+
+
+async def one(request: web.Request) -> web.Response:
+    """The state of one request."""
+    request_id = request.match_info["id"]
+    stale = await caught_up(request, Requests.name)
+    found = await services(request).read_projections(lambda rows: one_request(rows, request_id))
+    if found is None and stale:
+        raise Unavailable("The reports lag behind the log.", headers={"Retry-After": "1"})
+    if found is None:
+        raise _not_found(request_id)
+    return json_response(found | stale)
+
+
+async def events(request: web.Request) -> web.Response:
+    """What was recorded, both lanes, in the log's order: the flat events as they are, the tokens composed."""
+    asked, log = page(request), services(request).log
+    recorded = await _recorded(log, request.match_info["id"])
+    head = await log.head()
+    tokens = TokenReader(log)
+    placed: list[tuple[int, Any]] = [(event.position, orjson.Fragment(event.data)) for event in recorded]
+    for rows in (await frames_of(log, recorded, head)).values():
+        placed += [(row.position, body) for row in rows for body in await tokens.objects(row)]
+    placed.sort(key=lambda pair: pair[0])
+    return json_response(asked.cut([body for _, body in placed]) | {"position": head})
+
+
+async def stream(request: web.Request) -> web.Response:
+    """The answer again, byte for byte as its client got it: SSE if it was streamed, else JSON."""
+    log = services(request).log
+    recorded = await _recorded(log, request.match_info["id"])
+    if recorded[-1].type not in TERMINAL:
+        raise Conflict("This request has not ended yet.", headers={"Retry-After": "1"})
+    try:
+        rendered = render_again(recorded, await frames_of(log, recorded, recorded[-1].position))
+    except NotRenderable as error:
+        raise NotFound(f"This answer cannot be shown again: {error}.", code="not_renderable") from error
+    return web.Response(status=rendered.status, headers=rendered.headers, body=rendered.body)
+
+
+async def frames_of(log: Log, recorded: list[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:
+    """The rows of each of a request's generations, by the position of its `generation_started`; up to `head` for one
+    that has not ended."""
+    ends: dict[Any, int] = {e.body["attempt"]: e.position for e in recorded if e.type in _ENDS_GENERATION}
+    return {
+        event.position: await log.read_frames(event.position, ends.get(event.body["attempt"], head))
+        for event in recorded
+        if event.type == "generation_started"
+    }
+
+
+async def _recorded(log: Log, request_id: str) -> list[RecordedEvent]:
+    recorded = await log.read_stream(stream_of(request_id))
+    if not recorded:
+        raise _not_found(request_id)
+    return recorded
+
+
+def _not_found(request_id: str) -> NotFound:
+    return NotFound(f"There is no request {request_id[:80]!r}.", code="request_not_found")
