@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from eventstore.envelope import RecordedEvent
-from projections.events import iso, moment, newest
+from projections.events import moment, newest
 from projections.files import json_line
 from projections.projection import Source
 from projections.received import whole_body
@@ -35,7 +35,7 @@ class Payloads:
 def _line(event: RecordedEvent, source: Source) -> dict[str, Any]:
     received = newest(event)
     line = {
-        "timestamp": iso(event.at),
+        "timestamp": received["time"],
         "request_id": received["request_id"],
         "endpoint": received["endpoint"],
         "model": received["model"],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from eventstore.envelope import RecordedEvent
-from projections.events import iso, newest
+from projections.events import newest
 from projections.files import json_line
 from projections.projection import Source
 from projections.received import started_stamp
@@ -66,5 +66,5 @@ def _line(event: RecordedEvent) -> dict[str, Any]:
         level = QUIET.get(body["kind"], level)
     elif event.type == "request_rejected" and body["fault_domain"] == "gateway":
         level = "error"
-    line = {"timestamp": iso(event.at), "level": level, "event": event.type}
+    line = {"timestamp": body["time"], "level": level, "event": event.type}
     return line | {name: body[name] for name in names if name in body}

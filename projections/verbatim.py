@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from eventstore.envelope import RecordedEvent
-from projections.events import iso, newest
+from projections.events import newest
 from projections.files import json_line
 from projections.projection import Source
 from projections.received import ReceivedRequests, started_stamp, whole_body
@@ -53,7 +53,7 @@ class Verbatim:
 def _line(event: RecordedEvent, received: dict[str, Any], source: Source) -> dict[str, Any]:
     body = newest(event)
     line: dict[str, Any] = {
-        "timestamp": iso(event.at),
+        "timestamp": body["time"],
         "request_id": body["request_id"],
         "attempt": body["attempt"],
         "provider": body["provider"],
