@@ -18,11 +18,10 @@ from eventstore.errors import LogUnavailable
 
 APPENDS_PER_COMMIT = 4_096
 ROWS_PER_STATEMENT = 64
-CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_BYTES = 8 << 20
 CHECKPOINT_COMMITS = 1_000
 """The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
 IDLE_S = 0.5
-BUSY = 5  # SQLITE_BUSY
 
 _FIND_STREAM = """
 SELECT id, (SELECT ifnull(max(version), 0) FROM ledger WHERE stream = streams.id) FROM streams WHERE name = ?
@@ -110,6 +109,8 @@ class Writer(Thread):
             batch = self._stage(waiting, trusting=False)
             self._write(batch)
         self._tail.adopt(batch)
+        self._commits += 1
+        self._bytes += sum(append.size for append in waiting)
 
     def _stage(self, waiting: list[Waiting], *, trusting: bool) -> Batch:
         batch = Batch(self._tail, self._now_us(), self._find_stream, trusting=trusting)
@@ -147,12 +148,13 @@ class Writer(Thread):
             self._connection.execute(_insert_statement(table, columns, len(chunk) // columns), chunk)
 
     def _checkpoint_is_due(self, *, idle: bool) -> bool:
-        wal_pages = self._commits
-        return wal_pages > 0 and (idle or wal_pages >= CHECKPOINT_COMMITS)
+        if self._commits == 0:
+            return False
+        return idle or self._commits >= CHECKPOINT_COMMITS or self._bytes >= CHECKPOINT_BYTES
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._commits = 0
+        self._commits = self._bytes = 0
 
 
 @cache
