@@ -37,15 +37,17 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.state import Exchange, fold
 
-Price = Callable[[str, str, Usage, str | None], tuple[Usd | None, str | None]]
-"""(provider, model, usage, cost that the provider reported) -> (cost, price rule); (None, None) where none is known."""
+Price = Callable[[str, str, Usage, str | None, int], tuple[Usd | None, str | None]]
+"""(provider, model, usage, cost that the provider reported, time in microseconds) -> (cost, price rule), None for both
+where no price is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What decisions may look at besides the exchange itself."""
+    """What decisions may look at besides the exchange itself. `now_us`: microseconds since 1970 UTC."""
 
     price: Price
+    now_us: int
 
 
 class Ended(Exception):
@@ -259,7 +261,7 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
     cost: Usd | None = Usd(0)
     rule: str | None = None
     if source != "none":
-        cost, rule = views.price(exchange.provider or "", exchange.model or "", usage, seen.cost_reported)
+        cost, rule = views.price(exchange.provider or "", exchange.model or "", usage, seen.cost_reported, views.now_us)
     return {
         "tokens_input": usage.input_tokens,
         "tokens_input_cached": usage.cache_read_tokens,

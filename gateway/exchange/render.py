@@ -20,7 +20,7 @@ from gateway.errors import openai_error_body
 from gateway.exchange.ids import created_s
 from gateway.wire.decoders import DECODERS
 from gateway.wire.openai_chat_answer import ChatBody, ChatStream
-from gateway.wire.values import Fold, Piece
+from gateway.wire.values import Fold, Piece, WireError
 
 SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
 JSON_HEADERS = {"content-type": "application/json"}
@@ -43,7 +43,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer as the client got it. `whole` is False where it was cut: the client may have got less, never other bytes.
+    """An answer as the client got it. `whole` is False where it was cut: the client may have less, never other bytes.
     `digest` is sha256 of `body`."""
 
     status: int
@@ -95,7 +95,10 @@ class Rendering:
         """The bytes that a row of frames adds."""
         if self._renderer is None or self._replay is None:
             raise NotRenderable("frames before their generation")
-        return self._renderer.pieces(self._replay.pieces(row))
+        try:
+            return self._renderer.pieces(self._replay.pieces(row))
+        except WireError:  # live, such a row ended the attempt, and gave the client nothing
+            return b""
 
     def _received(self, body: dict[str, Any]) -> bytes:
         if body.get("retention") == "none":

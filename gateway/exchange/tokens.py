@@ -8,7 +8,7 @@ from typing import Any
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.frames import FrameReader
 from gateway.wire.decoders import DECODERS
-from gateway.wire.values import Delta, Piece, TextRun
+from gateway.wire.values import Delta, Piece, TextRun, WireError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,7 +38,10 @@ class TokenComposer:
         """The flat `token_generated` object of each frame of the row."""
         items = self._reader.items(row)
         moment = self._began + timedelta(microseconds=row.offset_us)
-        each = self._decoder.decode_each(items, self._reader.template)
+        try:
+            each = self._decoder.decode_each(items, self._reader.template)
+        except WireError:  # what no decoder understood is a frame without content
+            each = [[] for _ in items]
         return [
             {
                 **self._common,

@@ -40,7 +40,7 @@ def choose(
         if not model:
             raise _not_found(f"{name!r} names a provider and no model")
         return Route(providers[provider], model, "named")
-    if not slash and default_provider in providers:
+    if not slash and default_provider is not None and default_provider in providers:
         return Route(providers[default_provider], name, "default_provider", {"default_provider": default_provider})
     having = sorted(p for p, models in listed.items() if name in models and p in providers)
     if len(having) == 1:

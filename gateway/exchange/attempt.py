@@ -1,0 +1,109 @@
+"""One upstream attempt as the shell sees it: bytes in; rows for the log, meaning, and bytes for the client out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from eventstore.envelope import NewFrames
+from eventstore.frames import FrameRun
+from gateway.exchange.inputs import Payload, Seen
+from gateway.exchange.render import Renderer
+from gateway.wire.values import Decoder, Fold, Framer, Piece, UpstreamError
+
+
+class Attempt:
+    """Holds what an answer has given so far. No I/O: `run` moves the bytes and the time.
+
+    `released` digests and counts the bytes meant for the client. A batch of frames becomes rows and pieces at once;
+    `take` keeps both until the shell has committed the rows.
+    """
+
+    __slots__ = (
+        "_digest",
+        "_length",
+        "called_at",
+        "decoder",
+        "ended",
+        "first_at",
+        "fold",
+        "framer",
+        "last_at",
+        "renderer",
+        "rows",
+        "run",
+        "scrub",
+        "text",
+    )
+
+    def __init__(
+        self, run: FrameRun, framer: Framer, decoder: Decoder, renderer: Renderer, scrub: Callable[[bytes], bytes]
+    ) -> None:
+        self.run, self.framer, self.decoder, self.renderer, self.scrub = run, framer, decoder, renderer, scrub
+        self.fold = Fold()
+        self.rows: list[NewFrames] = []
+        self.text = b""
+        self.called_at = 0.0
+        self.first_at: float | None = None
+        self.last_at = 0.0
+        self.ended = False
+        self._digest = sha256()
+        self._length = 0
+
+    def take(self, frames: list[bytes], now: float) -> None:
+        """The next whole frames, arrived `now` (monotonic seconds): packs, decodes, folds and renders them into `rows`
+        and `text`. Raises `WireError`, the rows then being kept all the same."""
+        frames = [self.scrub(frame) for frame in frames]
+        run = self.run
+        opens = self.decoder.template(frames) if run.template is None else None
+        rows, items = run.pack(frames, int((now - self.called_at) * 1e6), opens)
+        self.rows += rows
+        self.add(self.decoder.decode(items, run.template), now)
+
+    def add(self, pieces: list[Piece], now: float) -> None:
+        """Fold and render what frames meant."""
+        fold = self.fold
+        fold.add(pieces)
+        if fold.began and self.first_at is None:
+            self.first_at = now
+        self.ended = fold.meta.ended or fold.meta.error is not None
+        self.text += self.renderer.pieces(pieces)
+
+    @property
+    def error(self) -> UpstreamError | None:
+        """An error that the upstream reported in its stream."""
+        return self.fold.meta.error
+
+    def settle(self, data: bytes) -> bytes:
+        """Count bytes as part of the answer; gives them back."""
+        self._digest.update(data)
+        self._length += len(data)
+        return data
+
+    def payload(self, began: bool) -> Payload:
+        """What the client was meant to get so far."""
+        return Payload(self._digest.hexdigest(), self._length, began)
+
+    def seen(self, now: float) -> Seen:
+        """What the attempt gave."""
+        fold, meta = self.fold, self.fold.meta
+        return Seen(
+            frames=self.run.count,
+            frames_digest=self.run.digest,
+            began=fold.began,
+            text_length=fold.text_length() if meta.usage is None else 0,
+            duration_ms=_ms(now - self.called_at),
+            finish_reason=fold.finish_reason,
+            choices=fold.choices(),
+            usage=meta.usage,
+            usage_raw=meta.usage_raw,
+            usage_estimated=meta.usage_estimated,
+            cost_reported=meta.cost_reported,
+            ttft_ms=None if self.first_at is None else _ms(self.first_at - self.called_at),
+            provider_model=meta.model,
+            provider_request_id=meta.id,
+        )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

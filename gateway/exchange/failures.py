@@ -1,0 +1,104 @@
+"""From a failure to the words of an error answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from eventstore.catalogue.request import FaultDomain
+from gateway.errors import STATUS_OF_KIND
+from gateway.exchange.inputs import Failure
+from gateway.upstreams.upstream import UpstreamFailure
+from gateway.wire.values import UpstreamError
+
+LONGEST_MESSAGE = 2000
+_PASSED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
+_CALLERS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
+_TYPES = {
+    400: "invalid_request_error",
+    401: "invalid_request_error",
+    403: "invalid_request_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def failure_of_call(error: UpstreamFailure) -> Failure:
+    """A call that broke on the way."""
+    return Failure(error.kind, error.message)
+
+
+def failure_of_error(error: UpstreamError, headers: Mapping[str, str], now_us: int) -> Failure:
+    """An error that the provider reported, by status or inside its stream. Its rate-limit headers are passed on."""
+    status = error.status if 400 <= error.status <= 599 else 502
+    code, message = error.code, error.message[:LONGEST_MESSAGE]
+    if status == 404 and code in (None, "model_not_found", "not_found_error"):
+        code, message = "model_not_found", f"{message.rstrip('.')}. GET /v1/models lists what there is."
+    return Failure(
+        kind=error.kind,
+        message=message,
+        fault_domain=_domain(status),
+        status=status,
+        type=error.type,
+        code=code,
+        param=error.param,
+        retry_after_s=retry_after_s(headers, now_us),
+        headers=passed_on(headers) or None,
+    )
+
+
+def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """The provider's headers that its client should see: when to try again, and what is left of its limits."""
+    return {
+        name: value[:200]
+        for key, value in headers.items()
+        if ((name := key.lower()) in _PASSED_ON or name.startswith(("x-ratelimit-", "anthropic-ratelimit-")))
+    }
+
+
+def retry_after_s(headers: Mapping[str, str], now_us: int) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date, RFC 9110 10.2.3); None where there is
+    no sane one."""
+    by_name = {key.lower(): value for key, value in headers.items()}
+    try:
+        if "retry-after-ms" in by_name:
+            return _sane(float(by_name["retry-after-ms"]) / 1000)
+        if "retry-after" in by_name:
+            return _sane(float(by_name["retry-after"]))
+    except ValueError:
+        return _until(by_name["retry-after"], now_us) if "retry-after" in by_name else None
+    return None
+
+
+def error_value(failure: Failure) -> tuple[int, dict[str, Any]]:
+    """(status, `{message, type, param, code}`) of the answer."""
+    status = failure.status or STATUS_OF_KIND.get(failure.kind, 502)
+    kind = failure.type or _TYPES.get(status, "server_error")
+    return status, {
+        "message": failure.message,
+        "type": kind,
+        "param": failure.param,
+        "code": failure.code or (None if failure.status else failure.kind),
+    }
+
+
+def _domain(status: int) -> FaultDomain:
+    return "caller" if status in _CALLERS_FAULT else "provider"
+
+
+def _sane(seconds: float) -> float | None:
+    return seconds if 0 <= seconds <= 86_400 * 30 else None
+
+
+def _until(date: str, now_us: int) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return _sane(max(0.0, (moment - datetime.fromtimestamp(now_us / 1e6, UTC)).total_seconds()))

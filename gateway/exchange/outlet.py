@@ -1,0 +1,35 @@
+"""Where an answer goes, as the exchange sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Outlet(Protocol):
+    """A client. The exchange never waits for it to read: an outlet that falls behind reads the log by itself."""
+
+    @property
+    def began(self) -> bool:
+        """Whether the head of a streamed answer is out."""
+
+    def prepare(self, headers: Mapping[str, str]) -> None:
+        """Headers that the answer will carry, whatever it is."""
+
+    async def release(self, data: bytes) -> None:
+        """Bytes of a streamed answer, each recorded before."""
+
+    async def finish(self, data: bytes) -> None:
+        """The last bytes of a streamed answer."""
+
+    async def abort(self) -> None:
+        """There will be no end: close the connection, so that nobody takes what came for the whole."""
+
+    def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """A whole answer: a body, or an error before a stream began."""
+
+    def gone(self) -> bool:
+        """Whether the client left."""
+
+    def tick(self, now: float) -> None:
+        """Called a few times a second (monotonic seconds): keeps an idle stream alive with a comment ping."""

@@ -1,0 +1,120 @@
+"""After a crash: every exchange that was left open ends in `request_interrupted`, its frames bound and accounted.
+
+Which were open is found from a low-water mark: a position at or before the first event of every open exchange, kept
+in a small file while the server runs. The mark is a hint: an old one costs time, a missing one is replaced by the start
+of the incarnation before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from eventstore.catalogue import decode
+from eventstore.catalogue.request import TERMINAL
+from eventstore.envelope import RecordedEvent, RecordedFrames, StreamWrite
+from eventstore.log import Log
+from eventstore.reader import Reader
+from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.inputs import Interrupted, Payload, Seen
+from gateway.exchange.render import FrameReplay, NotRenderable, render_again
+from gateway.exchange.state import Exchange, fold
+from gateway.wire.values import WireError
+
+MARK = "open_from"
+PAGE = 1_000
+PREFIX = "request-"
+
+
+class LowWater:
+    """The mark's file, `<data_dir>/open_from`. Written beside and renamed; not synced: an older mark serves too."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / MARK
+        self._written = -1
+
+    def read(self) -> int | None:
+        """The mark, None where there is none that can be used."""
+        try:
+            text = self._path.read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+    def write(self, position: int) -> None:
+        """Move the mark."""
+        if position == self._written:
+            return
+        beside = self._path.with_suffix(".new")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(str(position))
+        beside.replace(self._path)
+        self._written = position
+
+
+def open_streams(reader: Reader, after: int) -> list[str]:
+    """The request streams with events after a position and no terminal event, in the order they began."""
+    found: dict[str, None] = {}
+    while page := reader.read(after, PAGE, frames=False):
+        for recorded in page:
+            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(PREFIX):
+                if recorded.type in TERMINAL:
+                    found.pop(recorded.stream, None)
+                else:
+                    found[recorded.stream] = None
+        after = page[-1].position
+    return list(found)
+
+
+async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us: int) -> None:
+    """End one open exchange, as found in the log."""
+    recorded = reader.read_stream(stream)
+    exchange = fold(Exchange(stream.removeprefix(PREFIX)), _decoded(recorded))
+    seen, payload = _what_came(reader, recorded, exchange)
+    happened = Interrupted("restart", recorded[0].origin, seen, payload)
+    events = decide(happened, exchange, Views(price, now_us))
+    await log.append(StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events)))
+
+
+def _decoded(recorded: Iterable[RecordedEvent]) -> Iterable[Any]:
+    return (decode(event) for event in recorded)
+
+
+def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange) -> tuple[Seen | None, Payload | None]:
+    """What the last attempt gave, and what the client was meant to get of it, from the frames in the log."""
+    started = next((e for e in reversed(recorded) if e.type == "generation_started"), None)
+    if started is None or exchange.phase != "generating":
+        return None, None
+    replay = FrameReplay(started.body["decoder"])
+    rows = reader.read_frames(started.position, reader.head())
+    for row in rows:
+        try:
+            replay.pieces(row)
+        except WireError:  # the frame that broke the answer; it counts, and means nothing
+            break
+    answer, meta = replay.fold, replay.fold.meta
+    seen = Seen(
+        frames=replay.reader.count,
+        frames_digest=replay.reader.digest,
+        began=answer.began,
+        text_length=answer.text_length(),
+        duration_ms=rows[-1].offset_us / 1000 if rows else 0.0,
+        finish_reason=answer.finish_reason,
+        choices=answer.choices(),
+        usage=meta.usage,
+        usage_raw=meta.usage_raw,
+        usage_estimated=meta.usage_estimated,
+        cost_reported=meta.cost_reported,
+    )
+    return seen, _payload(recorded, {started.position: rows})
+
+
+def _payload(recorded: list[RecordedEvent], frames: dict[int, list[RecordedFrames]]) -> Payload | None:
+    try:
+        rendered = render_again(recorded, frames)
+    except NotRenderable:
+        return None
+    return Payload(rendered.digest, len(rendered.body), bool(rendered.body))

@@ -1,0 +1,63 @@
+"""An answer read from the log: again from its beginning, or from where a slow reader stopped, to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from eventstore.envelope import RecordedEvent
+from eventstore.log import Log
+from gateway.exchange.ids import stream_of
+from gateway.exchange.render import Rendering
+
+
+async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterator[bytes]:
+    """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event.
+
+    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`.
+    """
+    reading = _Reading(log, stream_of(request_id))
+    async for head in log.follow(0):
+        async for data in reading.until(head):
+            if skip >= len(data):
+                skip -= len(data)
+                continue
+            yield data[skip:]
+            skip = 0
+        if reading.rendering.ended:
+            return
+
+
+class _Reading:
+    """Where a reader of one exchange stands in both lanes."""
+
+    def __init__(self, log: Log, stream: str) -> None:
+        self._log, self._stream = log, stream
+        self.rendering = Rendering()
+        self._version = 0
+        self._generation = 0
+        self._position = 0
+
+    async def until(self, head: int) -> AsyncIterator[bytes]:
+        """What the events and frames up to `head` add, in their order."""
+        events = [e for e in await self._log.read_stream(self._stream, self._version) if e.position <= head]
+        for event in events:
+            async for data in self._frames(event.position - 1):
+                yield data
+            self._take(event)
+            if data := self.rendering.event(event):
+                yield data
+        async for data in self._frames(head):
+            yield data
+
+    def _take(self, event: RecordedEvent) -> None:
+        self._version, self._position = event.version, event.position
+        if event.type == "generation_started":
+            self._generation = event.position
+
+    async def _frames(self, until: int) -> AsyncIterator[bytes]:
+        if not self._generation or until <= self._position or self.rendering.ended:
+            return
+        for row in await self._log.read_frames(self._generation, until, self._position):
+            self._position = row.position
+            if data := self.rendering.frames(row):
+                yield data

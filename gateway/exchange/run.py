@@ -1,0 +1,312 @@
+"""The one shell: it runs the loop, appends, awaits. What is recorded is `decide`'s opinion, what is sent `render`'s.
+
+Commit, then release: the log holds the request and the intent before the upstream is called, each frame before its
+bytes reach the client, and the terminal event before the answer's last byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from eventstore.envelope import Appended, NewFrames, StreamWrite
+from eventstore.errors import LogBusy
+from eventstore.frames import FrameRun
+from eventstore.log import Log
+from gateway.errors import GatewayError, InvalidRequest, Unavailable, UnsupportedParameter
+from gateway.exchange.attempt import Attempt
+from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
+from gateway.exchange.ids import stream_of
+from gateway.exchange.inputs import Answered, Failed, Failure, Input, Interrupted, Left, Refused, Submission, Submitted
+from gateway.exchange.outlet import Outlet
+from gateway.exchange.render import JSON_HEADERS, Renderer, error_body, renderer
+from gateway.exchange.running import Halt, Leave, Running, Verdict
+from gateway.exchange.state import fold
+from gateway.redaction import Redactor, Scrubber
+from gateway.routing.choose import Route, choose, credential
+from gateway.upstreams.http import read_error_body
+from gateway.upstreams.upstream import Answer, Call, Provider, Upstream, UpstreamFailure
+from gateway.wire.values import Unsupported, WireError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a submission comes to: where it goes, in which words, with which credential (which is never recorded)."""
+
+    route: Route
+    provider: Provider
+    upstream: Upstream
+    call: Call
+    api_key: str | None
+    scrubber: Scrubber
+
+
+class Exchanges:
+    """Runs exchanges. `open` are those that have no terminal event yet. `listed`: provider -> models, as last
+    discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        providers: Mapping[str, Provider],
+        upstreams: Mapping[str, Upstream],
+        price: Price,
+        redactor: Redactor,
+        default_provider: str | None,
+        listed: Callable[[], Mapping[str, Collection[str]]],
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
+        debug: bool = False,
+    ) -> None:
+        self._log, self._providers, self._upstreams, self._price = log, providers, upstreams, price
+        self._redactor, self._default_provider, self._listed = redactor, default_provider, listed
+        self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
+        self.open: set[Running] = set()
+
+    async def run(self, submission: Submission, outlet: Outlet) -> None:
+        """Serve a request to its one terminal event. The answer goes to `outlet`.
+
+        Raises `LogUnavailable` where the log can write no more: then the process must stop, and recovery ends it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        running = Running(submission, outlet, task, self._monotonic())
+        outlet.prepare({"x-request-id": submission.request_id})
+        self.open.add(running)
+        try:
+            await self._serve(running, self._plan(submission))
+        except GatewayError as error:
+            await self._refuse(running, error)
+        finally:
+            self.open.discard(running)
+
+    async def refuse(self, submission: Submission, outlet: Outlet, error: GatewayError) -> None:
+        """Record and answer a request that was refused at the door: unreadable, or unwelcome."""
+        task = asyncio.current_task()
+        assert task is not None
+        outlet.prepare({"x-request-id": submission.request_id})
+        await self._refuse(Running(submission, outlet, task, self._monotonic()), error)
+
+    def _plan(self, submission: Submission) -> Plan:
+        """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
+        route = choose(submission.model, self._providers, self._default_provider, self._listed())
+        provider = route.provider
+        if submission.base_url is not None:
+            provider = at_url(provider, submission.base_url)
+        if not provider.base_url:
+            raise InvalidRequest(
+                f"{provider.name} has no URL: send one as base_url, or configure it.", param="base_url"
+            )
+        api_key = credential(provider, submission.api_key, submission.base_url)
+        upstream = self._upstreams[provider.family]
+        try:
+            call = upstream.encode(provider, route.model, submission.body)
+        except Unsupported as error:
+            raise UnsupportedParameter(str(error), param=error.param) from error
+        except WireError as error:
+            raise InvalidRequest(str(error), param="messages") from error
+        known = [key for key in (api_key, submission.api_key) if key]
+        return Plan(route, provider, upstream, call, api_key, self._redactor.scrubber(known))
+
+    async def _serve(self, running: Running, plan: Plan) -> None:
+        submission, call = running.submission, plan.call
+        decoder = plan.upstream.decoder(call.streamed)
+        submitted = Submitted(
+            submission,
+            plan.route,
+            call,
+            decoder.name,
+            self._redactor.url(plan.provider.base_url + call.path),
+            sha256(call.body).hexdigest(),
+            self._now_us(),
+        )
+        try:
+            appended = await self._record(running, submitted, admit=True)
+        except LogBusy as busy:
+            raise Unavailable("The server is busy: its log has a full queue.", headers=_retry(busy)) from busy
+        running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
+        if call.ignored:
+            running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
+        attempt = Attempt(
+            FrameRun(appended.last),
+            plan.upstream.framer(call.streamed),
+            decoder,
+            self._renderer(submission),
+            plan.scrubber.bytes,
+        )
+        verdict = await self._attempt(running, plan, attempt)
+        await self._settle(running, attempt, verdict)
+
+    @staticmethod
+    def _renderer(submission: Submission) -> Renderer:
+        return renderer(
+            submission.wire,
+            submission.renderer,
+            submission.streamed,
+            submission.request_id,
+            submission.model,
+            submission.include_usage,
+        )
+
+    async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
+        """Call the upstream and read its answer to the end. None: it is whole."""
+        running.streamed_call = plan.call.streamed
+        attempt.called_at = running.called_at = self._monotonic()
+        try:
+            return await self._call(running, plan, attempt)
+        except asyncio.CancelledError:
+            running.task.uncancel()
+            return running.verdict or Halt("shutdown")
+        except UpstreamFailure as failure:
+            return failure_of_call(failure)
+        except WireError as error:
+            return Failure("bad_response", str(error))
+        finally:
+            running.waiting = False
+            running.called_at = None
+
+    async def _call(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
+        if running.verdict is not None:
+            return running.verdict
+        running.waiting = True
+        answer = await plan.upstream.open(plan.provider, plan.call, plan.api_key)
+        try:
+            if answer.status != 200:
+                return await self._error_of(answer, plan)
+            return await self._read(running, answer, attempt)
+        finally:
+            running.waiting = False
+            await answer.close()
+
+    async def _read(self, running: Running, answer: Answer, attempt: Attempt) -> Verdict | None:
+        async for data in answer.chunks():
+            running.waiting = False
+            running.heard_at = now = self._monotonic()
+            if frames := attempt.framer.feed(data):
+                attempt.take(frames, now)
+                if attempt.ended:
+                    break
+                await self._release(running, attempt)
+            if running.verdict is not None:
+                return running.verdict
+            running.own_s += self._monotonic() - now
+            running.waiting = True
+        running.waiting = False
+        if not attempt.ended and (frames := attempt.framer.end()):
+            attempt.take(frames, self._monotonic())
+        if attempt.error is not None:
+            return failure_of_error(attempt.error, {}, self._now_us())
+        if not attempt.decoder.complete:
+            return Failure("cut", "the provider's answer broke off before its end")
+        return None
+
+    async def _release(self, running: Running, attempt: Attempt) -> None:
+        """Commit the frames at hand, then hand their bytes over."""
+        rows, text = attempt.rows, attempt.text
+        attempt.rows, attempt.text = [], b""
+        if rows and running.submission.retained:
+            await self._log.append(frames=rows)
+        if text:
+            await running.outlet.release(attempt.settle(text))
+
+    async def _error_of(self, answer: Answer, plan: Plan) -> Failure:
+        """What a non-200 answer means. Where the caller named the host, its body is not shown: it could be anything."""
+        body = plan.scrubber.bytes(await read_error_body(answer))
+        error = plan.upstream.error(answer.status, answer.headers, body)
+        error.message = self._redactor.text(error.message)
+        if "callers_url" in plan.provider.traits:
+            error.message = f"the provider answered {answer.status}"
+        return failure_of_error(error, answer.headers, self._now_us())
+
+    async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:
+        """Record how it ended, with the frames still at hand; then release the rest of the answer."""
+        outlet, now = running.outlet, self._monotonic()
+        seen = attempt.seen(now)
+        duration = _ms(now - running.started_at)
+        overhead = _ms(attempt.called_at - running.started_at + running.own_s)
+        rest = attempt.text
+        happened: Input
+        status, error = 200, None
+        began = outlet.began or bool(rest)
+        if verdict is None:
+            rest = attempt.settle(rest + attempt.renderer.completed(attempt.fold))
+            happened = Answered(seen, attempt.payload(began), duration, overhead)
+        elif isinstance(verdict, Failure):
+            status, error = error_value(verdict)
+            rest = attempt.settle(rest + attempt.renderer.failed(error) if began else error_body(error))
+            payload = attempt.payload(began)
+            happened = Failed(verdict, error, status, seen, payload, duration, overhead)
+        elif isinstance(verdict, Leave):
+            attempt.settle(rest)
+            happened = Left(verdict.reason, seen, attempt.payload(began), duration)
+        else:
+            attempt.settle(rest)
+            happened = Interrupted(verdict.reason, self._log.origin, seen, attempt.payload(began))
+        appended = await self._record(running, happened, frames=attempt.rows)
+        if isinstance(verdict, Halt) and not began:
+            outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(STOPPING))
+        elif isinstance(verdict, (Leave, Halt)):
+            await outlet.abort()
+        elif running.submission.streamed and (verdict is None or began):
+            await outlet.finish(rest)
+        else:
+            headers = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}
+            if isinstance(verdict, Failure):
+                headers |= verdict.headers or {}
+            elif running.exchange.cost is not None:
+                headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
+            outlet.answer(status, headers, rest)
+
+    async def _refuse(self, running: Running, error: GatewayError) -> None:
+        value = error.error()
+        if self._debug and error.details is not None:
+            value["details"] = error.details
+        body = error_body(value)
+        refused = Refused(running.submission, error, value, sha256(body).hexdigest(), self._now_us())
+        appended = await self._record(running, refused)
+        headers = {**JSON_HEADERS, **error.headers, "x-abstractcore-position": str(appended.last)}
+        running.outlet.answer(error.status, headers, body)
+
+    async def _record(
+        self, running: Running, happened: Input, frames: Sequence[NewFrames] = (), admit: bool = False
+    ) -> Appended:
+        """Decide, evolve, append, and wait until it is durable."""
+        before, submission = running.exchange, running.submission
+        events = decide(happened, before, Views(self._price, self._now_us()))
+        running.exchange = fold(before, events)
+        write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
+        first = before.version == 0 and submission.retained
+        return await self._log.append(
+            write,
+            frames=frames if submission.retained else (),
+            blobs=submission.blobs if first else (),
+            admit=admit,
+        )
+
+
+STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
+
+
+def at_url(provider: Provider, url: str) -> Provider:
+    """The provider at a URL that the caller named: without our key, and its error texts are not shown."""
+    return Provider(
+        name=provider.name,
+        family=provider.family,
+        base_url=url.rstrip("/"),
+        api_key_env=provider.api_key_env,
+        local=provider.local,
+        prices=None,
+        traits=provider.traits | {"callers_url"},
+    )
+
+
+def _retry(busy: LogBusy) -> dict[str, str]:
+    return {"Retry-After": str(busy.retry_after_s)}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

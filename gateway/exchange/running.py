@@ -1,0 +1,121 @@
+"""An exchange while it runs: the shell's own notes, which die with the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.exchange.inputs import Failure, Submission
+from gateway.exchange.outlet import Outlet
+from gateway.exchange.state import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The client left, or somebody asked to stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The gateway itself ends."""
+
+    reason: str
+
+
+Verdict = Failure | Leave | Halt
+"""Why an attempt ended without a whole answer."""
+
+
+class Running:
+    """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
+    other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads."""
+
+    __slots__ = (
+        "called_at",
+        "exchange",
+        "heard_at",
+        "outlet",
+        "own_s",
+        "started_at",
+        "streamed_call",
+        "submission",
+        "task",
+        "verdict",
+        "waiting",
+    )
+
+    def __init__(self, submission: Submission, outlet: Outlet, task: asyncio.Task[object], now: float) -> None:
+        self.submission, self.outlet, self.task, self.started_at = submission, outlet, task, now
+        self.exchange = Exchange(submission.request_id)
+        self.verdict: Verdict | None = None
+        self.waiting = False
+        self.own_s = 0.0
+        self.streamed_call = False
+        self.called_at: float | None = None
+        self.heard_at: float | None = None
+
+    def end(self, verdict: Verdict) -> None:
+        """Ask the owner to end the attempt; the first verdict counts."""
+        if self.verdict is None:
+            self.verdict = verdict
+            if self.waiting:
+                self.task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long an upstream may take, in seconds. `first_byte_whole_s` is for answers that are not streamed: their first
+    byte is their last."""
+
+    first_byte_s: float = 120
+    first_byte_whole_s: float = 600
+    idle_s: float = 60
+    total_s: float = 3600
+
+
+def overdue(running: Running, limits: Limits, now: float) -> Failure | None:
+    """The timeout that has run out for an exchange, if one has. Pure."""
+    called = running.called_at
+    if called is None:
+        return None
+    if now - called > limits.total_s:
+        return Failure("total_timeout", f"the provider's answer took longer than {limits.total_s:g} s")
+    if running.heard_at is None:
+        first = limits.first_byte_s if running.streamed_call else limits.first_byte_whole_s
+        if now - called > first:
+            return Failure("first_byte_timeout", f"the provider did not begin to answer in {first:g} s")
+    elif now - running.heard_at > limits.idle_s:
+        return Failure("idle_timeout", f"the provider was silent for {limits.idle_s:g} s in the middle of its answer")
+    return None
+
+
+class Watch:
+    """One ticker for all exchanges: who left, what is overdue, which idle stream wants a ping. Cheaper than a timer
+    each, and none is ever forgotten."""
+
+    PERIOD_S = 0.25
+
+    def __init__(self, open_exchanges: set[Running], limits: Limits, monotonic: Callable[[], float]) -> None:
+        self._open, self._limits, self._monotonic = open_exchanges, limits, monotonic
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(self.PERIOD_S)
+            now = self._monotonic()
+            for running in list(self._open):
+                self.look(running, now)
+
+    def look(self, running: Running, now: float) -> None:
+        """One exchange, once."""
+        if running.verdict is not None:
+            return
+        if running.outlet.gone():
+            running.end(Leave("client_left"))
+        elif (failure := overdue(running, self._limits, now)) is not None:
+            running.end(failure)
+        else:
+            running.outlet.tick(now)

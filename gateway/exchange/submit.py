@@ -1,0 +1,130 @@
+"""From a request's JSON to a submission: what is checked, what is recorded, what is only used. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from eventstore.parts import split
+from gateway.auth import ANONYMOUS
+from gateway.errors import InvalidRequest
+from gateway.exchange.inputs import Submission
+from gateway.json_guard import check_id, check_ids
+from gateway.redaction import Redactor
+from gateway.routing.callers_url import check_base_url
+from gateway.wire.openai_chat_answer import RENDERER
+from gateway.wire.openai_chat_request import check
+
+RETENTION_HEADER = "x-abstractcore-retention"
+SESSION_HEADER = "x-abstractcore-session-id"
+TAGS_HEADER = "x-abstractcore-tags"
+MOST_TAGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks and how: the key's id, the address, the request's headers (names as sent, looked up in any case)."""
+
+    request_id: str
+    endpoint: str
+    key: str
+    address: str | None
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that a submission hangs on. `default_model` stands for a request that names none."""
+
+    redactor: Redactor
+    default_model: str | None
+    base_url_allowlist: Collection[str]
+    bound_to_loopback: bool
+
+
+def unread(caller: Caller, raw: bytes = b"") -> Submission:
+    """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest."""
+    return Submission(
+        request_id=caller.request_id,
+        endpoint=caller.endpoint,
+        wire="openai_chat",
+        renderer=RENDERER,
+        body={},
+        recorded=None,
+        body_length=len(raw),
+        body_digest=sha256(raw).hexdigest(),
+        key=caller.key,
+    )
+
+
+def submit(caller: Caller, body: dict[str, Any], raw: bytes, rules: Rules) -> Submission:
+    """A chat completions request, checked. Raises `GatewayError`."""
+    check(body)
+    check_ids(body)
+    headers = caller.headers
+    session = _session(body, headers)
+    base_url = body.get("base_url")
+    if base_url is not None:
+        check_base_url(base_url, rules.base_url_allowlist, rules.bound_to_loopback)
+    retained = _retained(headers)
+    recorded, blobs = split(rules.redactor.body(body), len(raw)) if retained else ({}, [])
+    streamed = body.get("stream") is True
+    return Submission(
+        request_id=caller.request_id,
+        endpoint=caller.endpoint,
+        wire="openai_chat",
+        renderer=RENDERER,
+        body=body,
+        recorded=recorded,
+        blobs=tuple(blobs),
+        body_length=len(raw),
+        body_digest=sha256(raw).hexdigest(),
+        model=body.get("model") or rules.default_model or "",
+        streamed=streamed,
+        include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),
+        subject=_subject(session, body, caller.key, rules.redactor),
+        key=caller.key,
+        session_id=session,
+        tags=_tags(body, headers) if retained else None,
+        retained=retained,
+        client=caller.address,
+        headers=rules.redactor.headers(headers) or None,
+        api_key=body.get("api_key") or None,
+        base_url=base_url,
+    )
+
+
+def _session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
+    session = body.get("session_id") or headers.get(SESSION_HEADER)
+    if session:
+        check_id(session, "session_id")
+    return session or None
+
+
+def _retained(headers: Mapping[str, str]) -> bool:
+    retention = headers.get(RETENTION_HEADER)
+    if retention not in (None, "none", "full"):
+        raise InvalidRequest(f"{RETENTION_HEADER} must be none or full.", param=RETENTION_HEADER)
+    return retention != "none"
+
+
+def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: Redactor) -> str:
+    """Whose data this is: the session's, else the end user's (hashed), else the key's."""
+    if session:
+        return f"session-{session}"
+    user = body.get("safety_identifier") or body.get("user")
+    return f"user-{redactor.fingerprint(user)}" if user else (key if key != ANONYMOUS else ANONYMOUS)
+
+
+def _tags(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str] | None:
+    """From `metadata`, and from a header `name=value, name=value`, which wins."""
+    tags = dict(body.get("metadata") or {})
+    for pair in (headers.get(TAGS_HEADER) or "").split(","):
+        name, equals, value = pair.partition("=")
+        if equals and name.strip():
+            tags[name.strip()] = value.strip()
+    if len(tags) > MOST_TAGS:
+        raise InvalidRequest(f"There are more than {MOST_TAGS} tags.", param="metadata")
+    return tags or None

@@ -1,0 +1,121 @@
+"""The shape of a chat completions request: what is checked at the door. Everything else is the provider's affair.
+
+Source: CreateChatCompletionRequest in https://github.com/openai/openai-openapi. Unknown fields pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from gateway.errors import InvalidRequest
+
+_LOOSE = ConfigDict(extra="allow", strict=True)
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@with_config(_LOOSE)
+class _Part(TypedDict):
+    type: str
+
+
+@with_config(_LOOSE)
+class _Message(TypedDict, total=False):
+    role: Annotated[str, Field(min_length=1), "required"]
+    content: str | list[_Part] | None
+    tool_calls: list[dict[str, Any]] | None
+    tool_call_id: str | None
+    name: str | None
+
+
+@with_config(_LOOSE)
+class _StreamOptions(TypedDict, total=False):
+    include_usage: bool | None
+
+
+Text = Annotated[str, StringConstraints(max_length=1024)]
+
+
+@with_config(_LOOSE)
+class ChatRequest(TypedDict, total=False):
+    """The checked fields."""
+
+    model: Text | None
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    stream: bool | None
+    stream_options: _StreamOptions | None
+    temperature: Number | None
+    top_p: Number | None
+    n: int | None
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    presence_penalty: Number | None
+    frequency_penalty: Number | None
+    seed: int | None
+    stop: str | list[str] | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
+    response_format: dict[str, Any] | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    logit_bias: dict[str, Number] | None
+    user: str | None
+    safety_identifier: str | None
+    metadata: dict[str, str] | None
+    reasoning_effort: str | None
+    store: bool | None
+    service_tier: str | None
+    modalities: list[Literal["text", "audio"]] | None
+    api_key: str | None
+    base_url: str | None
+    session_id: str | None
+
+
+_ADAPTER: TypeAdapter[ChatRequest] = TypeAdapter(ChatRequest)
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` naming the first wrong field as `param`; all of them are its `details`."""
+    if "messages" not in body:
+        raise InvalidRequest(
+            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
+        )
+    try:
+        _ADAPTER.validate_python(body)
+    except ValidationError as error:
+        raise _invalid(error) from None
+    for index, message in enumerate(body["messages"]):
+        if "role" not in message:
+            param = f"messages[{index}].role"
+            raise InvalidRequest(
+                f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+            )
+    if body.get("stream_options") and not body.get("stream"):
+        raise InvalidRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    found = [
+        {"field": _path(item["loc"]), "message": item["msg"], "type": item["type"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = found[0]
+    code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
+    return InvalidRequest(
+        f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"], code=code, details=found
+    )
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`messages[0].content`, without the names that pydantic gives to the members of a union."""
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step.isidentifier() and step not in {"str", "int", "float"}:
+            path += f".{step}" if path else step
+    return path
