@@ -1,0 +1,72 @@
+"""Who wrote this log: one origin after another, each with its own gapless count. Read beside a running server."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventstore.rows import read_only
+
+SPANS = """
+SELECT name, first.oseq, first.position, last.oseq, last.position FROM origins
+CROSS JOIN ledger AS first ON first.origin = origins.id
+    AND first.oseq = (SELECT min(oseq) FROM ledger WHERE origin = origins.id)
+CROSS JOIN ledger AS last ON last.origin = origins.id
+    AND last.oseq = (SELECT max(oseq) FROM ledger WHERE origin = origins.id)
+ORDER BY first.position
+"""
+
+DIGEST = """
+SELECT position, digest FROM ledger WHERE origin = (SELECT id FROM origins WHERE name = :origin) AND oseq = :oseq
+"""
+
+AT = "SELECT position, at FROM ledger WHERE position >= :position ORDER BY position LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What the ledger holds of one origin: its first and last event, by the origin's own count and by position."""
+
+    origin: str
+    first_oseq: int
+    first: int
+    last_oseq: int
+    last: int
+
+
+class Incarnations:
+    """Questions about origins, asked of `events.db` on a connection that only reads. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(
+            read_only(path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+        )
+
+    def spans(self) -> list[Span]:
+        """Every origin that has events here, in the order in which they began."""
+        return [Span(*row) for row in self._connection.execute(SPANS)]
+
+    def find(self, origin: str, oseq: int) -> tuple[int, bytes] | None:
+        """Position and digest of that event, or None if it is not here."""
+        found: tuple[int, bytes] | None = self._connection.execute(DIGEST, {"origin": origin, "oseq": oseq}).fetchone()
+        return found
+
+    def position_before(self, at: int) -> int:
+        """A position such that every event recorded at or after `at` (microseconds since 1970 UTC) comes after it."""
+        low, high = 0, self._last()
+        while low < high:
+            middle = (low + high) // 2
+            position, recorded = self._connection.execute(AT, {"position": middle + 1}).fetchone()
+            if recorded < at:
+                low = position
+            else:
+                high = middle
+        return low
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _last(self) -> int:
+        return int(self._connection.execute("SELECT ifnull(max(position), 0) FROM ledger").fetchone()[0])

@@ -1,0 +1,238 @@
+"""JetStream, as much of it as the relay needs: streams, the newest message of a subject, and atomic batches.
+
+nats-py has no call for an atomic batch, so it is written here on headers, after
+https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md, and the management calls are the
+plain JSON requests of https://docs.nats.io/reference/reference-protocols/nats_api_reference. Every wait has a
+timeout of its own, since the client's futures never resolve once the server is gone.
+
+    JetStreamError
+    ├── NoAnswer           the connection is gone or nothing came back in time: what was sent may be stored or not
+    ├── WrongLastSequence  the fence did not hold: the subject's newest message is another one
+    ├── StreamFull         the stream or the server's disk has no room
+    └── Refused            any other error answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import nats
+import nats.errors
+import orjson
+from nats.aio.client import Client
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 10.0
+HEADROOM_BYTES = 2048
+"""Kept free under the limit on a message, for the batch headers: a message over the limit ends the connection."""
+
+_WRONG_LAST_SEQUENCE = {10071, 10164}
+_FULL = {10023, 10047, 10077}
+_NOT_FOUND = 404
+
+
+class JetStreamError(Exception):
+    """Anything that the server refuses, or does not answer."""
+
+
+class NoAnswer(JetStreamError):
+    """The connection is gone or nothing came back in time. What was sent may be stored or not."""
+
+
+class WrongLastSequence(JetStreamError):
+    """The fence did not hold: the subject's newest message is another one than the sender thought."""
+
+
+class StreamFull(JetStreamError):
+    """The stream's limits or the server's disk leave no room; nothing was stored."""
+
+
+class Refused(JetStreamError):
+    """Any other error answer; `code` is the server's own error code, `status` its HTTP-like class."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        self.code, self.status = int(error.get("err_code", 0)), int(error.get("code", 0))
+        super().__init__(f"{error.get('description', 'refused')} ({self.code})")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to publish."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against the server's `max_payload`: payload and headers."""
+        return len(self.payload) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message as a stream holds it: its sequence there, its subject, its headers."""
+
+    sequence: int
+    subject: str
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What identifies a stream's contents: when it was created (the server's words), and its newest sequence."""
+
+    created: str
+    last_sequence: int
+
+
+class JetStream:
+    """One connection, never repaired: once `closed` it stays so, and its owner makes a new one."""
+
+    def __init__(self, client: Client, closed: asyncio.Event) -> None:
+        self._client = client
+        self._closed = closed
+        self._batches = 0
+
+    @classmethod
+    async def connect(cls, servers: Sequence[str]) -> Self:
+        """Connect to the first of these URLs that answers. Raises `NoAnswer`; its text never holds a credential."""
+        client, closed = Client(), asyncio.Event()
+
+        async def on_closed() -> None:
+            closed.set()
+
+        async def on_error(error: Exception) -> None:
+            logger.debug("nats client: %s", type(error).__name__)
+
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await client.connect(
+                    list(servers),
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=int(CONNECT_TIMEOUT_S),
+                    closed_cb=on_closed,
+                    error_cb=on_error,
+                )
+        except (TimeoutError, OSError, nats.errors.Error) as e:
+            await client.close()
+            raise NoAnswer(f"cannot connect: {type(client.last_error or e).__name__}") from None
+        return cls(client, closed)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The most that payload and own headers of one message may take together."""
+        return int(self._client.max_payload) - HEADROOM_BYTES
+
+    async def closed(self) -> None:
+        """Return once the connection is gone."""
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        """Leave, without waiting for anything outstanding."""
+        await self._client.close()
+
+    async def ensure_stream(self, config: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
+        """Make the stream `config["name"]`, with `initial` settings too; or where it exists, add to it what it lacks:
+        the union of the subjects, and the settings of `config`."""
+        name = config["name"]
+        try:
+            current = (await self._api(f"STREAM.INFO.{name}", {}))["config"]
+        except Refused as e:
+            if e.status != _NOT_FOUND:
+                raise
+            await self._api(f"STREAM.CREATE.{name}", {**initial, **config})
+            return
+        current["subjects"] = sorted(current.get("subjects") or ())
+        wanted = {**current, **config, "subjects": sorted({*current["subjects"], *config["subjects"]})}
+        if wanted != current:
+            await self._api(f"STREAM.UPDATE.{name}", wanted)
+
+    async def state(self, stream: str) -> StreamState:
+        """The stream's identity and newest sequence. Raises `Refused` (status 404) where there is none."""
+        info = await self._api(f"STREAM.INFO.{stream}", {})
+        return StreamState(info["created"], info["state"]["last_seq"])
+
+    async def count(self, stream: str, subject: str) -> int:
+        """How many messages under this subject (wildcards allowed) the stream holds."""
+        info = await self._api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
+        return sum((info["state"].get("subjects") or {}).values())
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Drop every message under this subject (wildcards allowed)."""
+        await self._api(f"STREAM.PURGE.{stream}", {"filter": subject})
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The newest message under this subject (wildcards allowed), asked of the stream's leader."""
+        try:
+            found = (await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))["message"]
+        except Refused as e:
+            if e.status != _NOT_FOUND:
+                raise
+            return None
+        return Stored(found["seq"], found["subject"], _headers(base64.b64decode(found.get("hdrs", ""))))
+
+    async def publish_batch(self, messages: Sequence[Message], fence: str, last_sequence: int) -> int:
+        """Store all of these, or none, if the newest message under `fence` has this sequence (0: there is none).
+
+        At most 1,000 messages, each no larger than `max_message_bytes`. Returns the sequence of the last one.
+        Raises `WrongLastSequence`, `StreamFull`, `Refused`, `NoAnswer`.
+        """
+        self._batches += 1
+        batch = f"{id(self):x}-{self._batches}-{last_sequence}"
+        final = len(messages)
+        answer: dict[str, Any] = {}
+        try:
+            for number, message in enumerate(messages, 1):
+                headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                if number == 1:
+                    headers["Nats-Expected-Last-Subject-Sequence"] = str(last_sequence)
+                    headers["Nats-Expected-Last-Subject-Sequence-Subject"] = fence
+                if number == final:
+                    headers["Nats-Batch-Commit"] = "1"
+                    answer = await self._request(message.subject, message.payload, headers)
+                else:
+                    await self._client.publish(message.subject, message.payload, headers=headers)
+        except nats.errors.Error as e:
+            raise NoAnswer(f"the batch could not be sent: {type(e).__name__}") from e
+        if answer.get("count") != final:
+            raise NoAnswer("the answer is not that of this batch")
+        return int(answer["seq"])
+
+    async def _api(self, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._request(f"$JS.API.{call}", orjson.dumps(request), None)
+
+    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                reply = await self._client.request(subject, payload, timeout=ANSWER_TIMEOUT_S, headers=headers)
+        except (TimeoutError, OSError, nats.errors.Error) as e:
+            raise NoAnswer(f"no answer: {type(e).__name__}") from e
+        answer: dict[str, Any] = orjson.loads(reply.data)
+        if error := answer.get("error"):
+            raise _translated(error)
+        return answer
+
+
+def _translated(error: Mapping[str, Any]) -> JetStreamError:
+    code, text = error.get("err_code"), str(error.get("description", ""))
+    if code in _WRONG_LAST_SEQUENCE:
+        return WrongLastSequence(text)
+    if code in _FULL:
+        return StreamFull(text)
+    return Refused(error)
+
+
+def _headers(raw: bytes) -> dict[str, str]:
+    """`NATS/1.0` and lines of `Name: value`, as the server stores them."""
+    lines = raw.decode("utf-8", "replace").split("\r\n")[1:]
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines) if name}

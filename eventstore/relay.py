@@ -1,0 +1,184 @@
+"""The relay: everything that the log records, into JetStream, whatever happens to the server there.
+
+The log is the truth and JetStream a copy that may be lost at any time, so nothing here ever holds up an append. The
+relay reads the log by position, beside the process that writes it, in two lanes (`relay_lane`): the ledger into the
+stream LEDGER, the frames into TOKENS. It makes a new connection whenever one ends, for ever; the one thing that
+stops it is proof that somebody else publishes under this log's identity (`fenced`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from eventstore.errors import LogError
+from eventstore.incarnations import Incarnations
+from eventstore.jetstream import JetStream, JetStreamError
+from eventstore.reader import Reader
+from eventstore.relay_lane import CHECK_S, Fenced, FrameLane, Head, Lane, LedgerLane
+from eventstore.relay_messages import FrameMessages, OpenRun
+
+logger = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 5.0
+
+Servers = Callable[[], Awaitable[Sequence[str]]]
+"""The URLs to try, credentials included; awaited before every connection, so it may wait for a server to come up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """How far the relay is. Positions are of the log; `lag_events` counts rows of both lanes not yet in JetStream.
+
+    `state`: down (no connection), catching_up, live, full (a stream has no room: see `last_error`), fenced (stopped
+    for good). `foreign` counts earlier origins of which the server holds something that this log does not.
+    `failed_runs` counts runs of frames that could not be composed.
+    """
+
+    state: Literal["down", "catching_up", "live", "full", "fenced"]
+    ledger_position: int
+    tokens_position: int
+    head: int
+    lag_events: int
+    foreign: int
+    failed_runs: int
+    last_error: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the status line between processes."""
+        return asdict(self)
+
+
+class Relay:
+    """One relay for one log. `reader` is its own. Make it inside the event loop, await `run`, tell it `advance`.
+
+    `types` are the ledger's event types, `origin` the current incarnation, `frames_type` the event type of a frame;
+    `open_run` composes the frames of a run. `changed` is called after every change of `status` and must be cheap. Every
+    `check_s` seconds what the server holds is compared with what it should hold.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        origin: str,
+        types: Iterable[str],
+        frames_type: str,
+        open_run: OpenRun,
+        servers: Servers,
+        changed: Callable[[], None] = lambda: None,
+        connect: Callable[[Sequence[str]], Awaitable[JetStream]] = JetStream.connect,
+        check_s: float = CHECK_S,
+    ) -> None:
+        self._connect = connect
+        self._incarnations = Incarnations(reader.path)
+        self._head = Head(reader.head())
+        self._servers = servers
+        self._changed = changed
+        self._moved = asyncio.Event()
+        self._fenced: str | None = None
+        self._frames = FrameMessages(reader, frames_type, open_run)
+        self._ledger_lane = LedgerLane(reader, self._incarnations, self._head, types, origin, self._notice)
+        self._frame_lane = FrameLane(
+            reader, self._frames, self._incarnations, self._head, frames_type, self._notice
+        )  # fmt: skip
+        for lane in (self._ledger_lane, self._frame_lane):
+            lane.check_s = check_s
+        self._lanes: tuple[Lane, ...] = (self._ledger_lane, self._frame_lane)
+
+    def advance(self, head: int) -> None:
+        """The log has grown to this position."""
+        self._head.advance(head)
+
+    @property
+    def status(self) -> RelayStatus:
+        """How far it is now."""
+        ledger, tokens = (lane.position for lane in self._lanes)
+        states = {lane.state for lane in self._lanes}
+        worst: Literal["down", "full", "catching_up", "live"] = next(
+            state for state in ("down", "full", "catching_up", "live") if state in states
+        )
+        return RelayStatus(
+            state="fenced" if self._fenced else worst,
+            ledger_position=ledger,
+            tokens_position=tokens,
+            head=self._head.value,
+            lag_events=max(0, self._head.value - min(ledger, tokens)),
+            foreign=len(self._ledger_lane.foreign),
+            failed_runs=self._frames.failed_runs,
+            last_error=self._fenced or next((lane.error for lane in self._lanes if lane.error), None),
+        )
+
+    async def run(self) -> None:
+        """Relay until cancelled, or fenced."""
+        pause = RETRY_FIRST_S
+        while True:
+            try:
+                js = await self._connect(await self._servers())
+                try:
+                    await self._over(js)
+                finally:
+                    pause = self._next_pause(pause)
+                    await js.close()
+            except Fenced as e:
+                self._fence(str(e))
+                return
+            except (JetStreamError, LogError) as e:
+                self._lost(str(e))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, RETRY_MOST_S)
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until both lanes have reached the head, at most `timeout_s`. Returns whether they have."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.status.lag_events and not self._fenced:
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return not self._fenced
+
+    def close(self) -> None:
+        """Let go of the log's file; `run` must have ended."""
+        self._incarnations.close()
+
+    async def _over(self, js: JetStream) -> None:
+        """Both lanes over this connection, until it ends or one of them cannot go on."""
+        lanes = [asyncio.create_task(lane.run(js)) for lane in self._lanes]
+        closed = asyncio.create_task(js.closed())
+        try:
+            await asyncio.wait([*lanes, closed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*lanes, closed):
+                task.cancel()
+            ended = await asyncio.gather(*lanes, closed, return_exceptions=True)
+        failures = [e for e in ended if isinstance(e, Exception)]
+        raise next(
+            (e for e in failures if isinstance(e, Fenced)),
+            failures[0] if failures else JetStreamError("the connection ended"),
+        )
+
+    def _next_pause(self, pause: float) -> float:
+        """A connection that worked starts the waiting over; one that did not must not be retried in a hot loop."""
+        return RETRY_FIRST_S if any(lane.state in {"live", "full"} for lane in self._lanes) else pause
+
+    def _lost(self, error: str) -> None:
+        if all(lane.state != "down" for lane in self._lanes):
+            logger.warning("the relay lost JetStream: %s", error)
+        for lane in self._lanes:
+            lane.lost(error)
+
+    def _fence(self, error: str) -> None:
+        logger.error("the relay stopped: %s", error)
+        self._fenced = error
+        self._notice()
+
+    def _notice(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+        self._changed()
