@@ -1,0 +1,52 @@
+"""A real nats-server for tests: on a free port, with a store that outlives a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from gateway.nats_server import binary
+
+
+class Natsd:
+    """A server under `directory`. Once started it keeps its port over restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.store = directory / "jetstream"
+        self.port = -1
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://secret-of-the-test@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "server.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\nports_file_dir: "{self.directory}"\n'
+            f'authorization {{ token: "secret-of-the-test" }}\n'
+            f'jetstream {{ store_dir: "{self.store}" }}\nlog_file: "{self.directory}/log"\n'
+        )
+        self._process = subprocess.Popen([binary(), "-c", config])
+        ports = self.directory / f"nats-server_{self._process.pid}.ports"
+        deadline = time.monotonic() + 10
+        while self.port == -1 or not ports.exists():
+            assert time.monotonic() < deadline, "nats-server did not start"
+            if ports.exists() and ports.read_text():
+                self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.store)
