@@ -1,0 +1,72 @@
+"""One request as the log has it, and how it is written for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from eventstore.catalogue.request import TERMINAL
+from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.reader import Reader
+from gateway.exchange.ids import stream_of
+
+ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
+GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
+CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""What JSON leaves as it is and a terminal obeys."""
+
+
+class ReplayError(Exception):
+    """What a command cannot do; the message is for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A request's events in order, and its frame rows by the position of their `generation_started`."""
+
+    events: Sequence[RecordedEvent]
+    frames: Mapping[int, Sequence[RecordedFrames]]
+
+    @property
+    def state(self) -> str:
+        """`completed`, `failed`, `cancelled`, `interrupted`, `rejected`, or `open` without a terminal event."""
+        ends = [event.type.removeprefix("request_") for event in self.events if event.type in TERMINAL]
+        return ends[-1] if ends else "open"
+
+
+def read_request(reader: Reader, request_id: str) -> RecordedRequest:
+    """Raises `ReplayError` where the log has no such request."""
+    events = reader.read_stream(stream_of(request_id))
+    if not events:
+        raise ReplayError(f"{reader.path} has no request {printable(request_id)}")
+    return RecordedRequest(events, frames_of(reader, events))
+
+
+def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list[RecordedFrames]]:
+    """The rows of each generation among one request's events: up to the event that ends it, or all there are."""
+    found: dict[int, list[RecordedFrames]] = {}
+    for index, event in enumerate(events):
+        if event.type == "generation_started":
+            end = next((later.position for later in events[index:] if later.type in GENERATION_ENDS), None)
+            found[event.position] = reader.read_frames(event.position, reader.head() if end is None else end)
+    return found
+
+
+def own_fields(event: RecordedEvent) -> dict[str, Any]:
+    """What the event says beyond its envelope."""
+    return {name: value for name, value in event.body.items() if name not in ENVELOPE}
+
+
+def printable(value: Any) -> str:
+    """JSON on one line, texts of one word bare; nothing in it moves a terminal's cursor."""
+    if isinstance(value, str) and value.isascii() and value.isprintable() and value and " " not in value:
+        return value
+    return json.dumps(value, ensure_ascii=False).translate(CONTROLS)
+
+
+def moment(at: int) -> str:
+    """Microseconds since 1970 as `2026-11-21 01:26:13.123` UTC."""
+    return datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -1,0 +1,68 @@
+"""Render every finished answer again and compare it with what was recorded of it: the request side of `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from eventstore.catalogue.request import TERMINAL
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import LogError
+from eventstore.reader import Reader
+from eventstore.verify import Finding
+from gateway.exchange.render import NotRenderable, Rendered, render_again
+from gateway.wire.values import WireError
+from replay.recorded import frames_of
+
+
+@dataclass(slots=True)
+class Requests:
+    """What was found about requests: how many began, were rendered again, cannot be (their content was not retained),
+    and have no end yet, by stream."""
+
+    seen: int = 0
+    rendered: int = 0
+    unretained: int = 0
+    open: dict[str, int] = field(default_factory=dict)
+
+
+def check_requests(reader: Reader, until: int, requests: Requests) -> Iterator[Finding]:
+    """Every request up to a position: one terminal event, the last of its stream, with the digest of the answer that
+    its events give now. Counts into `requests` as it goes."""
+    for row in reader.rows(0, until=until, frames=False):
+        if not isinstance(row, RecordedEvent) or not row.stream.startswith("request-"):
+            continue
+        if row.version == 1:
+            requests.seen += 1
+            requests.open[row.stream] = row.position
+        if row.type in TERMINAL and requests.open.pop(row.stream, None) is not None:
+            yield from _ended(reader, row, requests)
+
+
+def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[Finding]:
+    events = reader.read_stream(end.stream)
+    after = [event for event in events if event.version > end.version]
+    for event in after:
+        yield Finding(event.position, f"{event.type} follows {end.type} on {end.stream}")
+    digest = end.body.get("payload_digest")
+    if digest is None:
+        return
+    if events[0].body.get("retention") == "none":
+        requests.unretained += 1
+        return
+    requests.rendered += 1
+    rendered = _rendered(reader, events[: len(events) - len(after)])
+    if isinstance(rendered, str):
+        yield Finding(end.position, f"{end.stream} cannot be rendered again: {rendered}")
+    elif rendered.digest != digest:
+        length = end.body.get("payload_length")
+        yield Finding(
+            end.position, f"{end.stream} renders to {len(rendered.body)} other bytes than the {length} recorded"
+        )
+
+
+def _rendered(reader: Reader, events: Sequence[RecordedEvent]) -> Rendered | str:
+    try:
+        return render_again(events, frames_of(reader, events))
+    except (NotRenderable, LogError, WireError) as error:
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,105 @@
+"""Prove the log: chains and columns, frames against what binds them, and every finished answer rendered again."""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
+from eventstore.verify import Finding, RunClosed, RunOpened, Verifier
+from replay.recorded import GENERATION_ENDS, ReplayError
+from replay.rerender import Requests, check_requests
+
+HELP = "check digests, frames and every rendered answer"
+LISTED = 100
+"""Findings that are shown; all are counted."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`verify` takes none of its own: it checks the whole log."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or 1 where anything was found. Requests without an end are reported, but are no finding."""
+    with Reader(options.data_dir) as reader:
+        try:
+            report = verified(reader)
+        except sqlite3.DatabaseError as error:
+            raise ReplayError(f"{reader.path} is damaged: {error}") from error
+    print(orjson.dumps(report).decode() if options.json else _told(report))
+    return 1 if report["findings"] else 0
+
+
+def verified(reader: Reader) -> dict[str, Any]:
+    """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
+    of `open` requests, and how long each half took, in seconds."""
+    until = reader.head()
+    verifier, requests, findings = Verifier(run_of, reader.sealed()), Requests(), _Findings()
+    began = time.monotonic()
+    for row in reader.rows(until=until):
+        findings.add(verifier.check(row))
+    proved = time.monotonic()
+    findings.add(check_requests(reader, until, requests))
+    return {
+        "position": until,
+        "rows": verifier.rows,
+        "events": verifier.events,
+        "requests": requests.seen,
+        "rendered": requests.rendered,
+        "unretained": requests.unretained,
+        "open": sorted(requests.open),
+        "findings": findings.count,
+        "listed": findings.listed,
+        "seconds_rows": round(proved - began, 3),
+        "seconds_rendering": round(time.monotonic() - proved, 3),
+    }
+
+
+def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
+    """A generation is a run of frames: opened when it starts, bound when it ends."""
+    if event.type == "generation_started":
+        return RunOpened((event.stream, event.body["attempt"]))
+    if event.type in GENERATION_ENDS:
+        body = event.body
+        return RunClosed((event.stream, body["attempt"]), body["frames"], body["frames_digest"])
+    return None
+
+
+class _Findings:
+    """All are counted, the first are kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.listed: list[dict[str, Any]] = []
+
+    def add(self, found: Iterable[Finding]) -> None:
+        for finding in found:
+            self.count += 1
+            if len(self.listed) < LISTED:
+                self.listed.append({"position": finding.position, "what": finding.what})
+
+
+def _told(report: dict[str, Any]) -> str:
+    lines = [f"position {finding['position']}: {finding['what']}" for finding in report["listed"]]
+    if report["findings"] > len(lines):
+        lines.append(f"… and {report['findings'] - len(lines)} more")
+    lines += [f"open: {stream}" for stream in report["open"]]
+    lines.append(
+        f"{report['rows']} rows ({report['events']} events) checked in {report['seconds_rows']} s"
+        f" ({_rate(report['rows'], report['seconds_rows'])} rows/s);"
+        f" {report['rendered']} of {report['requests']} answers rendered again in {report['seconds_rendering']} s"
+        f" ({_rate(report['rendered'], report['seconds_rendering'])} answers/s),"
+        f" {report['unretained']} not retained, {len(report['open'])} open"
+    )
+    lines.append("all well" if not report["findings"] else f"{report['findings']} findings")
+    return "\n".join(lines)
+
+
+def _rate(count: int, seconds: float) -> str:
+    return f"{count / seconds:,.0f}" if seconds else "-"
