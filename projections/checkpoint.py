@@ -123,9 +123,9 @@ def advance(
 
 
 def halt(rows: sqlite3.Connection, name: str, event: RecordedEvent, error: str) -> None:
-    """Record that a projection cannot fold this event."""
+    """Record that a projection has folded everything before this event, and cannot fold this one."""
     rows.execute(
-        "UPDATE projection_checkpoints SET halted_at = ?, halted_type = ?, error = ? WHERE name = ?",
+        "UPDATE projection_checkpoints SET position = ? - 1, halted_at = ?1, halted_type = ?, error = ? WHERE name = ?",
         (event.position, event.type, error, name),
     )
 

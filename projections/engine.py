@@ -139,7 +139,8 @@ class Engine:
                 self._reset(self._projections[name])
 
     def _checkpoints(self) -> dict[str, Checkpoint]:
-        return {name: c for name, c in sorted(checkpoints.load(self._rows).items()) if name in self._projections}
+        known = checkpoints.load(self._rows)
+        return {name: known[name] for name in self._projections}
 
     def _fold_all(self, limit: int) -> bool:
         head = self._reader.head()

@@ -16,7 +16,5 @@ from tests.projections.stories import everything
 
 @pytest.mark.parametrize("projection", REGISTRY, ids=lambda projection: projection.name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_projection(
-    case: Callable[[Path, Ledger, Projection], None], projection: Projection, tmp_path: Path
-) -> None:
+def test_projection(case: Callable[[Path, Ledger, Projection], None], projection: Projection, tmp_path: Path) -> None:
     case(tmp_path, everything(), projection)
