@@ -32,14 +32,23 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("host", "127.0.0.1", "address to listen on; any but loopback demands an API key", "--host"),
     Setting("port", 8000, "port to listen on; 0 takes a free one", "--port", kind=int),
-    Setting("data_dir", "logs", "where the log and everything made from it lives", "--data-dir", ("ABSTRACTCORE_DATA_DIR",)),
-    Setting("nats", "embedded", "embedded, off, or the URL of a NATS server with JetStream", "--nats", ("ABSTRACTCORE_NATS_URL",)),
-    Setting("provider", None, "provider of a model named without one", "--provider", ("ABSTRACTCORE_DEFAULT_PROVIDER",)),
+    Setting("data_dir", "logs", "where the log and everything made from it lives", "--data-dir",
+            ("ABSTRACTCORE_DATA_DIR",)),
+    Setting("nats", "embedded", "embedded, off, or the URL of a NATS server with JetStream", "--nats",
+            ("ABSTRACTCORE_NATS_URL",)),
+    Setting("provider", None, "provider of a model named without one", "--provider",
+            ("ABSTRACTCORE_DEFAULT_PROVIDER",)),
     Setting("model", None, "model of a request that names none", "--model", ("ABSTRACTCORE_DEFAULT_MODEL",)),
     Setting("debug", False, "add field errors to error answers and log more", "--debug", ("ABSTRACTCORE_DEBUG",), bool),
     Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level"),
     Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
             "--durability"),
+    Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (five times that where it is whole)",
+            "--first-byte-timeout", kind=float),
+    Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float),
+    Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float),
+    Setting("drain_timeout_s", 30.0, "seconds that running answers get to finish when the server ends",
+            "--drain-timeout", kind=float),
     Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
             "--allow-unauthenticated", kind=bool),
     Setting("api_key", None, "the key that clients must present", env=("ABSTRACTCORE_API_KEY",), secret=True),
@@ -55,7 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
             env=("OLLAMA_BASE_URL", "OLLAMA_HOST")),
     Setting("lmstudio_base_url", None, "where LM Studio is (probed at http://127.0.0.1:1234/v1 if unset)",
             env=("LMSTUDIO_BASE_URL", "LMSTUDIO_HOST")),
-    Setting("vllm_base_url", None, "where vLLM is (probed at http://127.0.0.1:8000/v1 if unset, but never at our own port)",
+    Setting("vllm_base_url", None, "where vLLM is (probed at http://127.0.0.1:8000/v1 if unset, never at our own port)",
             env=("VLLM_BASE_URL",)),
     Setting("compatible_base_url", None, "where the provider openai-compatible is; a request's base_url may say it too",
             env=("OPENAI_COMPATIBLE_BASE_URL",)),
@@ -76,6 +85,10 @@ class Settings:
     debug: bool = False
     log_level: str = "info"
     durability: str = "power"
+    first_byte_timeout_s: float = 120.0
+    idle_timeout_s: float = 60.0
+    total_timeout_s: float = 3600.0
+    drain_timeout_s: float = 30.0
     allow_unauthenticated: bool = False
     api_key: str | None = field(default=None, repr=False)
     base_url_allowlist: frozenset[str] = frozenset()
@@ -168,6 +181,9 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("--port must lie between 0 and 65535")
     if values["durability"] not in {"power", "process"}:
         raise ConfigError("--durability must be power or process")
+    for name in ("first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "drain_timeout_s"):
+        if not 0 <= values[name] <= 86_400:
+            raise ConfigError(f"--{name.removesuffix('_s').replace('_', '-')} must lie between 0 and 86400 seconds")
     if values["log_level"] not in {"debug", "info", "warning", "error"}:
         raise ConfigError("--log-level must be debug, info, warning or error")
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:

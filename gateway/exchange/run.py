@@ -66,6 +66,17 @@ class Exchanges:
         self._redactor, self._default_provider, self._listed = redactor, default_provider, listed
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
         self.open: set[Running] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def settled(self, timeout_s: float) -> bool:
+        """Wait until no exchange is open; False where some still are."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self, submission: Submission, outlet: Outlet) -> None:
         """Serve a request to its one terminal event. The answer goes to `outlet`.
@@ -74,22 +85,25 @@ class Exchanges:
         """
         task = asyncio.current_task()
         assert task is not None
-        running = Running(submission, outlet, task, self._monotonic())
+        running = Running(submission, outlet, task, self._monotonic(), await self._log.head())
         outlet.prepare({"x-request-id": submission.request_id})
         self.open.add(running)
+        self._idle.clear()
         try:
             await self._serve(running, self._plan(submission))
         except GatewayError as error:
             await self._refuse(running, error)
         finally:
             self.open.discard(running)
+            if not self.open:
+                self._idle.set()
 
     async def refuse(self, submission: Submission, outlet: Outlet, error: GatewayError) -> None:
         """Record and answer a request that was refused at the door: unreadable, or unwelcome."""
         task = asyncio.current_task()
         assert task is not None
         outlet.prepare({"x-request-id": submission.request_id})
-        await self._refuse(Running(submission, outlet, task, self._monotonic()), error)
+        await self._refuse(Running(submission, outlet, task, self._monotonic(), 0), error)
 
     def _plan(self, submission: Submission) -> Plan:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""

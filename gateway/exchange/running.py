@@ -31,7 +31,8 @@ Verdict = Failure | Leave | Halt
 
 class Running:
     """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
-    other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads."""
+    other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads;
+    `position` is before its first event."""
 
     __slots__ = (
         "called_at",
@@ -39,6 +40,7 @@ class Running:
         "heard_at",
         "outlet",
         "own_s",
+        "position",
         "started_at",
         "streamed_call",
         "submission",
@@ -47,12 +49,15 @@ class Running:
         "waiting",
     )
 
-    def __init__(self, submission: Submission, outlet: Outlet, task: asyncio.Task[object], now: float) -> None:
+    def __init__(
+        self, submission: Submission, outlet: Outlet, task: asyncio.Task[object], now: float, position: int
+    ) -> None:
         self.submission, self.outlet, self.task, self.started_at = submission, outlet, task, now
         self.exchange = Exchange(submission.request_id)
         self.verdict: Verdict | None = None
         self.waiting = False
         self.own_s = 0.0
+        self.position = position
         self.streamed_call = False
         self.called_at: float | None = None
         self.heard_at: float | None = None

@@ -1,0 +1,108 @@
+"""`abstractcore-server`: read the settings, run the server until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import uvloop
+
+from eventstore.errors import LogCorrupt, LogError, LogLocked
+from gateway.auth import ensure_api_key
+from gateway.config import ConfigError, Settings, load
+from gateway.redaction import Redactor
+from gateway.server import Server
+
+SWITCH_INTERVAL_S = 0.001
+"""How long the event loop may keep the log's writer thread from the interpreter lock, and the other way round."""
+CONFIGURATION = 78
+UNAVAILABLE = 69
+DATA = 65
+"""Exit codes of sysexits.h."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    try:
+        settings, made = ensure_api_key(load(sys.argv[1:] if argv is None else argv, os.environ))
+    except ConfigError as error:
+        fail(CONFIGURATION, str(error))
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger().handlers[0].addFilter(Scrub(settings))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.exit(uvloop.run(serve(settings, made)))
+
+
+async def serve(settings: Settings, made_key: str | None) -> int:
+    """Run one server to its end; its exit code."""
+    server = Server(settings)
+    try:
+        await server.start()
+    except LogLocked as error:
+        fail(UNAVAILABLE, str(error))
+    except LogCorrupt as error:
+        fail(DATA, f"the log is damaged ({error}); `abstractcore-replay verify` says more")
+    except LogError as error:
+        fail(UNAVAILABLE, str(error))
+    except ConfigError as error:
+        fail(CONFIGURATION, str(error))
+    except OSError as error:
+        fail(UNAVAILABLE, f"cannot start on {settings.host}:{settings.port}: {error}")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.end)
+    await greet(server, made_key)
+    await server.wait()
+    await server.stop()
+    return server.exit_code
+
+
+async def greet(server: Server, made_key: str | None) -> None:
+    """Where everything is, and one line to try."""
+    settings = server.settings
+    auth = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_key else ""
+    body = '{"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!"}]}'
+    lines = [
+        f"AbstractCore Server listens on {server.url}",
+        f"  log       {settings.data_dir.absolute() / 'events.db'}",
+        f"  NATS      {await server.follower.nats_line()}",
+    ]
+    if made_key is not None:
+        lines.append(f"  API key   {made_key}   (made for this address, kept in {settings.data_dir / 'api_key'})")
+    lines += [f"  warning   {warning}" for warning in server.log.warnings]
+    lines.append(
+        f"  try       curl {server.url}/v1/chat/completions{auth} -H 'Content-Type: application/json' -d '{body}'"
+    )
+    print("\n".join(lines), flush=True)
+
+
+class Scrub(logging.Filter):
+    """No secret reaches standard error, whoever logs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._redactor = Redactor(b"standard error", settings.secrets())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = logging.Formatter().format(record)
+        scrubbed = self._redactor.text(text)
+        if scrubbed != text:
+            record.msg, record.args, record.exc_info, record.exc_text = scrubbed, None, None, None
+        return True
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Say why, and end."""
+    print(f"abstractcore-server: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The route table, and the web application around it: one line an endpoint. What they are given is put together in
+`gateway/server.py`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.api import events, health, metrics, models, providers, requests, tickets, usage
+from gateway.api.chat_completions import CHAT, Chat, chat_completions
+from gateway.edge import Edge
+from gateway.services import SERVICES, Services
+
+ROUTES = (
+    web.post("/v1/chat/completions", chat_completions),
+    web.get("/v1/models", models.list_models),
+    web.get("/v1/models/{id:.+}", models.one_model),
+    web.get("/providers", providers.list_providers),
+    web.get("/v1/events/stream", events.event_stream()),
+    web.post("/v1/tickets", tickets.issue_ticket),
+    web.get("/v1/requests", requests.list_all),
+    web.get("/v1/requests/{id}", requests.one),
+    web.get("/v1/requests/{id}/events", requests.events),
+    web.get("/v1/requests/{id}/stream", requests.stream),
+    web.get("/v1/usage", usage.usage),
+    web.get("/v1/metrics", metrics.metrics),
+    web.get("/metrics", metrics.metrics),
+    web.get("/health", health.health),
+)
+
+EXCHANGE_ROUTES = frozenset({"/v1/chat/completions"})
+"""Those whose requests are exchanges: what happens to each is in the log."""
+
+
+def make_app(services: Services, chat: Chat, edge: Edge) -> web.Application:
+    """The application, its routes answered with these services."""
+    app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
+    app[SERVICES], app[CHAT], app[events.CLOSING] = services, chat, asyncio.Event()
+    app.on_shutdown.append(events.close_feeds)
+    app.add_routes(ROUTES)
+    return app

@@ -1,0 +1,50 @@
+"""Prices at start: what the log lacks of the packaged prices is published, and the table is read from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventstore.catalogue import decode
+from eventstore.catalogue.control import PricePublished
+from eventstore.catalogue.values import Usage, Usd
+from eventstore.envelope import ANY_VERSION, StreamWrite
+from eventstore.log import Log
+from gateway.exchange.decide import Price
+from gateway.prices.package import missing
+from gateway.prices.table import PriceTable
+from gateway.upstreams.upstream import Provider
+
+
+def stream_of(provider: str) -> str:
+    """The log's stream of a provider's prices."""
+    return f"price-{provider}"
+
+
+async def load_prices(log: Log, providers: Mapping[str, Provider]) -> PriceTable:
+    """The price table of these providers, as it stands in the log once the packaged prices are in it."""
+    names = sorted({provider.prices for provider in providers.values() if provider.prices})
+    known = await _published(log, names)
+    new = missing(names, PriceTable.from_events(known).tables)
+    for event in new:
+        await log.append(StreamWrite(stream_of(event.provider), ANY_VERSION, (event.new(),)))
+    return PriceTable.from_events([*known, *new])
+
+
+async def _published(log: Log, names: list[str]) -> list[PricePublished]:
+    events = [decode(recorded) for name in names for recorded in await log.read_stream(stream_of(name))]
+    return [event for event in events if isinstance(event, PricePublished)]
+
+
+def price_by(table: PriceTable, providers: Mapping[str, Provider]) -> Price:
+    """The table as the view that `decide` takes."""
+
+    def price(
+        provider: str, model: str, usage: Usage, reported: str | None, at_us: int
+    ) -> tuple[Usd | None, str | None]:
+        found = providers.get(provider)
+        if found is None:
+            return None, None
+        booked = table.book(usage, prices=found.prices, model=model, at=at_us, local=found.local, reported=reported)
+        return booked.cost, booked.rule
+
+    return price

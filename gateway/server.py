@@ -1,0 +1,280 @@
+"""The server's life: everything is put together, started, and ended, in an order that loses nothing.
+
+Start: take the log, say so in it, end what a crash left open, publish prices, start the follower, then listen.
+End: listen no more, let running answers finish for a while, record the rest as interrupted, say so, let the follower
+relay what there is, close the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from aiohttp import web
+
+from eventstore.catalogue.control import NodeStarted, NodeStopped
+from eventstore.catalogue.event import Event
+from eventstore.envelope import ANY_VERSION, StreamWrite
+from eventstore.reader import Reader
+from eventstore.rows import FILE
+from eventstore.sqlite import SQLiteLog, wall_clock_us
+from gateway.api.chat_completions import Chat, caller_of, outlet_for
+from gateway.app import EXCHANGE_ROUTES, make_app
+from gateway.auth import Authenticator, RejectionLimiter, is_loopback
+from gateway.config import Settings
+from gateway.control import ControlError, ControlServer
+from gateway.discovery import Discovery
+from gateway.edge import Edge
+from gateway.errors import GatewayError
+from gateway.exchange.recover import LowWater, interrupt, open_streams
+from gateway.exchange.run import Exchanges
+from gateway.exchange.running import Halt, Limits, Watch
+from gateway.exchange.submit import Rules, unread
+from gateway.follower.supervise import Follower
+from gateway.pricing import load_prices, price_by
+from gateway.redaction import Redactor, load_key
+from gateway.reports import Reports
+from gateway.services import Services
+from gateway.tickets import Tickets
+from gateway.upstreams.anthropic import Anthropic
+from gateway.upstreams.demo import Demo
+from gateway.upstreams.http import HttpClient
+from gateway.upstreams.ollama import Ollama
+from gateway.upstreams.openai_compatible import OpenAICompatible
+from gateway.upstreams.registry import providers
+from gateway.upstreams.upstream import Upstream
+
+RECORD_S = 5.0
+"""How long the interrupted ones get to be recorded; recovery ends any that were not."""
+KEEPALIVE_S = 75.0
+MARK_S = 5.0
+BACKLOG = 4096
+DISK_REFUSED = 74
+"""Exit code after the disk refused a write or a sync (EX_IOERR of sysexits.h)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """One gateway on one data directory. `start`, then `wait`, then `stop`. `url` is where it listens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = ""
+        self.exit_code = 0
+        self._ended = asyncio.Event()
+        self._interrupted = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Everything, in order. Raises `LogLocked`, `LogCorrupt`, `OSError` for a port that is taken."""
+        settings = self.settings
+        listening = listen(settings.host, settings.port)
+        port = listening.getsockname()[1]
+        self.log = await SQLiteLog.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
+        node = self.log.origin[:9]
+        await self._say(
+            NodeStarted(node=node, release=release(), previous=self.log.previous, settings=settings.redacted())
+        )
+        self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
+        self.providers = providers(settings, port)
+        self.price = price_by(await load_prices(self.log, self.providers), self.providers)
+        await self._recover()
+        self.http = HttpClient(node)
+        self._compose(node, port)
+        self.follower = Follower(settings)
+        await self.follower.start()
+        self.log.on_commit = self.follower.notify
+        self.follower.notify(await self.log.head())
+        await self._serve(listening, node)
+
+    def _compose(self, node: str, port: int) -> None:
+        """What handlers and exchanges share."""
+        settings = self.settings
+        families: tuple[Upstream, ...] = (
+            OpenAICompatible(self.http),
+            Anthropic(self.http),
+            Ollama(self.http),
+            Demo(),
+        )
+        self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
+        self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
+        self.exchanges = Exchanges(
+            log=self.log,
+            providers=self.providers,
+            upstreams=self.upstreams,
+            price=self.price,
+            redactor=self.redactor,
+            default_provider=settings.provider,
+            listed=self.discovery.listed,
+            now_us=wall_clock_us,
+            monotonic=time.monotonic,
+            debug=settings.debug,
+        )
+        self.rules = Rules(self.redactor, settings.model, settings.base_url_allowlist, is_loopback(settings.host))
+
+    async def _serve(self, listening: socket.socket, node: str) -> None:
+        """Answer on the socket, and begin the work that goes on beside the answers."""
+        settings = self.settings
+        self.reports = Reports(settings.data_dir)
+        tickets = Tickets(time.monotonic)
+        services = Services(
+            settings=settings,
+            log=self.log,
+            providers=self.providers,
+            upstreams=self.upstreams,
+            follower=self.follower,
+            read_projections=self.reports,
+            tickets=tickets,
+            discovery=self.discovery,
+            redactor=self.redactor,
+            now_us=wall_clock_us,
+            monotonic=time.monotonic,
+            started_at=wall_clock_us(),
+            trouble=self._trouble,
+        )
+        edge = Edge(
+            settings.host,
+            node,
+            Authenticator(settings.api_key, self.redactor, tickets),
+            RejectionLimiter(time.monotonic),
+            self._record_refusal,
+            EXCHANGE_ROUTES,
+            settings.debug,
+        )
+        app = make_app(services, Chat(self.exchanges, self.rules), edge)
+        self._runner = web.AppRunner(
+            app, access_log=None, keepalive_timeout=KEEPALIVE_S, handle_signals=False, shutdown_timeout=1
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
+        self.url = f"http://{shown(settings.host)}:{listening.getsockname()[1]}"
+        self._control = ControlServer(settings.data_dir, self._command)
+        await self._control.start()
+        watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
+        self._tasks = [asyncio.create_task(watch.run()), asyncio.create_task(self._move_mark())]
+
+    async def wait(self) -> None:
+        """Until somebody calls `end`, or the log can write no more."""
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """Ask for an orderly end."""
+        self._ended.set()
+
+    async def stop(self, reason: str = "signal") -> None:
+        """End in order; after a fatal error of the log, only stop."""
+        if not self._trouble():
+            await self._drain()
+        for task in self._tasks:
+            task.cancel()
+        await self._control.stop()
+        await self._runner.cleanup()
+        if not self._trouble():
+            await self._say(NodeStopped(node=self.log.origin[:9], reason=reason, open_requests=self._interrupted))
+            LowWater(self.settings.data_dir).write(await self.log.head())
+        await self.follower.stop()
+        await self.discovery.close()
+        await self.http.close()
+        self.reports.close()
+        await self.log.close()
+
+    async def _drain(self) -> None:
+        """Take no more connections; give running answers time to finish; interrupt the rest."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self.exchanges.settled(self.settings.drain_timeout_s)
+        self._interrupted = len(self.exchanges.open)
+        for running in list(self.exchanges.open):
+            running.end(Halt("shutdown"))
+        await self.exchanges.settled(RECORD_S)
+
+    async def _say(self, event: Event) -> None:
+        """An event of this node."""
+        await self.log.append(StreamWrite(f"node-{self.log.origin}", ANY_VERSION, (event.new(),)))
+
+    async def _recover(self) -> None:
+        """End what the incarnation before left open."""
+        mark = LowWater(self.settings.data_dir)
+        with Reader(self.settings.data_dir / FILE) as reader:
+            after = mark.read()
+            if after is None or after > reader.head():
+                after = 0 if self.log.previous is None else _start_of(reader, self.log.previous["origin"])
+            for stream in open_streams(reader, after):
+                await interrupt(self.log, reader, stream, self.price, wall_clock_us())
+        mark.write(await self.log.head())
+
+    async def _move_mark(self) -> None:
+        """Keep the low-water mark near the oldest open exchange, so that a crash costs little to recover from."""
+        mark = LowWater(self.settings.data_dir)
+        while True:
+            await asyncio.sleep(MARK_S)
+            head = await self.log.head()
+            mark.write(min((running.position for running in self.exchanges.open), default=head))
+
+    async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
+        """A caller who did not get in."""
+        await self.exchanges.refuse(unread(caller_of(request)), outlet_for(request, None), error)
+
+    async def _command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What tools on this machine may ask of the owner of the log."""
+        if request.get("command") != "rebuild":
+            raise ControlError("unknown command")
+        return await self.follower.rebuild(request.get("projection"))
+
+    def _refused(self, error: Exception) -> None:
+        """The disk refused: nothing can be recorded, so nothing may be served. Stop at once."""
+        logger.critical("the log can write no more: %s", error)
+        self.exit_code = DISK_REFUSED
+        self._ended.set()
+
+    def _trouble(self) -> list[str]:
+        return ["the log cannot be written"] if self.exit_code else []
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setblocking(False)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def shown(host: str) -> str:
+    """The host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def limits(settings: Settings) -> Limits:
+    """The timeouts of upstream calls."""
+    return Limits(
+        first_byte_s=settings.first_byte_timeout_s,
+        first_byte_whole_s=settings.first_byte_timeout_s * 5,
+        idle_s=settings.idle_timeout_s,
+        total_s=settings.total_timeout_s,
+    )
+
+
+def release() -> str:
+    """The installed version."""
+    try:
+        return version("abstractcore-server")
+    except PackageNotFoundError:  # run from a checkout
+        return "checkout"
+
+
+def _start_of(reader: Reader, origin: str) -> int:
+    """The position before the first event of an incarnation."""
+    events = reader.read_stream(f"node-{origin}")
+    return events[0].position - 1 if events else 0
