@@ -27,6 +27,7 @@ PURE = (
     "eventstore/frames.py",
     "eventstore/log.py",
     "eventstore/parts.py",
+    "eventstore/verify.py",
     "eventstore/catalogue/",
     "projections/feed.py",
     "gateway/errors.py",
@@ -35,7 +36,10 @@ PURE = (
     "gateway/exchange/inputs.py",
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",
-    "gateway/exchange/react.py",
+    "gateway/exchange/estimate.py",
+    "gateway/exchange/failures.py",
+    "gateway/exchange/ids.py",
+    "gateway/exchange/tokens.py",
     "gateway/exchange/render.py",
     "gateway/prices/cost.py",
     "gateway/prices/rules.py",
@@ -142,9 +146,11 @@ def environment_reads(source: Source) -> Iterator[str]:
     """Uses of the environment outside the one file for it and the entry points."""
     if source.path in ENTRY_POINTS:
         return
+    for line, module in source.imports():
+        if module.startswith("os.") and module.removeprefix("os.") in ENVIRONMENT:
+            yield f"{source.path}:{line} reads the environment"
     for node in ast.walk(source.tree):
-        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
-        if name in ENVIRONMENT and (isinstance(node, ast.Name) or getattr(node.value, "id", "") == "os"):
+        if isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT and getattr(node.value, "id", "") == "os":
             yield f"{source.path}:{node.lineno} reads the environment"
 
 

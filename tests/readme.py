@@ -1,0 +1,107 @@
+"""The README's tables, made from the code. `python -m tests.readme` writes them into README.md.
+
+Each stands between `<!-- NAME -->` and `<!-- /NAME -->`; test_readme.py says where one is out of date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from eventstore.catalogue import REGISTRY
+from gateway.app import ROUTES
+from gateway.config import SETTINGS
+from replay.cli import COMMANDS
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def first_sentence(docstring: str | None) -> str:
+    """Of a docstring, on one line."""
+    text = " ".join((docstring or "").split())
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0].rstrip(".")
+
+
+def docstring(handler: object) -> str | None:
+    """The handler's own, or its file's where the handler is made by a function."""
+    return handler.__doc__ or sys.modules[handler.__module__].__doc__
+
+
+def settings() -> str:
+    """One row a setting."""
+    return table(
+        ("flag", "environment", "default", "meaning"),
+        (
+            (
+                f"`{setting.flag}`" if setting.flag else "",
+                " ".join(f"`{name}`" for name in setting.env),
+                f"`{setting.default}`" if setting.default not in (None, "", False) else "",
+                setting.help,
+            )
+            for setting in SETTINGS
+        ),
+    )
+
+
+def routes() -> str:
+    """One row a route."""
+    names = [(f"{route.method} {plain(route.path)}", first_sentence(docstring(route.handler))) for route in ROUTES]
+    return table(("route", "what it does"), ((f"`{name}`", said.removeprefix(f"{name}: ")) for name, said in names))
+
+
+def plain(path: str) -> str:
+    """A route's path without the patterns of its variable parts."""
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", path)
+
+
+def events() -> str:
+    """One row an event type."""
+    return table(
+        ("event", "when"),
+        ((f"`{name}`", first_sentence(cls.__doc__)) for name, cls in sorted(REGISTRY.items())),
+    )
+
+
+def commands() -> str:
+    """One row a replay subcommand."""
+    return table(
+        ("command", "what it shows or does"),
+        ((f"`abstractcore-replay {name}`", command.HELP) for name, command in COMMANDS.items()),
+    )
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "settings": settings,
+    "routes": routes,
+    "events": events,
+    "commands": commands,
+}
+
+
+def block(text: str, name: str) -> str:
+    """What stands between the marks. Raises `ValueError` where they are missing."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"README.md has no block {name}")
+    return found[1]
+
+
+def written(text: str) -> str:
+    """The text with every table as the code says it now."""
+    for name, made in TABLES.items():
+        block(text, name)
+        content = f"<!-- {name} -->\n{made()}\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, c=content: c, text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,148 @@
+"""The README is held to the code: what exists is documented, and what is documented exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventstore.catalogue import REGISTRY
+from gateway.app import ROUTES
+from gateway.config import SETTINGS
+from replay.cli import COMMANDS
+from tests.readme import README, TABLES, block
+
+ROOT = README.parent
+FLAGS = {setting.flag for setting in SETTINGS if setting.flag} | {"--help"}
+VARIABLES = {name for setting in SETTINGS for name in setting.env}
+OURS = r"ABSTRACTCORE_[A-Z_]+|(?:OPENAI|ANTHROPIC|OPENROUTER|OLLAMA|LMSTUDIO|VLLM)_[A-Z_]+"
+PREDECESSOR = "## Coming from the original AbstractCore server"
+FOLLOW = "## Follow one request"
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return README.read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    """A section with its title, up to the next one of its rank."""
+    start = text.index(title)
+    end = text.find("\n## ", start + 1)
+    return text[start:] if end < 0 else text[start:end]
+
+
+def without(text: str, title: str) -> str:
+    return text.replace(section(text, title), "")
+
+
+def route_exists(path: str) -> bool:
+    """Whether a path of the README, its variable parts named or filled in, is one of the routes."""
+    return any(re.fullmatch(pattern(route.path), path.split("?")[0]) for route in ROUTES)
+
+
+def pattern(path: str) -> str:
+    """The paths that a route takes: a variable part is one segment, or any number where its own pattern says so."""
+    parts = re.split(r"(\{[^}]*\})", path)
+    return "".join((".+" if ":" in p else "[^/]+") if p.startswith("{") else re.escape(p) for p in parts)
+
+
+def unknown(text: str) -> Iterator[str]:
+    """What a text mentions that the code does not have."""
+    for name in sorted(set(re.findall(rf"\b(?:{OURS})\b", text)) - VARIABLES):
+        yield f"variable {name}"
+    for line in re.findall(r"abstractcore-server ([^`\n|]*)", text):
+        for flag in sorted(set(re.findall(r"(?<!\S)--[a-z-]+", line)) - FLAGS):
+            yield f"flag {flag}"
+    for name in re.findall(r"(?:abstractcore-replay|python -m replay) +([a-z]+)", text):
+        if name not in COMMANDS:
+            yield f"subcommand {name}"
+    for path in re.findall(r"(?:localhost:\d+|`(?:GET |POST |DELETE )?)(/v1(?:/[\w{}.:+-]*)*)", text):
+        if path != "/v1" and not route_exists(path):
+            yield f"route {path}"
+    for name in re.findall(r"`([a-z]+_[a-z_]+ed)`", text):
+        if name not in REGISTRY:
+            yield f"event {name}"
+    for name in re.findall(r"abstractcore\.events\.([a-z_]+ed)\b", text):
+        if name not in REGISTRY:
+            yield f"event {name}"
+    for path in re.findall(r"`((?:eventstore|projections|gateway|replay|tests)/[\w/.-]*)`", text):
+        if not (ROOT / path).exists():
+            yield f"file {path}"
+
+
+def missing_symbols(text: str) -> Iterator[str]:
+    """Rows of "Follow one request" whose file or symbol does not exist: `| … | `file` | `symbol`, `symbol` | …`."""
+    rows = re.findall(r"^\|[^|]*\| `([\w/.]+)` \| ([^|]*)\|", text, re.MULTILINE)
+    if len(rows) < 6:
+        yield f"{len(rows)} files instead of at least six"
+    for path, symbols in rows:
+        file = ROOT / path
+        if not file.exists():
+            yield path
+            continue
+        defined = names_in(file)
+        yield from (f"{path} {symbol}" for symbol in re.findall(r"`(\w+)`", symbols) if symbol not in defined)
+
+
+def names_in(file: Path) -> set[str]:
+    """What a Python file defines, or the words of another file."""
+    source = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        return set(re.findall(r"\w+", source))
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_are_what_the_code_says(readme: str, name: str) -> None:
+    assert block(readme, name) == TABLES[name](), "run: python -m tests.readme"
+
+
+def test_what_it_mentions_exists(readme: str) -> None:
+    assert list(unknown(without(readme, PREDECESSOR))) == []
+
+
+def test_one_request_can_be_followed(readme: str) -> None:
+    assert list(missing_symbols(section(readme, FOLLOW))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("set `ABSTRACTCORE_TURBO`", "variable ABSTRACTCORE_TURBO"),
+        ("run `abstractcore-server --turbo`", "flag --turbo"),
+        ("run `abstractcore-replay dance`", "subcommand dance"),
+        ("curl localhost:8000/v1/turbo", "route /v1/turbo"),
+        ("`GET /v1/requests/{id}/turbo`", "route /v1/requests/{id}/turbo"),
+        ("the event `turbo_engaged`", "event turbo_engaged"),
+        ("nats sub 'abstractcore.events.turbo_engaged.>'", "event turbo_engaged"),
+        ("in `gateway/turbo.py`", "file gateway/turbo.py"),
+    ],
+)
+def test_what_does_not_exist_is_found(text: str, finding: str) -> None:
+    assert finding in list(unknown(text))
+
+
+@pytest.mark.parametrize(
+    ("row", "finding"),
+    [
+        ("| 1 | `gateway/turbo.py` | `main` | x |", "gateway/turbo.py"),
+        ("| 1 | `gateway/config.py` | `turbo` | x |", "gateway/config.py turbo"),
+    ],
+)
+def test_a_file_or_symbol_that_does_not_exist_is_found(row: str, finding: str) -> None:
+    assert finding in list(missing_symbols(row))
+
+
+def test_a_setting_that_the_table_lacks_is_found(readme: str) -> None:
+    less = "\n".join(line for line in readme.splitlines() if "`--durability`" not in line)
+    assert block(less, "settings") != TABLES["settings"]()
