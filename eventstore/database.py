@@ -64,16 +64,16 @@ def open_database(path: Path, durability: str) -> Opened:
         raise LogCorrupt(0, f"{path} is damaged: {error}") from error
 
 
-def sqlite_warnings() -> list[str]:
+def sqlite_warnings(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> list[str]:
     """What an operator should know about the SQLite library that Python brought along."""
-    version = sqlite3.sqlite_version_info
     fixed = any(version[:2] == patched[:2] and version >= patched for patched in ((3, 44, 6), (3, 50, 7)))
-    if (3, 7, 0) <= version <= (3, 51, 2) and not fixed:
-        return [
-            f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug (sqlite.org/wal.html#walresetbug): a second "
-            "process writing to events.db could corrupt it. This server uses one writer; let nothing else write there."
-        ]
-    return []
+    if fixed or not (3, 7, 0) <= version <= (3, 51, 2):
+        return []
+    number = ".".join(map(str, version))
+    return [
+        f"SQLite {number} has the WAL-reset bug (sqlite.org/wal.html#walresetbug): a second process "
+        "writing to events.db could corrupt it. This server uses one writer; let nothing else write there."
+    ]
 
 
 def _connect(path: Path, durability: str) -> sqlite3.Connection:

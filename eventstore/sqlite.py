@@ -41,6 +41,9 @@ class SQLiteLog:
     `warnings` are sentences for the operator.
     """
 
+    writer = Writer
+    """The thread's class; tests prove their worth with a broken one."""
+
     def __init__(
         self,
         lock: DirectoryLock,
@@ -58,7 +61,7 @@ class SQLiteLog:
         self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0
         self._closed = False
-        self._writer = Writer(
+        self._writer = self.writer(
             opened.connection, opened.tail, now_us, self._loop, self._acknowledge, on_fatal or (lambda error: None)
         )
         self._writer.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from enum import Enum
-from types import TracebackType
 
 from eventstore.envelope import Recorded, RecordedEvent
 from eventstore.errors import LogCorrupt
@@ -23,7 +22,7 @@ class State(Enum):
     BEHIND = "behind"
     """It was live; its consumer is now more than a batch behind the head. It reads on from the log."""
     ENDED = "ended"
-    """The log was closed, or the subscription was."""
+    """The log was closed."""
 
 
 class Subscription:
@@ -91,18 +90,3 @@ class Subscription:
         if types is None:
             return rows
         return [row for row in rows if not isinstance(row, RecordedEvent) or row.type in types]
-
-    async def aclose(self) -> None:
-        """Let go of the log; iteration ends."""
-        self.state = State.ENDED
-        closing = getattr(self._heads, "aclose", None)
-        if closing is not None:
-            await closing()
-
-    async def __aenter__(self) -> Subscription:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

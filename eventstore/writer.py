@@ -16,7 +16,6 @@ from threading import Thread
 from eventstore.batch import Batch, Tail, Version, Waiting
 from eventstore.errors import LogUnavailable
 
-APPENDS_PER_COMMIT = 4_096
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
 CHECKPOINT_COMMITS = 1_000
@@ -35,6 +34,8 @@ Failed = Callable[[Exception], None]
 
 class Writer(Thread):
     """Owns the writing connection from `start` to its end; `stop` ends it after what was submitted before."""
+
+    appends_per_commit = 4_096
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Writer(Thread):
             item = self._queue.get(timeout=IDLE_S if self._commits else None)
             while item is not None:
                 taken.append(item)
-                if len(taken) == APPENDS_PER_COMMIT:
+                if len(taken) == self.appends_per_commit:
                     return taken
                 item = self._queue.get_nowait()
             self._stopping = True
