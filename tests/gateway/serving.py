@@ -209,7 +209,7 @@ async def serving(
     app[events.CLOSING] = asyncio.Event()
     app.on_shutdown.append(events.close_feeds)
     app.add_routes([*ROUTES, web.get("/v1/events/stream", events.event_stream(pace or events.Pace()))])
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, lingering_time=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
