@@ -11,14 +11,15 @@ LINE_LIMIT = 16 << 20
 class LineFramer:
     """Cuts a stream into lines; blank ones are dropped. However the bytes are split, the same lines come out."""
 
-    __slots__ = ("_length", "_rest")
+    __slots__ = ("_length", "_limit", "_rest")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LINE_LIMIT) -> None:
+        self._limit = limit
         self._rest: list[bytes] = []
         self._length = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines completed by these bytes, without their ends. Raises `WireError` for one over `LINE_LIMIT`."""
+        """The lines completed by these bytes, without their ends. Raises `WireError` for one over the limit."""
         first, *lines = data.split(b"\n")
         self._keep(first)
         if not lines:
@@ -34,8 +35,8 @@ class LineFramer:
 
     def _keep(self, part: bytes) -> None:
         self._length += len(part)
-        if self._length > LINE_LIMIT:
-            raise WireError("a line of the stream is longer than 16 MiB")
+        if self._length > self._limit:
+            raise WireError(f"a line of the stream is longer than {self._limit} bytes")
         if part:
             self._rest.append(part)
 
