@@ -70,11 +70,15 @@ def _open(path: Path) -> sqlite3.Connection:
         (tables,) = rows.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != FORMAT and tables:
             raise _other_format(version)
-        rows.execute(f"PRAGMA user_version={FORMAT}")
     except sqlite3.Error:
         rows.close()
         raise
     return rows
+
+
+def mark_ready(rows: sqlite3.Connection) -> None:
+    """Let readers in; in the transaction that made the tables."""
+    rows.execute(f"PRAGMA user_version={FORMAT}")
 
 
 def _other_format(version: int) -> sqlite3.DatabaseError:
@@ -156,7 +160,10 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     rows = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5, check_same_thread=False
     )
-    rows.execute("PRAGMA query_only=ON")
+    (version,) = rows.execute("PRAGMA user_version").fetchone()
+    if version != FORMAT:
+        rows.close()
+        raise NotReady(f"{NAME} is being made")
     return rows
 
 

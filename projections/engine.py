@@ -4,8 +4,9 @@ Synchronous, for a process of its own beside the server (or the replay command).
 database does not hold, so a restart, or a second engine that makes a projection anew, needs no agreement.
 
 A projection whose version was raised, whose files were deleted, or whose checkpoint names an event that the log does
-not hold (a restored copy, another log) starts from the beginning, in place: until it has caught up, its position is
-behind the log's head, and answers made from it say that they are stale.
+not hold (a restored copy, another log) starts from the beginning, in place: the queries of a new version could not read
+the rows of the old one. Until it has caught up, its position is behind the log's head, and answers made from it say
+that they are stale.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstore.envelope import RecordedEvent
+from eventstore.errors import LogUnavailable
 from projections import checkpoint as checkpoints
 from projections import db
 from projections.checkpoint import Checkpoint
@@ -89,6 +91,7 @@ class Engine:
             known = checkpoints.load(self._rows)
             for projection in self._projections.values():
                 self._prepare(projection, known.get(projection.name))
+            db.mark_ready(self._rows)
 
     def _prepare(self, projection: Projection, known: Checkpoint | None) -> None:
         files = self._files.get(projection.name)
@@ -180,7 +183,7 @@ class Engine:
             with db.savepoint(self._rows):
                 state = self._apply(projection, handled, checkpoint) if handled else None
                 checkpoints.advance(self._rows, checkpoint, to, last, state)
-        except checkpoints.CheckpointMoved:
+        except (checkpoints.CheckpointMoved, LogUnavailable):
             raise
         except Exception as error:
             if db.is_of_surroundings(error):
