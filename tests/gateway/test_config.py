@@ -1,0 +1,120 @@
+"""Every setting: its default, its flag, its variables; and no secret shown."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import SETTINGS, ConfigError, Setting, Settings, load, parser
+
+GOOD: dict[str, str] = {
+    "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
+    "base_url_allowlist": "one.example, TWO.example", "api_key": "a-key-long-enough",
+}  # fmt: skip
+
+
+def given(setting: Setting) -> str:
+    """A value for this setting, as a user would write it."""
+    if setting.kind in (bool, float):
+        return {bool: "true", float: "12.5"}[setting.kind]
+    return GOOD.get(setting.name, f"value-of-{setting.name}")
+
+
+def meant(setting: Setting, written: str) -> Any:
+    match setting.name:
+        case "data_dir":
+            return Path(written)
+        case "base_url_allowlist":
+            return frozenset({"one.example", "two.example"})
+    return True if setting.kind is bool else setting.kind(written)
+
+
+def by_name(setting: Setting) -> str:
+    return setting.name
+
+
+BY_ENV = [(setting, name) for setting in SETTINGS for name in setting.env]
+
+
+def test_the_table_and_the_settings_have_the_same_names() -> None:
+    assert [setting.name for setting in SETTINGS] == [field.name for field in fields(Settings)]
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert load([], {}) == Settings()
+    for setting in SETTINGS:
+        if setting.name not in {"data_dir", "base_url_allowlist"}:
+            assert getattr(load([], {}), setting.name) == setting.default
+
+
+@pytest.mark.parametrize(("setting", "variable"), BY_ENV, ids=lambda value: getattr(value, "name", value))
+def test_a_variable_sets_it(setting: Setting, variable: str) -> None:
+    written = given(setting)
+    assert getattr(load([], {variable: f" {written} "}), setting.name) == meant(setting, written)
+    assert load([], {variable: "  "}) == Settings()
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.flag], ids=by_name)
+def test_a_flag_sets_it(setting: Setting) -> None:
+    assert setting.flag is not None
+    argv = [setting.flag] if setting.kind is bool else [setting.flag, given(setting)]
+    assert getattr(load(argv, {}), setting.name) == meant(setting, given(setting))
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.flag and s.env and s.kind is str], ids=by_name)
+def test_a_flag_beats_the_environment(setting: Setting) -> None:
+    assert setting.flag is not None
+    environment = dict.fromkeys(setting.env, "nats://from-the-environment")
+    found = getattr(load([setting.flag, given(setting)], environment), setting.name)
+    assert found == meant(setting, given(setting))
+
+
+def test_the_first_variable_that_is_set_counts() -> None:
+    assert load([], {"OLLAMA_HOST": "one", "OLLAMA_BASE_URL": "two"}).ollama_base_url == "two"
+    assert load([], {"OLLAMA_HOST": "one", "OLLAMA_BASE_URL": ""}).ollama_base_url == "one"
+
+
+@pytest.mark.parametrize("written", ["1", "true", "TRUE", "yes", "on"])
+def test_truth_is_written_in_many_ways(written: str) -> None:
+    assert load([], {"ABSTRACTCORE_DEBUG": written}).debug
+    assert not load([], {"ABSTRACTCORE_DEBUG": "off"}).debug
+
+
+WRONG: list[tuple[list[str], dict[str, str]]] = [
+    (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
+    (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "environment"), WRONG, ids=str)
+def test_what_cannot_be_used_is_refused_with_its_name(argv: list[str], environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(argv, environment)
+    assert next(iter([*argv, *environment])) in str(refused.value)
+
+
+def test_a_secret_has_no_flag_and_is_never_shown() -> None:
+    secret = {name: f"canary-{name}" for setting in SETTINGS if setting.secret for name in setting.env}
+    settings = load([], secret)
+    assert set(settings.secrets()) == set(secret.values())
+    assert "canary" not in repr(settings)
+    assert "canary" not in str(settings.redacted())
+    assert all(settings.redacted()[setting.name] == "set" for setting in SETTINGS if setting.secret)
+    assert not [setting.name for setting in SETTINGS if setting.secret and setting.flag]
+
+
+def test_every_key_is_marked_as_a_secret() -> None:
+    """A key that somebody adds without the mark would be shown."""
+    assert {setting.name for setting in SETTINGS if setting.name.endswith("key")} == {
+        setting.name for setting in SETTINGS if setting.secret
+    }
+
+
+def test_help_names_every_flag_and_variable_that_has_one() -> None:
+    text = " ".join(parser().format_help().split())
+    for setting in SETTINGS:
+        if setting.flag:
+            assert setting.flag in text
