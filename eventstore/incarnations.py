@@ -47,6 +47,11 @@ class Incarnations:
         """Every origin that has events here, in the order in which they began."""
         return [Span(*row) for row in self._connection.execute(SPANS)]
 
+    def current(self) -> str:
+        """The origin that began last; the empty string for an empty log."""
+        found = self.spans()
+        return found[-1].origin if found else ""
+
     def find(self, origin: str, oseq: int) -> tuple[int, bytes] | None:
         """Position and digest of that event, or None if it is not here."""
         found: tuple[int, bytes] | None = self._connection.execute(DIGEST, {"origin": origin, "oseq": oseq}).fetchone()

@@ -57,16 +57,17 @@ class RelayStatus:
 class Relay:
     """One relay for one log. `reader` is its own. Make it inside the event loop, await `run`, tell it `advance`.
 
-    `types` are the ledger's event types, `origin` the current incarnation, `frames_type` the event type of a frame;
-    `open_run` composes the frames of a run. `changed` is called after every change of `status` and must be cheap. Every
-    `check_s` seconds what the server holds is compared with what it should hold.
+    `types` are the ledger's event types, `origin` the current incarnation (default: the newest in the log),
+    `frames_type` the event type of a frame; `open_run` composes the frames of a run. `changed` is called after every
+    change of `status` and must be cheap. Every `check_s` seconds what the server holds is compared with what it
+    should hold.
     """
 
     def __init__(
         self,
         reader: Reader,
         *,
-        origin: str,
+        origin: str | None = None,
         types: Iterable[str],
         frames_type: str,
         open_run: OpenRun,
@@ -83,7 +84,9 @@ class Relay:
         self._moved = asyncio.Event()
         self._fenced: str | None = None
         self._frames = FrameMessages(reader, frames_type, open_run)
-        self._ledger_lane = LedgerLane(reader, self._incarnations, self._head, types, origin, self._notice)
+        self._ledger_lane = LedgerLane(
+            reader, self._incarnations, self._head, types, origin or self._incarnations.current(), self._notice
+        )
         self._frame_lane = FrameLane(
             reader, self._frames, self._incarnations, self._head, frames_type, self._notice
         )  # fmt: skip
