@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +19,10 @@ pytestmark = pytest.mark.system  # an older installation says nothing about this
 
 
 def installed_files() -> set[str]:
-    return {file.as_posix() for file in metadata.files("abstractcore-server") or ()}
+    """What lies in the environment; the checkout has metadata too, left by the build."""
+    environment = [sysconfig.get_paths()["purelib"]]
+    (distribution,) = metadata.Distribution.discover(name="abstractcore-server", path=environment)
+    return {file.as_posix() for file in distribution.files or ()}
 
 
 def test_every_file_of_the_packages_is_installed() -> None:
