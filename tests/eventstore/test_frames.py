@@ -1,0 +1,123 @@
+"""Packing loses nothing: whatever the frames, batches and template, the same bytes come back and the digests agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore.envelope import NewFrames, RecordedFrames
+from eventstore.errors import LogCorrupt
+from eventstore.frames import ELIDED, JOINED, PLAIN, RS, TEMPLATE, US, FrameReader, FrameRun, Template
+
+ENDS = Template(b'{"content":"', b'"}')
+
+
+def stored(rows: list[NewFrames]) -> list[RecordedFrames]:
+    return [
+        RecordedFrames(n, 1, 1, row.frame, row.count, row.offset_us, row.codec, row.bytes)
+        for n, row in enumerate(rows, 2)
+    ]
+
+
+def unpacked(rows: list[NewFrames]) -> tuple[list[bytes], FrameReader]:
+    reader = FrameReader()
+    return [frame for row in stored(rows) for frame in reader.unpack(row)], reader
+
+
+any_frame = st.one_of(
+    st.binary(max_size=40),
+    st.binary(max_size=8).map(lambda middle: ENDS.prefix + middle + ENDS.suffix),
+    st.sampled_from(
+        [b"", RS, US, US + b"x", ENDS.prefix, ENDS.suffix, ENDS.prefix + ENDS.suffix, ENDS.prefix[:-1] + b'"}']
+    ),
+)
+batches = st.lists(st.lists(any_frame, min_size=1, max_size=5), max_size=8)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Which frame of which batch gives the template, if that frame has its ends."""
+
+    batch: int
+    index: int
+
+
+@given(batches, st.none() | st.builds(Opening, st.integers(0, 7), st.integers(0, 4)))
+def test_every_frame_comes_back_verbatim(frames: list[list[bytes]], opening: Opening | None) -> None:
+    run = FrameRun(1)
+    rows: list[NewFrames] = []
+    for number, batch in enumerate(frames):
+        opens = None
+        if opening and opening.batch == number and opening.index < len(batch):
+            whole = batch[opening.index]
+            cut = len(whole) // 2
+            opens = (opening.index, Template(whole[:cut], whole[len(whole) - cut // 2 :] if cut // 2 else b""))
+        packed, _ = run.pack(batch, number, opens)
+        rows += packed
+    found, reader = unpacked(rows)
+    assert found == [frame for batch in frames for frame in batch]
+    assert (reader.count, reader.digest) == (run.count, run.digest)
+
+
+@given(st.lists(st.binary(max_size=8).filter(lambda middle: RS not in middle and US not in middle), min_size=2))
+def test_what_frames_share_is_stored_once(middles: list[bytes]) -> None:
+    run = FrameRun(1)
+    frames = [ENDS.prefix + middle + ENDS.suffix for middle in middles]
+    rows = run.pack(frames[:1], 0, (0, ENDS))[0] + run.pack(frames[1:], 1)[0]
+    assert [row.codec for row in rows] == [TEMPLATE, ELIDED]
+    assert rows[1].bytes == RS.join(US + middle for middle in middles[1:])
+    assert unpacked(rows)[0] == frames
+
+
+def test_the_codecs_by_example() -> None:
+    run = FrameRun(1)
+    one, two = run.pack([b"a"], 0)[0], run.pack([b"b", b"c"], 1)[0]
+    odd, items = run.pack([b"d" + RS, b"e"], 2)
+    assert [(row.codec, row.frame, row.count) for row in (*one, *two, *odd)] == [
+        (PLAIN, 1, 1), (JOINED, 2, 2), (PLAIN, 4, 1), (PLAIN, 5, 1),
+    ]  # fmt: skip
+    assert items == [b"d" + RS, b"e"]
+
+
+def row(**changes: object) -> RecordedFrames:
+    values: dict[str, object] = {"frame": 1, "count": 1, "offset_us": 0, "codec": PLAIN, "bytes": b"x"}
+    return RecordedFrames(position=9, generation=1, back=0, **(values | changes))  # type: ignore[arg-type]  # by name
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        row(frame=2),
+        row(count=2, codec=JOINED),
+        row(codec=9),
+        row(codec=ELIDED, bytes=US + b"x"),
+        row(codec=TEMPLATE, bytes=b"\x05\x01\x01x"),
+        row(codec=TEMPLATE, bytes=b"\x00\x09\x09x"),
+        row(codec=TEMPLATE, bytes=b"\xff\xff\xff"),
+        row(codec=TEMPLATE, bytes=b""),
+    ],
+)
+def test_a_row_that_cannot_have_been_written_is_named(damaged: RecordedFrames) -> None:
+    with pytest.raises(LogCorrupt, match="position 9"):
+        FrameReader().unpack(damaged)
+
+
+@given(st.lists(st.binary(max_size=20), min_size=1), st.data())
+def test_a_changed_byte_changes_the_digest(frames: list[bytes], data: st.DataObject) -> None:
+    run = FrameRun(1)
+    rows = run.pack([b"first", *frames], 7)[0]
+    changed = data.draw(st.integers(0, len(rows) - 1))
+    bytes_ = rows[changed].bytes or b"x"
+    rows[changed] = NewFrames(
+        run, rows[changed].frame, rows[changed].count, 7, rows[changed].codec, bytes_[:-1] + bytes([bytes_[-1] ^ 1])
+    )
+    reader = FrameReader()
+    try:
+        for stored_row in stored(rows):
+            reader.unpack(stored_row)
+    except LogCorrupt:
+        return
+    assert reader.digest != run.digest
