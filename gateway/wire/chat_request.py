@@ -22,6 +22,7 @@ ADVISORY = frozenset(
         "metadata",  # labels for OpenAI's store
         "prediction",  # makes the same answer faster
         "prompt_cache_key",  # routing hint
+        "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",  # abuse detection
         "seed",  # "best effort" in OpenAI's own words

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
+from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.values import Decoder
 
@@ -12,5 +14,8 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
     for made in (
         ChatStreamDecoder,
         ChatBodyDecoder,
+        MessagesStreamDecoder,
+        MessagesBodyDecoder,
+        OllamaChatDecoder,
     )
 }
