@@ -111,7 +111,7 @@ class FrameReader:
         """The frames of the next row, verbatim. Raises `LogCorrupt` where the row cannot be what was written."""
         items = self.items(row)
         template = self.template
-        if template is None:
+        if template is None or row.codec == PLAIN:
             return items
         return [template.prefix + item[1:] + template.suffix if item[:1] == US else item for item in items]
 
