@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import os
 import re
 import secrets
@@ -258,18 +257,6 @@ class Redactor:
         if value and unquote_plus(name).lower() in CREDENTIAL_PARAMETERS and not value.startswith("redacted:"):
             value = self.mark(value)
         return name + equals + value
-
-
-class ScrubbingFormatter(logging.Formatter):
-    """Formats records of the standard library's logging, tracebacks included, without any secret of the redactor."""
-
-    def __init__(self, redactor: Redactor, fmt: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
-        super().__init__(fmt)
-        self._redactor = redactor
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line or lines."""
-        return self._redactor.text(super().format(record))
 
 
 def _is_secret(value: str) -> bool:

@@ -42,8 +42,10 @@ async def _failing(given: Services) -> list[str]:
 def degraded(status: Mapping[str, Any]) -> list[str]:
     """What is not well behind the requests."""
     reasons = []
-    if (follower := status.get("follower")) and follower.get("state") not in (None, "running"):
-        reasons.append(f"follower: the process that relays and projects is {follower['state']}")
+    if (state := (status.get("follower") or {}).get("state")) in {"restarting", "stopped"}:
+        reasons.append(f"follower: the process that relays and projects is {state}")
+    if (status.get("projecting") or {}).get("error"):
+        reasons.append("projections: their database cannot be written")
     if word := _RELAY.get((status.get("relay") or {}).get("state", "")):
         reasons.append(f"relay: {word}")
     for name, projection in sorted((status.get("projections") or {}).items()):

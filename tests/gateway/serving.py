@@ -107,6 +107,7 @@ class Served:
     clock: Clock
     services: Services
     recorded: list[tuple[str, GatewayError]]
+    trouble: list[str]
     app: web.Application
 
     async def get(self, path: str, **options: Any) -> tuple[int, Any, Mapping[str, str]]:
@@ -180,6 +181,7 @@ async def serving(
     """A server on a free port, for as long as the block lasts."""
     settings = settings or Settings(data_dir=data_dir)
     log = await SQLiteLog.open(data_dir, durability="process")
+    trouble: list[str] = []
     clock, family, follower = Clock(), Listed(), Folding(data_dir)
     offered = offered or {name: provider(name) for name in ("alpha", "beta")}
     redactor = redactor or Redactor(KEY, settings.secrets())
@@ -194,6 +196,7 @@ async def serving(
         read_projections=read_projections, tickets=Tickets(clock), redactor=redactor,
         discovery=Discovery(offered, upstreams, redactor, clock, patience_s=0.5),
         now_us=lambda: time.time_ns() // 1000, monotonic=time.monotonic, started_at=time.time_ns() // 1000,
+        trouble=lambda: trouble,
     )  # fmt: skip
     recorded: list[tuple[str, GatewayError]] = []
 
@@ -216,7 +219,7 @@ async def serving(
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession() as client:
-            yield Served(url, client, log, follower, family, clock, services, recorded, app)
+            yield Served(url, client, log, follower, family, clock, services, recorded, trouble, app)
     finally:
         await services.discovery.close()
         await runner.cleanup()
