@@ -19,7 +19,8 @@ import base64
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from secrets import token_hex
+from typing import Any, ClassVar, Self
 
 import nats
 import nats.errors
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
 HEADROOM_BYTES = 2048
 """Kept free under the limit on a message, for the batch headers: a message over the limit ends the connection."""
 
@@ -96,10 +98,11 @@ class StreamState:
 class JetStream:
     """One connection, never repaired: once `closed` it stays so, and its owner makes a new one."""
 
+    answer_timeout_s: ClassVar[float] = ANSWER_TIMEOUT_S
+
     def __init__(self, client: Client, closed: asyncio.Event) -> None:
         self._client = client
         self._closed = closed
-        self._batches = 0
 
     @classmethod
     async def connect(cls, servers: Sequence[str]) -> Self:
@@ -124,7 +127,7 @@ class JetStream:
                     error_cb=on_error,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as e:
-            await client.close()
+            await _hang_up(client)
             raise NoAnswer(f"cannot connect: {type(client.last_error or e).__name__}") from None
         return cls(client, closed)
 
@@ -139,7 +142,7 @@ class JetStream:
 
     async def close(self) -> None:
         """Leave, without waiting for anything outstanding."""
-        await self._client.close()
+        await _hang_up(self._client)
 
     async def ensure_stream(self, config: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
         """Make the stream `config["name"]`, with `initial` settings too; or where it exists, add to it what it lacks:
@@ -187,24 +190,22 @@ class JetStream:
         At most 1,000 messages, each no larger than `max_message_bytes`. Returns the sequence of the last one.
         Raises `WrongLastSequence`, `StreamFull`, `Refused`, `NoAnswer`.
         """
-        self._batches += 1
-        batch = f"{id(self):x}-{self._batches}-{last_sequence}"
-        final = len(messages)
-        answer: dict[str, Any] = {}
+        batch, commit = token_hex(8), len(messages)
+        fenced = {
+            "Nats-Expected-Last-Subject-Sequence": str(last_sequence),
+            "Nats-Expected-Last-Subject-Sequence-Subject": fence,
+        }
         try:
-            for number, message in enumerate(messages, 1):
-                headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-                if number == 1:
-                    headers["Nats-Expected-Last-Subject-Sequence"] = str(last_sequence)
-                    headers["Nats-Expected-Last-Subject-Sequence-Subject"] = fence
-                if number == final:
-                    headers["Nats-Batch-Commit"] = "1"
-                    answer = await self._request(message.subject, message.payload, headers)
-                else:
+            async with asyncio.timeout(self.answer_timeout_s):
+                for number, message in enumerate(messages[:-1], 1):
+                    headers = {**message.headers, **_batch(batch, number), **(fenced if number == 1 else {})}
                     await self._client.publish(message.subject, message.payload, headers=headers)
-        except nats.errors.Error as e:
+        except (TimeoutError, OSError, nats.errors.Error) as e:
             raise NoAnswer(f"the batch could not be sent: {type(e).__name__}") from e
-        if answer.get("count") != final:
+        last = messages[-1]
+        headers = {**last.headers, **_batch(batch, commit), "Nats-Batch-Commit": "1", **(fenced if commit == 1 else {})}
+        answer = await self._request(last.subject, last.payload, headers)
+        if answer.get("count") != commit:
             raise NoAnswer("the answer is not that of this batch")
         return int(answer["seq"])
 
@@ -213,14 +214,27 @@ class JetStream:
 
     async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                reply = await self._client.request(subject, payload, timeout=ANSWER_TIMEOUT_S, headers=headers)
+            async with asyncio.timeout(self.answer_timeout_s):
+                reply = await self._client.request(subject, payload, timeout=self.answer_timeout_s + 1, headers=headers)
         except (TimeoutError, OSError, nats.errors.Error) as e:
             raise NoAnswer(f"no answer: {type(e).__name__}") from e
         answer: dict[str, Any] = orjson.loads(reply.data)
         if error := answer.get("error"):
             raise _translated(error)
         return answer
+
+
+def _batch(name: str, number: int) -> dict[str, str]:
+    return {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(number)}
+
+
+async def _hang_up(client: Client) -> None:
+    """Close; a server that hangs must not hold us, since the client tries to send what it still has."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await client.close()
+    except (TimeoutError, OSError, nats.errors.Error) as e:
+        logger.debug("nats client: closing ended with %s", type(e).__name__)
 
 
 def _translated(error: Mapping[str, Any]) -> JetStreamError:

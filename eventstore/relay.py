@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -131,7 +132,7 @@ class Relay:
             except Fenced as e:
                 self._fence(str(e))
                 return
-            except (JetStreamError, LogError) as e:
+            except (JetStreamError, LogError, sqlite3.Error) as e:
                 self._lost(str(e))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, RETRY_MOST_S)

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Literal
 from eventstore.incarnations import Incarnations, Span
 from eventstore.jetstream import JetStream, Message, Stored, StreamFull, WrongLastSequence
 from eventstore.relay_messages import (
+    BEYOND,
     DIGEST,
+    NOTHING,
     SUBJECTS,
     FrameMessages,
     Key,
@@ -38,9 +40,6 @@ CONTENDED_S = 0.05
 """Pause after a fence that failed, so that two relays of one log do not chase each other."""
 
 State = Literal["down", "catching_up", "live", "full"]
-
-NOTHING: Key = (0, 0)
-EVERYTHING: Key = (1 << 62, 0)
 
 
 class Fenced(Exception):
@@ -262,7 +261,7 @@ class LedgerLane(Lane):
         if missing and mark.key[0] < span.first_oseq:
             return span.first - 1  # what lies between is in an archive
         self.foreign.append(span.origin)
-        mark.key = EVERYTHING
+        mark.key = BEYOND
         return None
 
     def _mark(self, stored: Stored | None) -> Mark:

@@ -50,6 +50,11 @@ _ORIGIN = re.compile(r"[a-z0-9]{1,64}")
 Key = tuple[int, int]
 """Order of an origin's messages in one stream: `(oseq, 0)` in the ledger's, `(position, frame)` in the frames'."""
 
+NOTHING: Key = (0, 0)
+"""Before every message."""
+BEYOND: Key = (1 << 62, 0)
+"""After every message that a log can have."""
+
 Compose = Callable[[RecordedFrames], Sequence[bytes]]
 """The flat JSON objects of a row's frames, in order; called with every row of one run, from its first."""
 
@@ -111,13 +116,15 @@ def fitted(message: Message, limit: int) -> Message:
 
 
 def ledger_key(headers: Mapping[str, str]) -> Key:
-    """The place of a stored ledger message among its origin's."""
-    return int(headers[OSEQ]), 0
+    """The place of a stored ledger message among its origin's; `BEYOND` where no relay wrote these headers."""
+    oseq = headers.get(OSEQ, "")
+    return (int(oseq), 0) if oseq.isdecimal() else BEYOND
 
 
 def frame_key(headers: Mapping[str, str]) -> Key:
-    """The place of a stored frame message among its origin's."""
-    return int(headers[POSITION]), int(headers[FRAME])
+    """The place of a stored frame message among its origin's; `BEYOND` where no relay wrote these headers."""
+    position, frame = headers.get(POSITION, ""), headers.get(FRAME, "")
+    return (int(position), int(frame)) if position.isdecimal() and frame.isdecimal() else BEYOND
 
 
 class LedgerMessages:

@@ -117,6 +117,18 @@ class NatsFiles:
         for file in self.directory.glob("*.ports"):
             file.unlink(missing_ok=True)
 
+    def pid(self) -> int | None:
+        """The child that the pid file names."""
+        try:
+            return int(self.pid_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def forget_pid(self, pid: int) -> None:
+        """Remove the pid file, unless it names another child: one of a server that has taken over."""
+        if self.pid() == pid:
+            self.pid_file.unlink(missing_ok=True)
+
     def url(self, pid: int) -> str | None:
         """Where the child with this pid listens, once it has said so."""
         found = list(self.directory.glob(f"*_{pid}.ports"))
@@ -179,8 +191,8 @@ class NatsServer:
         """End the child in order, and if it does not end in time, at once. `run` must have been cancelled."""
         if self._process is not None:
             await _end(self._process)
+            self.files.forget_pid(self._process.pid)
             self._process = None
-        self.files.pid_file.unlink(missing_ok=True)
         self._ready.clear()
         self.url = None
         self._become("stopped", None)
@@ -233,14 +245,12 @@ class NatsServer:
 def subscribe_line(url: str, token_file: Path, subject: str = "abstractcore.events.generation_completed.>") -> str:
     """The shell line that shows events live; it reads the token from its file, and does not hold it."""
     address = url.removeprefix("nats://")
-    return f"nats --server \"nats://$(cat {shlex.quote(str(token_file))})@{address}\" sub '{subject}'"
+    return f"nats sub --server \"nats://$(cat {shlex.quote(str(token_file))})@{address}\" '{subject}'"
 
 
 def end_stale(files: NatsFiles) -> None:
     """End a child that an earlier run left on this store, if the pid file names one that is certainly ours."""
-    try:
-        pid = int(files.pid_file.read_text())
-    except (FileNotFoundError, ValueError):
+    if (pid := files.pid()) is None:
         return
     if _runs_with(pid, files.config_file):
         logger.warning("ending a nats-server (pid %d) that an earlier run left behind", pid)

@@ -75,6 +75,12 @@ class Remembering(Unfenced):
         return 1 << 30
 
 
+class Impatient(JetStream):
+    """Gives a server less time to answer, so that a test need not wait."""
+
+    answer_timeout_s = 0.3
+
+
 class Deaf(JetStream):
     """Loses every other answer: the batch is stored, and the sender never hears of it."""
 
@@ -148,6 +154,19 @@ async def test_starts_without_a_server(log: SQLiteLog, data_dir: Path, server: N
         await until(lambda: relay.status.last_error is not None, "the missing server is told")
         assert relay.status.state == "down"
         assert "secret-of-the-test" not in str(relay.status)
+        server.start()
+        assert await relay.flush(20)
+        assert await ledger_faults(server, data_dir) == []
+
+
+async def test_a_server_that_hangs_is_left(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
+    async with relaying(log, data_dir, server, connect=Impatient.connect) as relay:
+        await append(log, 100)
+        assert await relay.flush(20)
+        server.freeze()
+        await append(log, 1_000, size=5_000)  # more than the sockets between us hold
+        await until(lambda: relay.status.state == "down", "the silence is seen")
+        server.kill()
         server.start()
         assert await relay.flush(20)
         assert await ledger_faults(server, data_dir) == []
@@ -308,6 +327,29 @@ async def test_without_the_fence_two_relays_double_events(log: SQLiteLog, data_d
 async def test_without_asking_the_server_a_wipe_loses_events(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     Remembering.remembered = {}
     assert await _wiped(log, data_dir, server, Remembering.connect) != []
+
+
+async def test_a_message_that_no_relay_wrote_stops_us(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
+    async with relaying(log, data_dir, server) as relay:
+        await append(log, 2)
+        assert await relay.flush(20)
+        client = await nats.connect(server.url)
+        await client.jetstream().publish(f"abstractcore.events.thing_done.{log.origin}", b"?")
+        await client.close()
+        await until(lambda: relay.status.state == "fenced", "we stop")
+
+
+async def test_frames_that_cannot_be_composed_cost_their_run_alone(
+    log: SQLiteLog, data_dir: Path, server: Natsd
+) -> None:
+    await append_run(log, [b"one"])
+    await append_run(log, [b"not utf-8: \xff", b"two", b"three", b"four"])
+    await append_run(log, [b"five"])
+    async with relaying(log, data_dir, server) as relay:
+        assert await relay.flush(20)
+        assert [text for _, _, text in await stored_pieces(server)] == ["one", "five"]
+        assert relay.status.failed_runs == 1
+        assert await ledger_faults(server, data_dir) == []
 
 
 async def test_a_zombie_with_our_identity_stops_us(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
