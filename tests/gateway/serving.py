@@ -211,7 +211,7 @@ async def serving(
     app[SERVICES] = services
     app[events.CLOSING] = asyncio.Event()
     app.on_shutdown.append(events.close_feeds)
-    app.add_routes([*ROUTES, web.get("/v1/events/stream", events.event_stream(pace or events.Pace()))])
+    app.add_routes([*ROUTES, web.get("/v1/events/stream", events.event_stream(pace or events.Pace(look_s=0.01)))])
     runner = web.AppRunner(app, lingering_time=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
