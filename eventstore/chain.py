@@ -65,13 +65,14 @@ def disagreement(row: RecordedEvent) -> str | None:
 def _head(type_: str, schema: int, stream: str, version: int, origin: str, oseq: int, at: int) -> bytes:
     seconds, micros = divmod(at, 1_000_000)
     return (
-        f'{{"type":"{type_}","schema":{schema},"stream":{_quoted(stream)},"version":{version},'
+        f'{{"type":"{type_}","schema":{schema},"stream":{quoted(stream)},"version":{version},'
         f'"origin":"{origin}","oseq":{oseq},"time":"{_second(seconds)}.{micros:06d}Z"'
     ).encode()
 
 
 @lru_cache(maxsize=4096)
-def _quoted(stream: str) -> str:
+def quoted(stream: str) -> str:
+    """The stream's name as a JSON string. Raises `TypeError` for a name that UTF-8 cannot say (lone surrogates)."""
     return orjson.dumps(stream).decode()
 
 

@@ -31,9 +31,7 @@ WHERE origins.name GLOB :node || '*' ORDER BY origins.id DESC, oseq DESC LIMIT 1
 """
 _LAST_AT = "SELECT at FROM ledger ORDER BY position DESC LIMIT 1"
 _LAST_STREAM = "SELECT ifnull(max(id), 0) FROM streams"
-_TAIL_STARTS = (
-    "SELECT ifnull(max(position), 0) FROM (SELECT position FROM ledger ORDER BY position DESC LIMIT -1 OFFSET ?)"
-)
+_BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSET ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,9 @@ def _connect(path: Path, durability: str) -> sqlite3.Connection:
 
 
 def _check_tail(connection: sqlite3.Connection) -> None:
-    start = connection.execute(_TAIL_STARTS, (TAIL_CHECKED,)).fetchone()[0]
+    (before,) = connection.execute(_BEFORE_TAIL, (TAIL_CHECKED,)).fetchone() or (0,)
     digests: dict[str, tuple[int, bytes]] = {}
-    for row in connection.execute(rows.LEDGER, {"after": start, "until": 1 << 62, "limit": TAIL_CHECKED}):
+    for row in connection.execute(rows.LEDGER, {"after": before, "until": 1 << 62, "limit": TAIL_CHECKED}):
         event = RecordedEvent(*row)
         what = disagreement(event) or _break(event, digests.get(event.origin))
         if what:

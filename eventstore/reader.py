@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from eventstore import rows
 from eventstore.blobs import checked_blob
@@ -20,7 +21,8 @@ class Reader:
     """A read-only view of `path` (`events.db`, or the data directory that holds it). One thread at a time.
 
     Works while a server writes, after it was killed, and when it is stopped. Every method is one short transaction a
-    page; it never writes and never checkpoints. Raises `LogUnavailable` where there is no log to read.
+    page; it never writes and never checkpoints. Raises `LogUnavailable` where there is no log to read,
+    `LogCorrupt` where SQLite finds it damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -40,9 +42,7 @@ class Reader:
         sql = rows.BOTH_LANES if frames else rows.LEDGER
         while len(found) < limit:
             size = min(rows.PAGE, limit - len(found))
-            page = self._connection.execute(
-                sql, {"after": after, "until": ALL if until is None else until, "limit": size}
-            ).fetchall()
+            page = self._fetch(sql, {"after": after, "until": ALL if until is None else until, "limit": size})
             found += map(rows.recorded, page)
             if len(page) < size:
                 break
@@ -59,9 +59,7 @@ class Reader:
         """As `Log.read_stream`."""
         found: list[RecordedEvent] = []
         while True:
-            page = self._connection.execute(
-                rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE}
-            ).fetchall()
+            page = self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
             found += [RecordedEvent(*row) for row in page]
             if len(page) < rows.PAGE:
                 return found
@@ -69,30 +67,36 @@ class Reader:
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""
-        page = self._connection.execute(rows.RUN, {"generation": generation, "until": until, "after": after})
+        page = self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
         return [RecordedFrames(*row) for row in page]
 
     def read_blob(self, digest: bytes) -> bytes:
         """As `Log.read_blob`."""
-        return checked_blob(digest, self._connection.execute(rows.BLOB, {"digest": digest}).fetchone())
+        page = self._fetch(rows.BLOB, {"digest": digest})
+        return checked_blob(digest, page[0] if page else None)
 
     def head(self) -> int:
         """The position of the last row, 0 for an empty log."""
-        return int(self._connection.execute(rows.HEAD).fetchone()[0])
+        return int(self._fetch(rows.HEAD, {})[0][0])
 
     def sealed(self) -> int:
         """The position up to which rows may have moved into an archive; 0 where all are here."""
-        return int(self._connection.execute(rows.SEALED).fetchone()[0])
+        return int(self._fetch(rows.SEALED, {})[0][0])
 
     def streams(self, prefix: str, limit: int = 1_000) -> list[str]:
         """Names of streams that begin with `prefix`, in order of name, at most `limit`."""
         end = prefix + "\U0010ffff"
-        found = self._connection.execute(rows.STREAMS_NAMED, {"prefix": prefix, "end": end, "limit": limit})
-        return [name for (name,) in found]
+        return [name for (name,) in self._fetch(rows.STREAMS_NAMED, {"prefix": prefix, "end": end, "limit": limit})]
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise rows.failure(error) from error
 
     def __enter__(self) -> Reader:
         return self

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.errors import LogCorrupt, LogError, LogUnavailable
 
 FILE = "events.db"
 """The log's file in its data directory."""
@@ -72,3 +74,10 @@ def recorded(row: tuple[Any, ...]) -> Recorded:
 def read_only(path: Path) -> str:
     """The URI that opens the log's file for reading alone: such a connection never writes, nor checkpoints."""
     return f"{path.absolute().as_uri()}?mode=ro"
+
+
+def failure(error: sqlite3.Error) -> LogError:
+    """SQLite's error in the log's words: the file could not be read (`LogUnavailable`), or it makes no sense."""
+    if isinstance(error, (sqlite3.OperationalError, sqlite3.ProgrammingError)):
+        return LogUnavailable(f"the log cannot be read: {error}")
+    return LogCorrupt(0, f"the file is damaged: {error}")

@@ -7,6 +7,7 @@ commit, batch.py for how rows are made, schema.sql for the row.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import aiosqlite
 from eventstore import rows
 from eventstore.batch import Waiting
 from eventstore.blobs import checked_blob
+from eventstore.chain import quoted
 from eventstore.database import Opened, open_database, sqlite_warnings
 from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.errors import LogBusy, LogClosed, LogError
@@ -116,19 +118,14 @@ class SQLiteLog:
         blobs: Sequence[bytes] = (),
         admit: bool = False,
     ) -> asyncio.Future[Appended]:
-        """As `Log.append`. Cancelling the future does not take the append back."""
+        """As `Log.append`. Cancelling the future does not take the append back.
+
+        Raises `TypeError` for a stream name with lone surrogates: here, and not in the thread that all share."""
         if self._closed:
             raise LogClosed("the log is closed")
         if admit and (self._queued >= QUEUED_APPENDS or self._queued_bytes >= QUEUED_BYTES):
             raise LogBusy(f"{self._queued} appends are waiting for the disk")
-        size = 0
-        for write in writes:
-            for event in write.events:
-                size += len(event.fields)
-        for row in frames:
-            size += len(row.bytes)
-        for blob in blobs:
-            size += len(blob)
+        size = _size(writes, frames, blobs)
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
@@ -202,4 +199,23 @@ class SQLiteLog:
         self._lock.release()
 
     async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        return list(await self._reader.execute_fetchall(sql, parameters))
+        if self._closed:
+            raise LogClosed("the log is closed")
+        try:
+            return list(await self._reader.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise rows.failure(error) from error
+
+
+def _size(writes: Sequence[StreamWrite], frames: Sequence[NewFrames], blobs: Sequence[bytes]) -> int:
+    """Bytes of content. Plain loops: this runs for every append, mostly over one item."""
+    size = 0
+    for row in frames:
+        size += len(row.bytes)
+    for write in writes:
+        quoted(write.stream)
+        for event in write.events:
+            size += len(event.fields)
+    for blob in blobs:
+        size += len(blob)
+    return size

@@ -158,6 +158,16 @@ async def test_a_disk_that_refuses_once_is_not_trusted_again(tmp_path: Path) -> 
     await log.close()
 
 
+async def test_an_append_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    fatal: list[Exception] = []
+    log = await SQLiteLog.open(tmp_path, on_fatal=fatal.append)
+    with pytest.raises(TypeError):
+        log.append(write("session-\ud800", NEW_STREAM))
+    assert (await log.append(write("a", NEW_STREAM))).last == 1
+    assert fatal == []
+    await log.close()
+
+
 DAMAGES = {
     "data": "UPDATE ledger SET data = CAST(replace(CAST(data AS TEXT), '\"n\":5', '\"n\":6') AS BLOB)",
     "version": "UPDATE ledger SET version = 99 WHERE position = 10",
@@ -192,6 +202,21 @@ async def test_a_flipped_bit_in_the_file_is_found_at_the_next_start(tmp_path: Pa
     content[content.index(b"in the beginning")] ^= 1
     (tmp_path / "events.db").write_bytes(content)
     with pytest.raises(LogCorrupt, match="digest"):
+        await SQLiteLog.open(tmp_path)
+
+
+async def test_readers_say_in_the_log_s_words_that_the_file_is_damaged(tmp_path: Path) -> None:
+    log = await SQLiteLog.open(tmp_path)
+    await log.append(*(write(f"request-{n}", NEW_STREAM, happened(text="x" * 1_000)) for n in range(50)))
+    await log.close()
+    content = bytearray((tmp_path / "events.db").read_bytes())
+    for page in range(0, len(content), 4096):
+        if content[page + 4096 - 100 : page + 4096].count(b"x") > 50:
+            content[page : page + 8] = bytes(8)  # the head of a page of rows
+    (tmp_path / "events.db").write_bytes(content)
+    with Reader(tmp_path) as reader, pytest.raises(LogCorrupt):
+        reader.read(0, 100)
+    with pytest.raises(LogCorrupt):
         await SQLiteLog.open(tmp_path)
 
 
