@@ -11,8 +11,9 @@ import pytest
 from aiohttp import web
 
 from gateway.__main__ import Scrub
+from gateway.auth import RejectionLimiter
 from gateway.config import Settings
-from gateway.edge import Edge, HostCheck, check_hop, check_origin
+from gateway.edge import KEY_ID, Edge, HostCheck, check_hop, check_origin
 from gateway.errors import Forbidden, GatewayError, HopLoop, InvalidRequest
 from tests.gateway.serving import HOP, Served, serving
 
@@ -111,6 +112,19 @@ async def test_a_server_whose_host_check_is_gone_lets_the_rebound_page_in(tmp_pa
         assert status == 200
 
 
+async def test_a_door_that_asks_nothing_is_caught(tmp_path: Path) -> None:
+    """The deliberate bug: every check of this file would see it."""
+
+    class Open(Edge):
+        def _refusal(self, request: web.Request) -> GatewayError | None:
+            request[KEY_ID] = "anonymous"
+            return None
+
+    foreign = [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"x-abstractcore-hop": HOP}, {}]
+    async with serving(tmp_path, settings=keyed(tmp_path), edge=Open) as served:
+        assert [(await served.post(CHAT, json={}, headers=headers))[0] for headers in foreign] == [200] * 4
+
+
 PATHS = ["/v1/usage", "/v1/metrics", "/metrics", "/providers", "/v1/requests", "/v1/events/stream", "/v1/nothing"]
 SPELLINGS = [
     "//health",
@@ -205,6 +219,20 @@ async def test_refused_callers_of_an_exchange_are_recorded_but_a_flood_is_not(tm
         _, _, headers = await served.post(CHAT, json={})
         assert len(served.recorded) == 61
         assert served.recorded[-1][0] == headers["x-request-id"]
+
+
+async def test_a_door_that_writes_down_every_refusal_is_caught(tmp_path: Path) -> None:
+    """The deliberate bug: no limit."""
+
+    class Talkative(Edge):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self._limiter = RejectionLimiter(lambda: 0.0, per_minute=10**9)
+
+    async with serving(tmp_path, settings=keyed(tmp_path), edge=Talkative) as served:
+        for _ in range(100):
+            await served.post(CHAT, json={})
+        assert len(served.recorded) > 60
 
 
 async def test_every_answer_names_its_request_and_the_logs_position(tmp_path: Path) -> None:
