@@ -16,6 +16,7 @@ Where a frame holds RS or US (no valid JSON text does), every frame of its batch
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ from eventstore.errors import LogCorrupt
 PLAIN, JOINED, TEMPLATE, ELIDED = 0, 1, 2, 3
 RS = b"\x1e"
 US = b"\x1f"
+SEP = RS + US
+_UNITS = re.compile(rb"\x1e(?!\x1f)")
+"""Between whole frames, and between a whole frame and the middles before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,21 @@ class Template:
 
     prefix: bytes
     suffix: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Middles:
+    """Neighbouring frames without the template around them: what stands in each, joined by `SEP`."""
+
+    joined: bytes
+
+    def each(self) -> list[bytes]:
+        """One by one."""
+        return self.joined.split(SEP)
+
+
+Part = bytes | Middles
+"""A whole frame, or a run of elided ones: what a row holds, as decoders take it."""
 
 
 class FrameRun:
@@ -55,35 +74,22 @@ class FrameRun:
 
     def pack(
         self, frames: Sequence[bytes], offset_us: int, opens: tuple[int, Template] | None = None
-    ) -> tuple[list[NewFrames], list[bytes]]:
-        """The rows for these frames, and the frames as they stand in them: `US + middle` where the template fits,
-        else whole. `opens` names the frame whose ends become the run's template (once a run) and that template."""
+    ) -> tuple[list[NewFrames], list[Part]]:
+        """The rows for these frames, and their parts as every later reader of the rows will find them. `opens` names
+        the frame whose ends become the run's template (once a run) and that template."""
         raw = RS.join(frames)
-        if raw.count(RS) != len(frames) - 1 or US in raw:
+        if US in raw or raw.count(RS) != len(frames) - 1:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
         if opens is not None:
-            index, template = opens
-            self.template = template
-            items = [*frames[: index + 1], *self._elide(frames[index + 1 :], template)]
-            head = _uvarint(index) + _uvarint(len(template.prefix)) + _uvarint(len(template.suffix))
-            return [self._row(len(items), offset_us, TEMPLATE, head + RS.join(items))], items
-        if self.template is not None:
-            items = self._elide(frames, self.template)
-            packed = RS.join(items)
-            if len(packed) < len(raw):
-                return [self._row(len(items), offset_us, ELIDED, packed)], items
+            index, self.template = opens
+            head = _uvarint(index) + _uvarint(len(self.template.prefix)) + _uvarint(len(self.template.suffix))
+            packed = RS.join(frames[: index + 1])
+            if index + 1 < len(frames):
+                packed += RS + _elide(frames[index + 1 :], self.template)
+            return [self._row(len(frames), offset_us, TEMPLATE, head + packed)], _parts(packed)
+        if self.template is not None and len(packed := _elide(frames, self.template)) < len(raw):
+            return [self._row(len(frames), offset_us, ELIDED, packed)], _parts(packed)
         return [self._row(len(frames), offset_us, JOINED if len(frames) > 1 else PLAIN, raw)], list(frames)
-
-    @staticmethod
-    def _elide(frames: Sequence[bytes], template: Template) -> list[bytes]:
-        prefix, suffix = template.prefix, template.suffix
-        start, end, least = len(prefix), -len(suffix) or None, len(prefix) + len(suffix)
-        return [
-            US + frame[start:end]
-            if frame.startswith(prefix) and frame.endswith(suffix) and len(frame) >= least
-            else frame
-            for frame in frames
-        ]
 
     def _row(self, count: int, offset_us: int, codec: int, packed: bytes) -> NewFrames:
         row = NewFrames(self, self.count + 1, count, offset_us, codec, packed)
@@ -109,44 +115,78 @@ class FrameReader:
 
     def unpack(self, row: RecordedFrames) -> list[bytes]:
         """The frames of the next row, verbatim. Raises `LogCorrupt` where the row cannot be what was written."""
-        items = self.items(row)
-        template = self.template
-        if template is None or row.codec == PLAIN:
-            return items
-        return [template.prefix + item[1:] + template.suffix if item[:1] == US else item for item in items]
+        frames: list[bytes] = []
+        for part in self.parts(row):
+            if isinstance(part, bytes):
+                frames.append(part)
+            else:
+                template = self.template
+                assert template is not None  # parts() refuses middles without one
+                frames += [template.prefix + middle + template.suffix for middle in part.each()]
+        return frames
 
-    def items(self, row: RecordedFrames) -> list[bytes]:
-        """The frames of the next row as they stand in it, as `FrameRun.pack` gave them: whole, or `US + middle`."""
+    def parts(self, row: RecordedFrames) -> list[Part]:
+        """The parts of the next row, as `FrameRun.pack` gave them. Raises like `unpack`."""
         if row.frame != self.count + 1:
             raise LogCorrupt(row.position, f"frame {row.frame} follows frame {self.count}")
         self._digest.update(_digest_head(row.frame, row.count, row.offset_us, row.codec, row.bytes) + row.bytes)
-        items = self._split(row)
-        if len(items) != row.count:
-            raise LogCorrupt(row.position, f"{len(items)} frames where the row says {row.count}")
+        parts = self._split(row)
+        count = sum(1 if isinstance(part, bytes) else part.joined.count(SEP) + 1 for part in parts)
+        if count != row.count:
+            raise LogCorrupt(row.position, f"{count} frames where the row says {row.count}")
         self.count += row.count
-        return items
+        return parts
 
-    def _split(self, row: RecordedFrames) -> list[bytes]:
+    def _split(self, row: RecordedFrames) -> list[Part]:
         if row.codec == PLAIN:
             return [row.bytes]
         if row.codec == JOINED:
-            return row.bytes.split(RS)
+            return list(row.bytes.split(RS))
         if row.codec == TEMPLATE:
             return self._open_template(row)
         if row.codec == ELIDED and self.template is not None:
-            return row.bytes.split(RS)
+            return _parts(row.bytes)
         raise LogCorrupt(row.position, f"codec {row.codec} cannot stand here")
 
-    def _open_template(self, row: RecordedFrames) -> list[bytes]:
+    def _open_template(self, row: RecordedFrames) -> list[Part]:
         index, at = _read_uvarint(row.bytes, 0, row.position)
         prefix, at = _read_uvarint(row.bytes, at, row.position)
         suffix, at = _read_uvarint(row.bytes, at, row.position)
-        items = row.bytes[at:].split(RS)
+        packed = row.bytes[at:]
+        items = packed.split(RS, index + 1)
         if index >= len(items) or prefix + suffix > len(items[index]):
             raise LogCorrupt(row.position, "the template lies outside its frame")
         opened = items[index]
         self.template = Template(opened[:prefix], opened[len(opened) - suffix :])
-        return items
+        return _parts(packed)
+
+
+def _elide(frames: Sequence[bytes], template: Template) -> bytes:
+    """Frames joined by RS, each that has the template's ends as US and its middle."""
+    prefix, suffix = template.prefix, template.suffix
+    start, end, least = len(prefix), -len(suffix) or None, len(prefix) + len(suffix)
+    return RS.join(
+        [
+            US + frame[start:end]
+            if frame.startswith(prefix) and frame.endswith(suffix) and len(frame) >= least
+            else frame
+            for frame in frames
+        ]
+    )
+
+
+def _parts(packed: bytes) -> list[Part]:
+    """The whole frames and the runs of middles in a packed row."""
+    parts: list[Part] = []
+    for unit in _UNITS.split(packed):
+        if unit.startswith(US):
+            parts.append(Middles(unit[1:]))
+        elif SEP in unit:
+            whole, _, middles = unit.partition(SEP)
+            parts += [whole, Middles(middles)]
+        else:
+            parts.append(unit)
+    return parts
 
 
 def _digest_head(frame: int, count: int, offset_us: int, codec: int, packed: bytes) -> bytes:

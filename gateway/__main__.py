@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from gateway.server import Server
 
 SWITCH_INTERVAL_S = 0.001
 """How long the event loop may keep the log's writer thread from the interpreter lock, and the other way round."""
+GC_THRESHOLD = (50_000, 20, 100)
+"""A request's objects die by reference count; looking for cycles among them every 700 costs a tenth of the time."""
 CONFIGURATION = 78
 UNAVAILABLE = 69
 DATA = 65
@@ -37,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     logging.getLogger().handlers[0].addFilter(Scrub(settings))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
     sys.exit(uvloop.run(serve(settings, made)))
 
 

@@ -46,6 +46,7 @@ class Discovery:
         self._providers, self._upstreams = providers, upstreams
         self._redactor, self._monotonic, self._patience_s = redactor, monotonic, patience_s
         self._known: dict[str, Listing] = {}
+        self._listed: dict[str, frozenset[str]] = {}
         self._asking: dict[str, asyncio.Task[Listing]] = {}
 
     async def listings(self, names: Iterable[str] | None = None) -> list[Listing]:
@@ -53,9 +54,9 @@ class Discovery:
         wanted = self._providers if names is None else [name for name in self._providers if name in set(names)]
         return list(await asyncio.gather(*(self._listing(self._providers[name]) for name in wanted)))
 
-    def listed(self) -> dict[str, frozenset[str]]:
+    def listed(self) -> Mapping[str, frozenset[str]]:
         """The models' ids that each provider last listed, without asking."""
-        return {name: frozenset(model.id for model in known.models) for name, known in self._known.items()}
+        return self._listed
 
     async def close(self) -> None:
         """Ends questions that are still open."""
@@ -84,6 +85,7 @@ class Discovery:
     async def _fetch(self, provider: Provider) -> Listing:
         listing = _unconfigured(provider, self._monotonic()) or await self._asked(provider)
         self._known[provider.name] = listing
+        self._listed[provider.name] = frozenset(model.id for model in listing.models)
         return listing
 
     async def _asked(self, provider: Provider) -> Listing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Self, TypeVar
 
 from eventstore.catalogue.values import Usd, dumps
@@ -24,18 +26,15 @@ class Event:
     CONTENT: ClassVar[frozenset[str]] = frozenset()
     MONEY: ClassVar[frozenset[str]] = frozenset()
     NAMES: ClassVar[tuple[str, ...]] = ()
+    VALUES: ClassVar[Callable[[Any], tuple[Any, ...]]]
     REQUIRED: ClassVar[frozenset[str]] = frozenset()
 
     def new(self) -> NewEvent:
         """Ready for `append`."""
         explicit = self.EXPLICIT
-        return NewEvent(
-            self.type,
-            self.schema,
-            dumps(
-                {name: value for name in self.NAMES if (value := getattr(self, name)) is not None or name in explicit}
-            ),
-        )
+        values = zip(self.NAMES, type(self).VALUES(self), strict=True)
+        fields = {name: value for name, value in values if value is not None or name in explicit}
+        return NewEvent(self.type, self.schema, dumps(fields))
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Self:
@@ -62,6 +61,7 @@ def event(cls: E) -> E:
         raise ValueError(f"event type {cls.type} is defined twice")
     listed = fields(cls)  # type: ignore[arg-type]  # every registered class is a dataclass; Event itself is not
     cls.NAMES = tuple(field.name for field in listed)
+    cls.VALUES = attrgetter(*cls.NAMES)  # every type has two fields or more, so it gives a tuple
     cls.REQUIRED = frozenset(f.name for f in listed if f.default is MISSING and f.default_factory is MISSING)
     REGISTRY[cls.type] = cls
     return cls

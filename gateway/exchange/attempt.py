@@ -53,12 +53,13 @@ class Attempt:
     def take(self, frames: list[bytes], now: float) -> None:
         """The next whole frames, arrived `now` (monotonic seconds): packs, decodes, folds and renders them into `rows`
         and `text`. Raises `WireError`, the rows then being kept all the same."""
-        frames = [self.scrub(frame) for frame in frames]
-        run = self.run
+        run, raw = self.run, b"\n".join(frames)
+        if self.scrub(raw) is not raw:
+            frames = [self.scrub(frame) for frame in frames]
         opens = self.decoder.template(frames) if run.template is None else None
-        rows, items = run.pack(frames, int((now - self.called_at) * 1e6), opens)
+        rows, parts = run.pack(frames, int((now - self.called_at) * 1e6), opens)
         self.rows += rows
-        self.add(self.decoder.decode(items, run.template), now)
+        self.add(self.decoder.decode(parts, run.template), now)
 
     def add(self, pieces: list[Piece], now: float) -> None:
         """Fold and render what frames meant."""

@@ -171,8 +171,8 @@ class FrameReplay:
 
     def pieces(self, row: RecordedFrames) -> list[Piece]:
         """What the next row means."""
-        items = self.reader.items(row)
-        pieces = self.decoder.decode(items, self.reader.template)
+        parts = self.reader.parts(row)
+        pieces = self.decoder.decode(parts, self.reader.template)
         self.fold.add(pieces)
         return pieces
 

@@ -65,6 +65,7 @@ class Exchanges:
         self._log, self._providers, self._upstreams, self._price = log, providers, upstreams, price
         self._redactor, self._default_provider, self._listed = redactor, default_provider, listed
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
+        self._scrubbers: dict[str, Scrubber] = {}
         self.open: set[Running] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -123,8 +124,16 @@ class Exchanges:
             raise UnsupportedParameter(str(error), param=error.param) from error
         except WireError as error:
             raise InvalidRequest(str(error), param="messages") from error
-        known = [key for key in (api_key, submission.api_key) if key]
-        return Plan(route, provider, upstream, call, api_key, self._redactor.scrubber(known))
+        return Plan(route, provider, upstream, call, api_key, self._scrubber(provider, api_key))
+
+    def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
+        """Cuts the call's credential out of what comes back; that of our own key is made once."""
+        if api_key is not None and api_key != provider.api_key:
+            return self._redactor.scrubber([api_key])
+        made = self._scrubbers.get(provider.name)
+        if made is None:
+            made = self._scrubbers[provider.name] = self._redactor.scrubber([api_key] if api_key else [])
+        return made
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted
-from eventstore.catalogue.request import TERMINAL, RequestReceived, RouteSelected
+from eventstore.catalogue.request import TERMINAL
 from eventstore.catalogue.values import Usd
 
 Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
@@ -32,32 +31,38 @@ class Exchange:
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
     """The exchange after one more of its events."""
-    version = exchange.version + 1
-    if isinstance(event, RequestReceived):
-        return replace(
-            exchange,
-            version=version,
-            phase="received",
-            retained=event.retention != "none",
-            prompt_length=event.body_length,
-        )
-    if isinstance(event, RouteSelected):
-        return replace(exchange, version=version, phase="routed", provider=event.provider, model=event.model)
-    if isinstance(event, GenerationStarted):
-        return replace(
-            exchange,
-            version=version,
-            phase="generating",
-            attempt=event.attempt,
-            provider=event.provider,
-            model=event.model,
-        )
-    if isinstance(event, (GenerationCompleted, GenerationFailed)):
-        cost = None if exchange.cost is None or event.cost_usd is None else Usd(exchange.cost + event.cost_usd)
-        return replace(exchange, version=version, phase="settled", cost=cost)
+    step = _STEPS.get(event.type)
+    changed = step(exchange, event) if step else {}
     if event.type in TERMINAL:
-        return replace(exchange, version=version, phase="ended")
-    return replace(exchange, version=version)
+        changed["phase"] = "ended"
+    return replace(exchange, version=exchange.version + 1, **changed)
+
+
+def _received(exchange: Exchange, event: Any) -> dict[str, Any]:
+    return {"phase": "received", "retained": event.retention != "none", "prompt_length": event.body_length}
+
+
+def _routed(exchange: Exchange, event: Any) -> dict[str, Any]:
+    return {"phase": "routed", "provider": event.provider, "model": event.model}
+
+
+def _generating(exchange: Exchange, event: Any) -> dict[str, Any]:
+    return {"phase": "generating", "attempt": event.attempt, "provider": event.provider, "model": event.model}
+
+
+def _settled(exchange: Exchange, event: Any) -> dict[str, Any]:
+    if exchange.cost is None or event.cost_usd is None:
+        return {"phase": "settled", "cost": None}
+    return {"phase": "settled", "cost": Usd(exchange.cost + event.cost_usd)}
+
+
+_STEPS: dict[str, Callable[[Exchange, Any], dict[str, Any]]] = {
+    "request_received": _received,
+    "route_selected": _routed,
+    "generation_started": _generating,
+    "generation_completed": _settled,
+    "generation_failed": _settled,
+}
 
 
 def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:

@@ -36,12 +36,12 @@ class TokenComposer:
 
     def compose(self, row: RecordedFrames) -> list[dict[str, Any]]:
         """The flat `token_generated` object of each frame of the row."""
-        items = self._reader.items(row)
+        frames = self._reader.unpack(row)
         moment = self._began + timedelta(microseconds=row.offset_us)
         try:
-            each = self._decoder.decode_each(items, self._reader.template)
+            each = self._decoder.decode_each(frames)
         except WireError:  # what no decoder understood is a frame without content
-            each = [[] for _ in items]
+            each = [[] for _ in frames]
         return [
             {
                 **self._common,

@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from eventstore.frames import US, Template
+from eventstore.frames import Part, Template
 from gateway.wire import exact
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
-from gateway.wire.fastlane import find_template, loads_lenient, read_run, runs_of
+from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
 
@@ -72,20 +72,20 @@ class MessagesStreamDecoder:
                 return index, template
         return None
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
-        for group in runs_of(list(items)):
-            if isinstance(group, bytes):
-                pieces += self._frame(group)
-            elif (run := read_run(group)) is not None:
+        for part in parts:
+            if isinstance(part, bytes):
+                pieces += self._frame(part)
+            elif (run := read_run(part)) is not None:
                 pieces.append(run)
             else:
-                for middle in group:
-                    pieces += self._frame(_whole(middle, template))
+                for frame in whole_frames(part, template):
+                    pieces += self._frame(frame)
         return pieces
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
-        return [self._frame(_whole(item[1:], template) if item[:1] == US else item) for item in items]
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self._frame(frame) for frame in frames]
 
     def _frame(self, frame: bytes) -> list[Piece]:
         _, data = read_frame(frame)
@@ -195,11 +195,11 @@ class MessagesBodyDecoder:
     def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
         return None
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
-        return [piece for item in items for piece in self._body(item)]
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        return [piece for part in parts if isinstance(part, bytes) for piece in self._body(part)]
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
-        return [self._body(item) for item in items]
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self._body(frame) for frame in frames]
 
     def _body(self, frame: bytes) -> list[Piece]:
         body = _object(loads_lenient(frame))

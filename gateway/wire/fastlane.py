@@ -10,26 +10,34 @@ from typing import Any
 
 import orjson
 
-from eventstore.frames import US, Template
+from eventstore.frames import SEP, Middles, Template
 from gateway.wire.values import TextRun, WireError
 
 
-def read_run(middles: list[bytes]) -> TextRun | None:
+def read_run(middles: Middles) -> TextRun | None:
     """The run, if each middle is exactly the inside of one JSON string; None where any is not (then go frame by frame).
 
     Joined to an array of strings they must parse to as many strings as there are middles. A middle could only make that
     count wrong in both directions if one ended in a backslash, so such a run is never fast.
     """
-    joined = b'["' + b'","'.join(middles) + b'"]'
-    if b'\\","' in joined or joined.endswith(b'\\"]'):
+    joined = middles.joined
+    quoted = b'["' + joined.replace(SEP, b'","') + b'"]'
+    if b'\\","' in quoted or quoted.endswith(b'\\"]'):
         return None
     try:
-        texts = orjson.loads(joined)
+        texts = orjson.loads(quoted)
     except orjson.JSONDecodeError:
         return None
-    if len(texts) != len(middles):
+    if len(texts) != joined.count(SEP) + 1:
         return None
-    return TextRun(middles, "".join(texts))
+    return TextRun(joined, "".join(texts))
+
+
+def whole_frames(middles: Middles, template: Template | None) -> list[bytes]:
+    """The frames with the template around them again."""
+    if template is None:
+        raise WireError("elided frames without a template")
+    return [template.prefix + middle + template.suffix for middle in middles.each()]
 
 
 def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
@@ -45,22 +53,6 @@ def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
             if frame.startswith(escaped, start) and frame.startswith(b'"', end):
                 return Template(frame[:start], frame[end:])
     return None
-
-
-def runs_of(items: list[bytes]) -> list[list[bytes] | bytes]:
-    """Elided neighbours grouped: a list of middles for each group, the frame itself for each whole one."""
-    groups: list[list[bytes] | bytes] = []
-    run: list[bytes] = []
-    for item in items:
-        if item[:1] == US:
-            if not run:
-                groups.append(run)
-            run.append(item[1:])
-        else:
-            groups.append(item)
-            if run:
-                run = []
-    return groups
 
 
 def loads_lenient(data: bytes) -> Any:

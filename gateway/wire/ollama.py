@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import Template
+from eventstore.frames import Part, Template
 from gateway.wire import exact
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
@@ -41,11 +41,11 @@ class OllamaChatDecoder:
         """None: every line has its own time in front of the text."""
         return None
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
-        return [piece for item in items for piece in self._line(item)]
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        return [piece for part in parts if isinstance(part, bytes) for piece in self._line(part)]
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
-        return [self._line(item) for item in items]
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self._line(frame) for frame in frames]
 
     def _line(self, frame: bytes) -> list[Piece]:
         line = loads_lenient(frame)

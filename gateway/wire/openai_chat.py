@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import US, Template
-from gateway.wire.fastlane import find_template, loads_lenient, read_run, runs_of
+from eventstore.frames import Part, Template
+from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
 
@@ -51,23 +51,23 @@ class ChatStreamDecoder:
                 return index, template
         return None
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
-        for group in runs_of(list(items)):
-            if isinstance(group, bytes):
-                self._frame(group, pieces)
-            elif (run := read_run(group)) is not None:
+        for part in parts:
+            if isinstance(part, bytes):
+                self._frame(part, pieces)
+            elif (run := read_run(part)) is not None:
                 pieces.append(run)
             else:
-                for middle in group:
-                    self._frame(_whole(middle, template), pieces)
+                for frame in whole_frames(part, template):
+                    self._frame(frame, pieces)
         return pieces
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
         each: list[list[Piece]] = []
-        for item in items:
+        for frame in frames:
             pieces: list[Piece] = []
-            self._frame(_whole(item[1:], template) if item[:1] == US else item, pieces)
+            self._frame(frame, pieces)
             each.append(pieces)
         return each
 
@@ -127,11 +127,11 @@ class ChatBodyDecoder:
     def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
         return None
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
-        return [piece for item in items for piece in self._body(item)]
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        return [piece for part in parts if isinstance(part, bytes) for piece in self._body(part)]
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
-        return [self._body(item) for item in items]
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self._body(frame) for frame in frames]
 
     def _body(self, frame: bytes) -> list[Piece]:
         body = loads_lenient(frame)
@@ -267,12 +267,6 @@ def error_of(error: Any, status: int) -> UpstreamError:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _whole(middle: bytes, template: Template | None) -> bytes:
-    if template is None:
-        raise WireError("an elided frame without a template")
-    return template.prefix + middle + template.suffix
 
 
 def _only_text(chunk: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from eventstore.frames import SEP
 from gateway.errors import openai_error_body
 from gateway.wire.openai_chat import usage_to_openai
 from gateway.wire.values import Delta, Fold, Meta, Piece, TextRun, ToolCallDelta
@@ -49,7 +50,7 @@ class ChatStream:
             if type(piece) is TextRun:
                 if 0 not in self._reasons:
                     self._open(0, "", out)
-                out.append(self._text_prefix + self._between.join(piece.escaped) + self._text_suffix)
+                out.append(self._text_prefix + piece.escaped.replace(SEP, self._between) + self._text_suffix)
             elif type(piece) is Delta:
                 self._delta(piece, out)
             elif type(piece) is Meta and piece.top:

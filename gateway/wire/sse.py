@@ -14,6 +14,7 @@ FRAME_LIMIT = 1 << 20
 
 PING = b": ping\n\n"
 BOM = b"\xef\xbb\xbf"
+_PLAIN = (b"data", b"event")
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -31,6 +32,8 @@ class SSEFramer:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The frames completed by these bytes. Raises `WireError` for a frame over `FRAME_LIMIT`."""
+        if not self._started and not self._rest and data[:1] not in BOM:
+            self._started = True
         if self._rest or not self._started:
             data = self._with_rest(data)
         if not data:
@@ -42,7 +45,8 @@ class SSEFramer:
                 raise WireError("a stream message is longer than 1 MiB")
             self._rest += rest
             self._searched = max(0, len(rest) - 3)
-        return [frame for part in parts if (frame := _content(part))]
+        frames = [part for part in parts if part.startswith(_PLAIN)]
+        return frames if len(frames) == len(parts) else [frame for part in parts if (frame := _content(part))]
 
     def _with_rest(self, data: bytes) -> bytes:
         """What was left, and these bytes, once there is a blank line to cut at; else nothing yet."""
@@ -72,8 +76,7 @@ class SSEFramer:
 
 def _content(part: bytes) -> bytes:
     """The frame without stray line ends before it; empty for nothing but comments."""
-    first = part[:1]
-    if first in (b"d", b"e"):
+    if part.startswith(_PLAIN):
         return part
     part = part.lstrip(b"\r\n")
     if part.startswith(b":") and all(line.startswith(b":") or not line for line in _LINE_END.split(part)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import Template
+from eventstore.frames import Part, Template
 
 
 class WireError(Exception):
@@ -56,9 +56,10 @@ class Delta:
 @dataclass(slots=True)
 class TextRun:
     """Several frames of plain text for choice 0, by the fast lane: `escaped` is each frame's text as it stands between
-    the quotes of a JSON string (valid UTF-8, valid escapes), `text` is all of it, decoded and joined."""
+    the quotes of a JSON string (valid UTF-8, valid escapes), joined by `eventstore.frames.SEP`; `text` is all of it,
+    decoded."""
 
-    escaped: list[bytes]
+    escaped: bytes
     text: str
 
 
@@ -111,14 +112,14 @@ class Decoder(Protocol):
         """The first of these frames whose ends can be the run's template, if any: a frame that adds nothing but text to
         choice 0, so that only what stands between the ends changes. None where the format has no such frames."""
 
-    def decode(self, items: Sequence[bytes], template: Template | None) -> list[Piece]:
-        """The meaning of the next frames, as `FrameRun.pack` gave them: whole, or `US + middle` of the template.
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        """The meaning of the next frames, as `FrameRun.pack` gave them: whole, or as middles of the template.
 
         Raises `WireError` for what the format does not allow.
         """
 
-    def decode_each(self, items: Sequence[bytes], template: Template | None) -> list[list[Piece]]:
-        """The same frame by frame, without runs: what each frame alone means (for `token_generated`)."""
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        """The meaning of each of the next frames on its own, without runs (for `token_generated`)."""
 
 
 class Framer(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from eventstore.frames import FrameRun
+from eventstore.frames import SEP, FrameRun
 from gateway.wire.values import Decoder, Delta, Fold, Framer, Piece, TextRun, WireError
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -28,8 +28,8 @@ def read(framer: Framer, decoder: Decoder, parts: Sequence[bytes]) -> list[Piece
         frames = framer.end() if part is None else framer.feed(part)
         if frames:
             opens = decoder.template(frames) if run.template is None else None
-            _, items = run.pack(frames, 0, opens)
-            pieces += decoder.decode(items, run.template)
+            _, parts_ = run.pack(frames, 0, opens)
+            pieces += decoder.decode(parts_, run.template)
     return pieces
 
 
@@ -49,7 +49,7 @@ def _plain(piece: Piece) -> Iterator[dict[str, Any]]:
     if not isinstance(piece, TextRun):
         yield asdict(piece)
         return
-    texts = [orjson.loads(b'"' + escaped + b'"') for escaped in piece.escaped]
+    texts = [orjson.loads(b'"' + escaped + b'"') for escaped in piece.escaped.split(SEP)]
     assert piece.text == "".join(texts)
     for text in texts:
         yield asdict(Delta(text=text))
@@ -86,5 +86,5 @@ def check_each_alone(reader: Reader, data: bytes) -> None:
     """Frame by frame means the same as all together."""
     framer, decoder = reader()
     frames = framer.feed(data) + framer.end()
-    each = [piece for pieces in decoder.decode_each(frames, None) for piece in pieces]
+    each = [piece for pieces in decoder.decode_each(frames) for piece in pieces]
     assert plain(each) == plain(read(*reader(), [data]))
