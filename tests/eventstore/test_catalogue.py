@@ -46,10 +46,10 @@ def test_every_golden_event_is_still_understood(type_: str, schema: int, content
         assert exact(typed.new().fields) == fields
 
 
-@pytest.mark.parametrize("later", [("key",), ("key", "holder")], ids=["removed", "renamed"])
+@pytest.mark.parametrize("later", [("key", "seen"), ("key", "seen", "holder")], ids=["removed", "renamed"])
 def test_a_field_taken_from_a_type_is_noticed(later: tuple[str, ...]) -> None:
     """The twin: a later release of `key_seen` no longer knows `owner`."""
-    define("key", "owner")
+    define("key", "seen", "owner")
     content = recorded(sample(REGISTRY.pop("key_seen"))).data
     define(*later)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.batch import Waiting
 from eventstore.database import sqlite_warnings
 from eventstore.envelope import NEW_STREAM
 from eventstore.errors import LogBusy, LogCorrupt, LogLocked, LogUnavailable
@@ -38,6 +40,14 @@ async def test_a_second_server_is_refused_and_told_who_owns_the_directory(tmp_pa
     await log.close()
     again = await SQLiteLog.open(tmp_path)
     await again.close()
+
+
+async def test_it_is_the_lock_that_refuses_the_second_server(tmp_path: Path) -> None:
+    log = await SQLiteLog.open(tmp_path)
+    log._lock.release()
+    twin = await SQLiteLog.open(tmp_path)
+    await twin.close()
+    await log.close()
 
 
 async def test_every_start_is_a_new_incarnation_that_can_cite_the_one_before(tmp_path: Path) -> None:
@@ -120,42 +130,56 @@ async def test_large_appends_fill_the_queue_too(tmp_path: Path) -> None:
     await log.close()
 
 
-FULL_DISK = """
-import asyncio, pathlib, resource, sys
-from eventstore.envelope import NewEvent, StreamWrite
-from eventstore.errors import LogUnavailable
-from eventstore.sqlite import SQLiteLog
+class Forgiving(Writer):
+    """The bug: after a failure SQLite carries on as soon as there is room, and so does this."""
 
-async def main():
-    fatal = []
-    log = await SQLiteLog.open(pathlib.Path(sys.argv[1]), on_fatal=fatal.append)
-    event = NewEvent("thing_happened", 1, b'{"text":"' + b"x" * 100_000 + b'"}')
-    await log.append(StreamWrite("a", 0, (event,)))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))  # the disk is full from here
-    appends = [log.append(StreamWrite(f"b{n}", 0, (event,))) for n in range(9)]
-    outcomes = await asyncio.gather(*appends, return_exceptions=True)
-    assert any(isinstance(outcome, LogUnavailable) for outcome in outcomes), outcomes
+    def _handle(self, waiting: list[Waiting]) -> None:
+        super()._handle(waiting)
+        if self._failure is not None:
+            self._connection.rollback()
+            self._failure = None
+
+
+class ForgivingLog(SQLiteLog):
+    writer = Forgiving
+
+
+async def fill_the_disk(data_dir: Path, kind: type[SQLiteLog]) -> None:
+    """The child: its files may not grow for a while. Says what became of an append before, during and after."""
+    fatal: list[Exception] = []
+    log = await kind.open(data_dir, on_fatal=fatal.append)
+    large = happened(text="x" * 100_000)
+
+    async def outcome(stream: str) -> str:
+        try:
+            return type(await log.append(write(stream, NEW_STREAM, large))).__name__
+        except LogUnavailable as refused:
+            return type(refused).__name__
+
+    said = [await outcome("before")]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    said += [await outcome("during")]
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    try:
-        await log.append(StreamWrite("c", 0, (event,)))
-    except LogUnavailable:
-        print("refused for good;", len(fatal), "told")
+    said += [await outcome("after")]
+    print(*said, len(fatal))
     await log.close()
 
-asyncio.run(main())
-"""
+
+async def said_on_a_full_disk(data_dir: Path, kind: type[SQLiteLog]) -> str:
+    command = [sys.executable, "-m", __name__, data_dir, kind.__name__]
+    child = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+    return child.stdout.strip()
 
 
 async def test_a_disk_that_refuses_once_is_not_trusted_again(tmp_path: Path) -> None:
-    """SQLite itself would carry on as soon as there is room."""
-    child = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=False
-    )
-    assert child.stdout == "refused for good; 1 told\n", child.stderr
+    assert await said_on_a_full_disk(tmp_path, SQLiteLog) == "Appended LogUnavailable LogUnavailable 1"
     log = await SQLiteLog.open(tmp_path)
-    assert len(await log.read_stream("a")) == 1
-    assert await log.read_stream("c") == []
+    assert [len(await log.read_stream(stream)) for stream in ("before", "during", "after")] == [1, 0, 0]
     await log.close()
+
+
+async def test_trusting_it_again_is_noticed(tmp_path: Path) -> None:
+    assert await said_on_a_full_disk(tmp_path, ForgivingLog) == "Appended LogUnavailable Appended 1"
 
 
 async def test_an_append_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
@@ -291,3 +315,7 @@ async def test_a_token_a_row_costs_at_most_forty_bytes_of_file(tmp_path: Path) -
 )
 def test_a_library_with_the_reset_bug_is_named(version: tuple[int, int, int], affected: bool) -> None:
     assert bool(sqlite_warnings(version)) == affected
+
+
+if __name__ == "__main__":
+    asyncio.run(fill_the_disk(Path(sys.argv[1]), {"SQLiteLog": SQLiteLog, "ForgivingLog": ForgivingLog}[sys.argv[2]]))
