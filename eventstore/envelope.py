@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from eventstore.value import value
+
 if TYPE_CHECKING:
     from eventstore.frames import FrameRun
 
@@ -22,7 +24,7 @@ NEW_STREAM = 0
 """Expected version of a stream that must not exist yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewEvent:
     """An event that is not recorded yet. `fields` is the JSON object of the type's own fields, as bytes."""
 
@@ -31,7 +33,7 @@ class NewEvent:
     fields: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamWrite:
     """Events for one stream, with the version that stream must be at (`NEW_STREAM`, `ANY_VERSION` or a number)."""
 
@@ -40,7 +42,7 @@ class StreamWrite:
     events: tuple[NewEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NewFrames:
     """One row for the frames lane: `count` frames, the first numbered `frame` (from 1), packed by `codec`.
 
@@ -56,10 +58,10 @@ class NewFrames:
     bytes: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Appended:
     """What a durable append got: `first` and `last` position of its event rows (0 and the frames' position
-    when it had frames only), and the time `at` (microseconds since 1970 UTC, hybrid logical clock) of its last event."""
+    when it had frames only), and the time `at` (microseconds since 1970 UTC, hybrid logical clock) of its last one."""
 
     first: int
     last: int
@@ -68,7 +70,7 @@ class Appended:
 
 @dataclass(frozen=True)
 class RecordedEvent:
-    """One ledger row. `data` is the whole flat object as exact bytes; the columns are indexes that must agree with it."""
+    """One ledger row. `data` is the whole flat object as exact bytes; the columns are indexes, and agree."""
 
     position: int
     origin: str
@@ -88,7 +90,7 @@ class RecordedEvent:
         return value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordedFrames:
     """One row of the frames lane. `back` is the distance in positions to the run's previous row, 0 for its first;
     `generation` is the position of the ledger event that opened the run."""

@@ -17,15 +17,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -115,17 +118,17 @@ class JetStream:
         async def on_error(error: Exception) -> None:
             logger.debug("nats client: %s", type(error).__name__)
 
+        connecting = client.connect(
+            list(servers),
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=int(CONNECT_TIMEOUT_S),
+            closed_cb=on_closed,
+            error_cb=on_error,
+        )
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.connect(
-                    list(servers),
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=int(CONNECT_TIMEOUT_S),
-                    closed_cb=on_closed,
-                    error_cb=on_error,
-                )
+            await _within(CONNECT_TIMEOUT_S, connecting)
         except (TimeoutError, OSError, nats.errors.Error) as e:
             await _hang_up(client)
             raise NoAnswer(f"cannot connect: {type(client.last_error or e).__name__}") from None
@@ -195,27 +198,31 @@ class JetStream:
             "Nats-Expected-Last-Subject-Sequence": str(last_sequence),
             "Nats-Expected-Last-Subject-Sequence-Subject": fence,
         }
-        try:
-            async with asyncio.timeout(self.answer_timeout_s):
-                for number, message in enumerate(messages[:-1], 1):
-                    headers = {**message.headers, **_batch(batch, number), **(fenced if number == 1 else {})}
+
+        async def send() -> Msg:
+            for number, message in enumerate(messages, 1):
+                headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                if number == 1:
+                    headers |= fenced
+                if number < commit:
                     await self._client.publish(message.subject, message.payload, headers=headers)
-        except (TimeoutError, OSError, nats.errors.Error) as e:
-            raise NoAnswer(f"the batch could not be sent: {type(e).__name__}") from e
-        last = messages[-1]
-        headers = {**last.headers, **_batch(batch, commit), "Nats-Batch-Commit": "1", **(fenced if commit == 1 else {})}
-        answer = await self._request(last.subject, last.payload, headers)
+            return await self._request(message.subject, message.payload, {**headers, "Nats-Batch-Commit": "1"})
+
+        answer = await self._answer(send())
         if answer.get("count") != commit:
             raise NoAnswer("the answer is not that of this batch")
         return int(answer["seq"])
 
     async def _api(self, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._request(f"$JS.API.{call}", orjson.dumps(request), None)
+        return await self._answer(self._request(f"$JS.API.{call}", orjson.dumps(request), None))
 
-    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> dict[str, Any]:
+    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> Msg:
+        return await self._client.request(subject, payload, timeout=self.answer_timeout_s, headers=headers)
+
+    async def _answer(self, asking: Coroutine[Any, Any, Msg]) -> dict[str, Any]:
+        """The JSON object that comes back. Raises what the server says is wrong, or `NoAnswer`."""
         try:
-            async with asyncio.timeout(self.answer_timeout_s):
-                reply = await self._client.request(subject, payload, timeout=self.answer_timeout_s + 1, headers=headers)
+            reply = await _within(self.answer_timeout_s, asking)
         except (TimeoutError, OSError, nats.errors.Error) as e:
             raise NoAnswer(f"no answer: {type(e).__name__}") from e
         answer: dict[str, Any] = orjson.loads(reply.data)
@@ -224,15 +231,34 @@ class JetStream:
         return answer
 
 
-def _batch(name: str, number: int) -> dict[str, str]:
-    return {"Nats-Batch-Id": name, "Nats-Batch-Sequence": str(number)}
+async def _within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises `TimeoutError` after `timeout_s`, and leaves `work` to itself then.
+
+    It runs as a task of its own because the client swallows cancellation while it flushes: neither a timeout nor the
+    cancelling of our own task would otherwise get through.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        if not task.done():
+            task.add_done_callback(_ignore)
+            task.cancel()
+    if not task.done():
+        raise TimeoutError
+    return task.result()
+
+
+def _ignore(task: asyncio.Task[Any]) -> None:
+    """Look at the outcome, so that nobody complains that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _hang_up(client: Client) -> None:
     """Close; a server that hangs must not hold us, since the client tries to send what it still has."""
     try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await client.close()
+        await _within(CLOSE_TIMEOUT_S, client.close())
     except (TimeoutError, OSError, nats.errors.Error) as e:
         logger.debug("nats client: closing ended with %s", type(e).__name__)
 

@@ -43,7 +43,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level"),
     Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
             "--durability"),
-    Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (five times that where it is whole)",
+    Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (a whole answer: five times)",
             "--first-byte-timeout", kind=float),
     Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float),
     Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float),

@@ -1,15 +1,17 @@
-"""What the gateway itself does: nodes start and stop, prices are published. Streams `node-<origin>`, `price-<provider>`."""
+"""What the gateway itself does: nodes start and stop, prices are published.
+
+Streams `node-<origin>`, `price-<provider>`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eventstore.catalogue.event import Event, event
+from eventstore.value import value
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class NodeStarted(Event):
     """A process took the log: the first event (oseq 1) of its origin. `previous` is `{origin, oseq, digest}` of the
     incarnation before it on this data directory, so that chains link up. `settings` are redacted."""
@@ -23,7 +25,7 @@ class NodeStarted(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class NodeStopped(Event):
     """A process ended in order. `open_requests` is how many exchanges it had to interrupt."""
 
@@ -35,7 +37,7 @@ class NodeStopped(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class PricePublished(Event):
     """Prices of one provider's models came into force. Each rule is `{id, match, prices…}` (gateway/prices)."""
 
@@ -48,7 +50,7 @@ class PricePublished(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class SegmentSealed(Event):
     """Rows up to `through` lie in an archive and may leave the live database. Only with this is a DELETE allowed."""
 

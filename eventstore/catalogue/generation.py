@@ -1,21 +1,23 @@
-"""One upstream attempt for a request, on the request's stream. Its frames lie in the frames lane, bound by count and digest."""
+"""One upstream attempt for a request, on the request's stream.
+
+Its frames lie in the frames lane, bound by count and digest."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from eventstore.catalogue.event import Event, event
 from eventstore.catalogue.request import FaultDomain
 from eventstore.catalogue.values import Usd
+from eventstore.value import value
 
 UsageSource = Literal["provider", "estimated", "none"]
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class GenerationStarted(Event):
-    """The upstream call is about to be made. `decoder` names how its frames are read, for ever: `<family wire>.<version>`;
+    """The upstream call is about to be made. `decoder` names how its frames are read, for ever: `<wire>.<version>`;
     `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent."""
 
     type: ClassVar[str] = "generation_started"
@@ -32,10 +34,10 @@ class GenerationStarted(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class GenerationCompleted(Event):
-    """The upstream's answer ended properly. `choices` is `[{index, message, finish_reason}]` in OpenAI's shape, absent with
-    retention none. `usage` is normalised (see `Usage`), `usage_raw` as the provider sent it.
+    """The upstream's answer ended properly. `choices` is `[{index, message, finish_reason}]` in OpenAI's shape, absent
+    with retention none. `usage` is normalised (see `Usage`), `usage_raw` as the provider sent it.
     `cost_usd` is booked now, under `price_rule`, and never changes; null where no price is known."""
 
     type: ClassVar[str] = "generation_completed"
@@ -66,7 +68,7 @@ class GenerationCompleted(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class GenerationFailed(Event):
     """The attempt gave no whole answer: refused, cut, timed out, cancelled, or interrupted by our own end. `kind` is a
     closed set of words; `began` says whether content had arrived. What was seen is accounted (usually estimated)."""

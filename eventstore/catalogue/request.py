@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 from eventstore.catalogue.event import Event, event
 from eventstore.catalogue.values import Usd
+from eventstore.value import value
 
 FaultDomain = Literal["caller", "policy", "provider", "gateway"]
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestReceived(Event):
     """A request was read whole, its credentials replaced. Nothing was done for it yet.
 
@@ -43,7 +44,7 @@ class RequestReceived(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestRejected(Event):
     """The request was refused before any generation. `error` is `{message, type, param, code}` as the client got it;
     `inputs` is what the decision was made from. Ends the request; where the body could not be read at all, it is the
@@ -66,7 +67,7 @@ class RequestRejected(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RouteSelected(Event):
     """Where the request goes and why. `ignored` names advisory fields that the family cannot carry."""
 
@@ -82,7 +83,7 @@ class RouteSelected(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestCompleted(Event):
     """The answer is whole. `payload_digest` is sha256 over the rendered answer's bytes (body, or SSE without pings);
     `overhead_ms` is our own share of `duration_ms`; `cost_usd` counts all attempts, null where one has no price."""
@@ -105,7 +106,7 @@ class RequestCompleted(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestFailed(Event):
     """There is no whole answer. `error` is what the client got, as a body with `status` or, where the answer had begun
     (`began`), as an error frame."""
@@ -131,7 +132,7 @@ class RequestFailed(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestCancelled(Event):
     """The client left (`client_left`) or somebody asked to stop. `payload_digest` covers what was rendered so far."""
 
@@ -151,7 +152,7 @@ class RequestCancelled(Event):
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class RequestInterrupted(Event):
     """We stopped or crashed before the answer was whole (`shutdown`, `restart`); recorded then, or at the next start.
     `incarnation` is the origin that was running the request."""

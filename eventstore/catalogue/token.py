@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eventstore.catalogue.event import Event, event
+from eventstore.value import value
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class TokenGenerated(Event):
     """One upstream frame. `text` (or `reasoning`, `refusal`, `tool_call {index, id, name, arguments}`) where the frame
     has it; a frame without content (role, usage, end mark) has none of them. `offset_ms` counts from the call."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from eventstore.catalogue.event import Event, event
+from eventstore.value import value
 
 
 @event
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ToolCalled(Event):
-    """The model asked for a tool. `arguments` is the text as the model wrote it, JSON or not; absent with retention none."""
+    """The model asked for a tool. `arguments` is the text as it wrote it, JSON or not; absent with retention none."""
 
     type: ClassVar[str] = "tool_called"
     CONTENT: ClassVar[frozenset[str]] = frozenset({"arguments"})

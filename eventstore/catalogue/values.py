@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
 import orjson
+
+from eventstore.value import value
 
 PICO = 10**12
 
@@ -41,7 +43,7 @@ def _default(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Usage:
     """Tokens of one generation, normalised. `input_tokens` is the whole prompt, cached tokens included (OpenAI's rule);
     `output_tokens` includes `reasoning_tokens`. `web_search_requests` are billed per request."""
@@ -58,4 +60,7 @@ class Usage:
 
     def compact(self) -> dict[str, int]:
         """The fields that are not 0."""
-        return {name: value for name in self.__slots__ if (value := getattr(self, name))}
+        return {name: value for name in USAGE if (value := getattr(self, name))}
+
+
+USAGE = tuple(field.name for field in fields(Usage))

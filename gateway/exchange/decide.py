@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from eventstore.catalogue.event import Event
@@ -22,6 +21,7 @@ from eventstore.catalogue.request import (
 )
 from eventstore.catalogue.tool import ToolCalled
 from eventstore.catalogue.values import Usage, Usd
+from eventstore.value import value
 from gateway.exchange.estimate import estimate
 from gateway.exchange.inputs import (
     Answered,
@@ -35,14 +35,14 @@ from gateway.exchange.inputs import (
     Submission,
     Submitted,
 )
-from gateway.exchange.state import Exchange, fold
+from gateway.exchange.state import Exchange, fold, total
 
 Price = Callable[[str, str, Usage, str | None, int], tuple[Usd | None, str | None]]
 """(provider, model, usage, cost that the provider reported, time in microseconds) -> (cost, price rule), None for both
 where no price is known."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Views:
     """What decisions may look at besides the exchange itself. `now_us`: microseconds since 1970 UTC."""
 
@@ -164,7 +164,7 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
             overhead_ms=happened.overhead_ms,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
-            cost_usd=fold(exchange, [completed]).cost,
+            cost_usd=total(exchange.cost, completed.cost_usd),
             ttft_ms=seen.ttft_ms,
         )
     )
@@ -187,7 +187,7 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
             began=happened.payload.began,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
-            cost_usd=fold(exchange, [generation]).cost,
+            cost_usd=total(exchange.cost, generation.cost_usd),
             headers=failure.headers,
         ),
     ]
@@ -205,7 +205,7 @@ def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
             duration_ms=happened.duration_ms,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
-            cost_usd=fold(exchange, [generation]).cost,
+            cost_usd=total(exchange.cost, generation.cost_usd),
         ),
     ]
 

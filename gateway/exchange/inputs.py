@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from eventstore.catalogue.request import FaultDomain
 from eventstore.catalogue.values import Usage
+from eventstore.value import value
 from gateway.errors import GatewayError
 from gateway.routing.choose import Route
 from gateway.upstreams.upstream import Call
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Submission:
     """A request as it came in: what is recorded of it, and what is only used. `body` is the client's own JSON, with its
     extension fields; `recorded` is the same with credentials replaced and large parts as blob references."""
@@ -40,7 +41,7 @@ class Submission:
     base_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Submitted:
     """The request can be served: this is its route and its upstream call. `url` is scrubbed."""
 
@@ -53,7 +54,7 @@ class Submitted:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The request cannot be served, before any call. `error` is what the client gets."""
 
@@ -64,7 +65,7 @@ class Refused:
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Seen:
     """What an attempt gave until it ended. `text_length` is in characters; times in milliseconds since the call."""
 
@@ -84,7 +85,7 @@ class Seen:
     provider_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Payload:
     """What was rendered for the client: sha256 and length of its bytes, and whether their head is out (`began`)."""
 
@@ -93,7 +94,7 @@ class Payload:
     began: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answered:
     """The upstream's answer is whole, and rendered."""
 
@@ -103,7 +104,7 @@ class Answered:
     overhead_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failure:
     """Why an attempt gave no whole answer; see `gateway.errors.STATUS_OF_KIND` for the words of `kind`."""
 
@@ -118,7 +119,7 @@ class Failure:
     headers: dict[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """The attempt failed, and the error was rendered."""
 
@@ -131,7 +132,7 @@ class Failed:
     overhead_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Left:
     """The client left, or somebody asked to stop (`reason`)."""
 
@@ -141,7 +142,7 @@ class Left:
     duration_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Interrupted:
     """We ended before the answer did: an orderly `shutdown`, or a crash found at the next start (`restart`)."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 
 from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.errors import LogBusy
 from eventstore.frames import FrameRun
 from eventstore.log import Log
+from eventstore.value import value
 from gateway.errors import GatewayError, InvalidRequest, Unavailable, UnsupportedParameter
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.decide import Price, Views, decide
@@ -32,7 +32,7 @@ from gateway.upstreams.upstream import Answer, Call, Provider, Upstream, Upstrea
 from gateway.wire.values import Unsupported, WireError
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """What a submission comes to: where it goes, in which words, with which credential (which is never recorded)."""
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.request import TERMINAL
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted
+from eventstore.catalogue.request import TERMINAL, RequestReceived, RouteSelected
 from eventstore.catalogue.values import Usd
+from eventstore.value import value
 
 Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
     body's length in bytes, for estimates."""
@@ -26,43 +27,30 @@ class Exchange:
     model: str | None = None
     retained: bool = True
     prompt_length: int = 0
-    cost: Usd | None = Usd(0)  # noqa: RUF009  # an immutable number
+    cost: Usd | None = Usd(0)  # an immutable number
 
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
     """The exchange after one more of its events."""
-    step = _STEPS.get(event.type)
-    changed = step(exchange, event) if step else {}
-    if event.type in TERMINAL:
-        changed["phase"] = "ended"
-    return replace(exchange, version=exchange.version + 1, **changed)
+    x = exchange
+    phase, attempt, provider, model, cost = x.phase, x.attempt, x.provider, x.model, x.cost
+    retained, prompt_length = x.retained, x.prompt_length
+    if isinstance(event, RequestReceived):
+        phase, retained, prompt_length = "received", event.retention != "none", event.body_length
+    elif isinstance(event, RouteSelected):
+        phase, provider, model = "routed", event.provider, event.model
+    elif isinstance(event, GenerationStarted):
+        phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
+    elif isinstance(event, (GenerationCompleted, GenerationFailed)):
+        phase, cost = "settled", total(cost, event.cost_usd)
+    elif event.type in TERMINAL:
+        phase = "ended"
+    return Exchange(x.request_id, x.version + 1, phase, attempt, provider, model, retained, prompt_length, cost)
 
 
-def _received(exchange: Exchange, event: Any) -> dict[str, Any]:
-    return {"phase": "received", "retained": event.retention != "none", "prompt_length": event.body_length}
-
-
-def _routed(exchange: Exchange, event: Any) -> dict[str, Any]:
-    return {"phase": "routed", "provider": event.provider, "model": event.model}
-
-
-def _generating(exchange: Exchange, event: Any) -> dict[str, Any]:
-    return {"phase": "generating", "attempt": event.attempt, "provider": event.provider, "model": event.model}
-
-
-def _settled(exchange: Exchange, event: Any) -> dict[str, Any]:
-    if exchange.cost is None or event.cost_usd is None:
-        return {"phase": "settled", "cost": None}
-    return {"phase": "settled", "cost": Usd(exchange.cost + event.cost_usd)}
-
-
-_STEPS: dict[str, Callable[[Exchange, Any], dict[str, Any]]] = {
-    "request_received": _received,
-    "route_selected": _routed,
-    "generation_started": _generating,
-    "generation_completed": _settled,
-    "generation_failed": _settled,
-}
+def total(cost: Usd | None, more: Usd | None) -> Usd | None:
+    """Both together; unknown as soon as one is."""
+    return None if cost is None or more is None else Usd(cost + more)
 
 
 def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:

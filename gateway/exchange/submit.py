@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from eventstore.parts import split
+from eventstore.value import value
 from gateway.auth import ANONYMOUS
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
@@ -23,7 +23,7 @@ TAGS_HEADER = "x-abstractcore-tags"
 MOST_TAGS = 32
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Caller:
     """Who asks and how: the key's id, the address, the request's headers (names as sent, looked up in any case)."""
 
@@ -34,7 +34,7 @@ class Caller:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rules:
     """The settings that a submission hangs on. `default_model` stands for a request that names none."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from eventstore.value import value
 from gateway.errors import InvalidRequest, NotFound, Unauthorized
 from gateway.upstreams.upstream import Provider
 
 LIST_HINT = "GET /v1/models lists what there is"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Route:
     """Where a request goes. `reason` is `named`, `default_provider` or `listed`; `inputs` is what it was made from."""
 

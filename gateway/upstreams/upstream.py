@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
+from eventstore.value import value
 from gateway.wire.values import Decoder, Framer, UpstreamError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class Provider:
     """One configured provider. `base_url` has no trailing slash; `api_key_env` names the variable of its key.
     `local`: tokens cost nothing. `prices`: the provider's id in the price table, None where it has no fixed prices.
@@ -27,7 +28,7 @@ class Provider:
     traits: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """A request in the upstream's words. `headers` carry no credential; `ignored` names advisory fields left out."""
 
@@ -38,7 +39,7 @@ class Call:
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ModelInfo:
     """A model that a provider lists. `type` is `text-generation` or `text-embedding`, None where it cannot be told."""
 
