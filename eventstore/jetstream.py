@@ -128,7 +128,7 @@ class JetStream:
             error_cb=on_error,
         )
         try:
-            await _within(CONNECT_TIMEOUT_S, connecting)
+            await within(CONNECT_TIMEOUT_S, connecting)
         except (TimeoutError, OSError, nats.errors.Error) as e:
             await _hang_up(client)
             raise NoAnswer(f"cannot connect: {type(client.last_error or e).__name__}") from None
@@ -222,7 +222,7 @@ class JetStream:
     async def _answer(self, asking: Coroutine[Any, Any, Msg]) -> dict[str, Any]:
         """The JSON object that comes back. Raises what the server says is wrong, or `NoAnswer`."""
         try:
-            reply = await _within(self.answer_timeout_s, asking)
+            reply = await within(self.answer_timeout_s, asking)
         except (TimeoutError, OSError, nats.errors.Error) as e:
             raise NoAnswer(f"no answer: {type(e).__name__}") from e
         answer: dict[str, Any] = orjson.loads(reply.data)
@@ -231,7 +231,7 @@ class JetStream:
         return answer
 
 
-async def _within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
+async def within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns. Raises `TimeoutError` after `timeout_s`, and leaves `work` to itself then.
 
     It runs as a task of its own because the client swallows cancellation while it flushes: neither a timeout nor the
@@ -258,7 +258,7 @@ def _ignore(task: asyncio.Task[Any]) -> None:
 async def _hang_up(client: Client) -> None:
     """Close; a server that hangs must not hold us, since the client tries to send what it still has."""
     try:
-        await _within(CLOSE_TIMEOUT_S, client.close())
+        await within(CLOSE_TIMEOUT_S, client.close())
     except (TimeoutError, OSError, nats.errors.Error) as e:
         logger.debug("nats client: closing ended with %s", type(e).__name__)
 

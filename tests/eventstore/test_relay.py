@@ -172,6 +172,17 @@ async def test_a_server_that_hangs_is_left(log: SQLiteLog, data_dir: Path, serve
         assert await ledger_faults(server, data_dir) == []
 
 
+async def test_ends_when_told_to_while_a_server_hangs(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
+    """The client swallows a cancellation that reaches it while it flushes; ours must get through all the same."""
+    async with asyncio.timeout(8), relaying(log, data_dir, server) as relay:
+        await append(log, 1)
+        assert await relay.flush(20)
+        server.freeze()
+        await append(log, 2_000, size=5_000)  # more than the sockets between us hold
+        await asyncio.sleep(0.3)
+        assert relay.status.lag_events > 0
+
+
 async def test_lost_answers_lose_and_double_nothing(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     async with relaying(log, data_dir, server, connect=Deaf.connect) as relay:
         for _ in range(4):
