@@ -13,11 +13,11 @@ from typing import NoReturn
 
 import uvloop
 
-from eventstore.errors import LogCorrupt, LogError, LogLocked
+from eventstore.errors import LogCorrupt, LogError, LogLocked, LogUnavailable
 from gateway.auth import ensure_api_key
 from gateway.config import ConfigError, Settings, load
 from gateway.redaction import Redactor
-from gateway.server import Server
+from gateway.server import DISK_REFUSED, Server
 
 SWITCH_INTERVAL_S = 0.001
 """How long the event loop may keep the log's writer thread from the interpreter lock, and the other way round."""
@@ -54,6 +54,8 @@ async def serve(settings: Settings, made_key: str | None) -> int:
         fail(UNAVAILABLE, str(error))
     except LogCorrupt as error:
         fail(DATA, f"the log is damaged ({error}); `abstractcore-replay verify` says more")
+    except LogUnavailable as error:
+        fail(DISK_REFUSED, str(error))
     except LogError as error:
         fail(UNAVAILABLE, str(error))
     except ConfigError as error:

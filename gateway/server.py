@@ -12,6 +12,8 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -27,6 +29,7 @@ from gateway.api.chat_completions import Chat, caller_of, outlet_for
 from gateway.app import EXCHANGE_ROUTES, make_app
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.config import Settings
+from gateway.connection import Connection
 from gateway.control import ControlError, ControlServer
 from gateway.discovery import Discovery
 from gateway.edge import Edge
@@ -52,6 +55,8 @@ from gateway.upstreams.upstream import Upstream
 RECORD_S = 5.0
 """How long the interrupted ones get to be recorded; recovery ends any that were not."""
 KEEPALIVE_S = 75.0
+LINGER_S = 2.0
+"""How long an answered request's body is still read, so that its client can hear the answer."""
 MARK_S = 5.0
 BACKLOG = 4096
 DISK_REFUSED = 74
@@ -63,20 +68,37 @@ logger = logging.getLogger(__name__)
 class Server:
     """One gateway on one data directory. `start`, then `wait`, then `stop`. `url` is where it listens."""
 
+    connection = Connection
+    """The class of its connections; tests give it less patience."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.url = ""
         self.exit_code = 0
         self._ended = asyncio.Event()
         self._interrupted = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._reason = "failed start"
+        self._opened = AsyncExitStack()
+        """How to close what was opened, the last first."""
 
     async def start(self) -> None:
-        """Everything, in order. Raises `LogLocked`, `LogCorrupt`, `OSError` for a port that is taken."""
-        settings = self.settings
+        """Everything, in order; nothing stays open where it fails.
+
+        Raises `LogLocked`, `LogCorrupt`, `LogUnavailable`, `OSError` for a port that is taken.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._opened.aclose()
+            raise
+
+    async def _start(self) -> None:
+        settings, opened = self.settings, self._opened
         listening = listen(settings.host, settings.port)
+        opened.callback(listening.close)
         port = listening.getsockname()[1]
         self.log = await SQLiteLog.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
+        opened.push_async_callback(self.log.close)
         node = self.log.origin[:9]
         await self._say(
             NodeStarted(node=node, release=release(), previous=self.log.previous, settings=settings.redacted())
@@ -86,8 +108,12 @@ class Server:
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
         await self._recover()
         self.http = HttpClient(node)
+        opened.push_async_callback(self.http.close)
         self._compose(node, port)
+        opened.push_async_callback(self.discovery.close)
         self.follower = Follower(settings)
+        opened.push_async_callback(self.follower.stop)
+        opened.push_async_callback(self._farewell)
         await self.follower.start()
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
@@ -116,12 +142,14 @@ class Server:
             monotonic=time.monotonic,
             debug=settings.debug,
         )
-        self.rules = Rules(self.redactor, settings.model, settings.base_url_allowlist, is_loopback(settings.host))
+        rules = Rules(self.redactor, settings.model, settings.base_url_allowlist, is_loopback(settings.host))
+        self.chat = Chat(self.exchanges, rules)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""
-        settings = self.settings
+        settings, opened = self.settings, self._opened
         self.reports = Reports(settings.data_dir)
+        opened.callback(self.reports.close)
         tickets = Tickets(time.monotonic)
         services = Services(
             settings=settings,
@@ -147,17 +175,32 @@ class Server:
             EXCHANGE_ROUTES,
             settings.debug,
         )
-        app = make_app(services, Chat(self.exchanges, self.rules), edge)
-        self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEPALIVE_S, handle_signals=False, shutdown_timeout=1
-        )
+        self._runner = web.AppRunner(make_app(services, self.chat, edge), handle_signals=False, shutdown_timeout=1)
+        opened.push_async_callback(self._runner.cleanup)
         await self._runner.setup()
-        await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
+        self._listener = await self._listen(listening)
         self.url = f"http://{shown(settings.host)}:{listening.getsockname()[1]}"
-        self._control = ControlServer(settings.data_dir, self._command)
-        await self._control.start()
+        control = ControlServer(settings.data_dir, self._command)
+        opened.push_async_callback(control.stop)
+        await control.start()
         watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
-        self._tasks = [asyncio.create_task(watch.run()), asyncio.create_task(self._move_mark())]
+        for work in (watch.run(), self._move_mark()):
+            opened.callback(asyncio.create_task(work).cancel)
+
+    async def _listen(self, listening: socket.socket) -> asyncio.Server:
+        """Take connections, of our class; the runner ends them as if it had made them."""
+        manager = self._runner.server
+        assert manager is not None
+        loop = asyncio.get_running_loop()
+        made = partial(
+            self.connection,
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None turns it off, which the annotation forgets
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+        )
+        return await loop.create_server(made, sock=listening, backlog=BACKLOG)
 
     async def wait(self) -> None:
         """Until somebody calls `end`, or the log can write no more."""
@@ -169,30 +212,25 @@ class Server:
 
     async def stop(self, reason: str = "signal") -> None:
         """End in order; after a fatal error of the log, only stop."""
+        self._reason = reason
         if not self._trouble():
             await self._drain()
-        for task in self._tasks:
-            task.cancel()
-        await self._control.stop()
-        await self._runner.cleanup()
-        if not self._trouble():
-            await self._say(NodeStopped(node=self.log.origin[:9], reason=reason, open_requests=self._interrupted))
-            LowWater(self.settings.data_dir).write(await self.log.head())
-        await self.follower.stop()
-        await self.discovery.close()
-        await self.http.close()
-        self.reports.close()
-        await self.log.close()
+        await self._opened.aclose()
 
     async def _drain(self) -> None:
         """Take no more connections; give running answers time to finish; interrupt the rest."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        self._listener.close()
         await self.exchanges.settled(self.settings.drain_timeout_s)
         self._interrupted = len(self.exchanges.open)
         for running in list(self.exchanges.open):
             running.end(Halt("shutdown"))
         await self.exchanges.settled(RECORD_S)
+
+    async def _farewell(self) -> None:
+        """Say that this node ends, while there is still somebody to relay it."""
+        if not self._trouble():
+            await self._say(NodeStopped(node=self.log.origin[:9], reason=self._reason, open_requests=self._interrupted))
+            LowWater(self.settings.data_dir).write(await self.log.head())
 
     async def _say(self, event: Event) -> None:
         """An event of this node."""
