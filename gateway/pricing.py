@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 
 from eventstore.catalogue import decode
 from eventstore.catalogue.control import PricePublished
@@ -11,6 +12,7 @@ from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
 from gateway.exchange.decide import Price
 from gateway.prices.package import missing
+from gateway.prices.rules import NO_CONTEXT
 from gateway.prices.table import PriceTable
 from gateway.upstreams.upstream import Provider
 
@@ -25,8 +27,9 @@ async def load_prices(log: Log, providers: Mapping[str, Provider]) -> PriceTable
     names = sorted({provider.prices for provider in providers.values() if provider.prices})
     known = await _published(log, names)
     new = missing(names, PriceTable.from_events(known).tables)
-    for event in new:
-        await log.append(StreamWrite(stream_of(event.provider), ANY_VERSION, (event.new(),)))
+    for provider, events in groupby(new, key=lambda event: event.provider):
+        parts = tuple(event.new() for event in events)
+        await log.append(StreamWrite(stream_of(provider), ANY_VERSION, parts))  # whole or not at all
     return PriceTable.from_events([*known, *new])
 
 
@@ -39,12 +42,20 @@ def price_by(table: PriceTable, providers: Mapping[str, Provider]) -> Price:
     """The table as the view that `decide` takes."""
 
     def price(
-        provider: str, model: str, usage: Usage, reported: str | None, at_us: int
+        provider: str, model: str, usage: Usage, reported: str | None, tier: str | None, at_us: int
     ) -> tuple[Usd | None, str | None]:
         found = providers.get(provider)
         if found is None:
             return None, None
-        booked = table.book(usage, prices=found.prices, model=model, at=at_us, local=found.local, reported=reported)
+        booked = table.book(
+            usage,
+            prices=found.prices,
+            model=model,
+            at=at_us,
+            local=found.local,
+            reported=reported,
+            context={"service_tier": tier} if tier else NO_CONTEXT,
+        )
         return booked.cost, booked.rule
 
     return price

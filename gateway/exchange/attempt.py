@@ -9,7 +9,7 @@ from eventstore.envelope import NewFrames
 from eventstore.frames import FrameRun
 from gateway.exchange.inputs import Payload, Seen
 from gateway.exchange.render import Renderer
-from gateway.wire.values import Decoder, Fold, Framer, Piece, UpstreamError
+from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError
 
 
 class Attempt:
@@ -100,10 +100,17 @@ class Attempt:
             usage_raw=meta.usage_raw,
             usage_estimated=meta.usage_estimated,
             cost_reported=meta.cost_reported,
+            service_tier=service_tier(meta),
             ttft_ms=None if self.first_at is None else _ms(self.first_at - self.called_at),
             provider_model=meta.model,
             provider_request_id=meta.id,
         )
+
+
+def service_tier(meta: Meta) -> str | None:
+    """The tier that the provider says it served, which prices hang on."""
+    tier = (meta.top or {}).get("service_tier")
+    return tier if isinstance(tier, str) else None
 
 
 def _ms(seconds: float) -> float:

@@ -37,9 +37,9 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.state import Exchange, fold, total
 
-Price = Callable[[str, str, Usage, str | None, int], tuple[Usd | None, str | None]]
-"""(provider, model, usage, cost that the provider reported, time in microseconds) -> (cost, price rule), None for both
-where no price is known."""
+Price = Callable[[str, str, Usage, str | None, str | None, int], tuple[Usd | None, str | None]]
+"""(provider, model, usage, cost that the provider reported, service tier that it named, time in microseconds) ->
+(cost, price rule), None for both where no price is known."""
 
 
 @value
@@ -261,7 +261,8 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
     cost: Usd | None = Usd(0)
     rule: str | None = None
     if source != "none":
-        cost, rule = views.price(exchange.provider or "", exchange.model or "", usage, seen.cost_reported, views.now_us)
+        provider, model = exchange.provider or "", exchange.model or ""
+        cost, rule = views.price(provider, model, usage, seen.cost_reported, seen.service_tier, views.now_us)
     return {
         "tokens_input": usage.input_tokens,
         "tokens_input_cached": usage.cache_read_tokens,

@@ -80,6 +80,7 @@ class Seen:
     usage_raw: dict[str, Any] | None = None
     usage_estimated: bool = False
     cost_reported: str | None = None
+    service_tier: str | None = None
     ttft_ms: float | None = None
     provider_model: str | None = None
     provider_request_id: str | None = None

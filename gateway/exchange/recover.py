@@ -17,6 +17,7 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.log import Log
 from eventstore.reader import Reader
+from gateway.exchange.attempt import service_tier
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
@@ -108,6 +109,7 @@ def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange
         usage_raw=meta.usage_raw,
         usage_estimated=meta.usage_estimated,
         cost_reported=meta.cost_reported,
+        service_tier=service_tier(meta),
     )
     return seen, _payload(recorded, {started.position: rows})
 
