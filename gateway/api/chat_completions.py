@@ -7,7 +7,7 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway.api.outlet import HttpOutlet
+from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import GatewayError
@@ -25,6 +25,7 @@ class Chat:
 
     exchanges: Exchanges
     rules: Rules
+    pace: Pace = USUAL
 
 
 CHAT = web.AppKey("chat", Chat)
@@ -60,7 +61,7 @@ def outlet_for(request: web.Request, submission: Submission | None) -> HttpOutle
     follow = None
     if submission is not None and submission.retained:
         follow = partial(follow_answer, services.log, submission.request_id)
-    outlet = HttpOutlet(request, follow, services.monotonic)
+    outlet = HttpOutlet(request, follow, services.monotonic, request.app[CHAT].pace)
     if submission is not None and submission.streamed:
         outlet.streams()
     return outlet

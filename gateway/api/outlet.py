@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
 from gateway.exchange.render import SSE_HEADERS
+from gateway.exchange.resume import Cut
 from gateway.wire.sse import PING
 
-BEHIND = 256 << 10
-"""Bytes in a client's socket buffer above which it reads the log instead."""
-STALLED_S = 30.0
-"""A client that takes nothing for so long has left."""
-PING_S = 15.0
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a client may be behind, in bytes of its socket buffer, before it reads the log instead; after how many
+    seconds in which it takes nothing it has left; and how many seconds a stream may be silent before a ping."""
+
+    behind: int = 256 << 10
+    stalled_s: float = 30.0
+    ping_s: float = 15.0
+
+
+USUAL = Pace()
 
 FollowAnswer = Callable[[int], AsyncIterator[bytes]]
 """The answer's bytes from the log, after the first n."""
@@ -29,8 +38,14 @@ FollowAnswer = Callable[[int], AsyncIterator[bytes]]
 class HttpOutlet:
     """The answer to one HTTP request. `follow` is None where nothing is retained: such a client is waited for."""
 
-    def __init__(self, request: web.Request, follow: FollowAnswer | None, monotonic: Callable[[], float]) -> None:
-        self._request, self._follow, self._monotonic = request, follow, monotonic
+    def __init__(
+        self,
+        request: web.Request,
+        follow: FollowAnswer | None,
+        monotonic: Callable[[], float],
+        pace: Pace = USUAL,
+    ) -> None:
+        self._request, self._follow, self._monotonic, self._pace = request, follow, monotonic, pace
         self._headers: dict[str, str] = {}
         self._response: web.StreamResponse | None = None
         self._writer: StreamWriter | None = None
@@ -65,50 +80,53 @@ class HttpOutlet:
             return
         try:
             writer = self._writer or await self._open()
-            transport = self._request.transport
-            if transport is not None and transport.get_write_buffer_size() > BEHIND:
+            if self._unread() > self._pace.behind:
                 await self._fall_behind(writer, data)
                 return
             await writer.write(data, drain=False)
-        except (ClientConnectionResetError, ConnectionResetError):
+        except (ConnectionError, TimeoutError):
             self._left = True
             return
         self._sent += len(data)
         self._wrote_at = self._monotonic()
+
+    def ending(self) -> None:
+        self._streams = False
 
     async def finish(self, data: bytes) -> None:
         try:
             if self._behind is not None:
                 await self._behind
             elif not self.gone():
-                if self._writer is None:
-                    await self._open()
-                async with asyncio.timeout(STALLED_S):
+                writer = self._writer or await self._open()
+                if self._unread():
+                    await self._taken(writer)
+                async with asyncio.timeout(self._pace.stalled_s):
                     await self.response.write_eof(data)
-        except (ClientConnectionResetError, ConnectionResetError, TimeoutError):
-            await self.abort()
+        except (ConnectionError, TimeoutError):
+            self._drop()
 
     async def abort(self) -> None:
-        self._left = True
         if self._behind is not None:
             self._behind.cancel()
-        if self._request.transport is not None:
-            self._request.transport.close()
+        self._close()
 
     def gone(self) -> bool:
         transport = self._request.transport
         return self._left or transport is None or transport.is_closing()
 
     def tick(self, now: float) -> None:
-        if self._streams and self._behind is None and now - self._wrote_at >= PING_S:
+        if self._streams and self._behind is None and now - self._wrote_at >= self._pace.ping_s:
             self._wrote_at = now
             self._pinging = asyncio.get_running_loop().create_task(self._ping())
 
     async def _ping(self) -> None:
+        if not self._streams or self._behind is not None:  # since the tick, the end has come
+            return
         try:
             writer = self._writer or await self._open()
             await writer.write(PING, drain=False)
-        except (ClientConnectionResetError, ConnectionResetError):
+        except ConnectionError:
             self._left = True
 
     async def _open(self) -> StreamWriter:
@@ -116,22 +134,51 @@ class HttpOutlet:
         self._writer = cast(StreamWriter, await self._response.prepare(self._request))
         return self._writer
 
+    def _unread(self) -> int:
+        """Bytes that the client has not taken, as far as the socket tells."""
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
     async def _fall_behind(self, writer: StreamWriter, data: bytes) -> None:
         if self._follow is None:  # nothing to read again: the client is waited for, and its upstream with it
-            async with asyncio.timeout(STALLED_S):
-                await writer.write(data, drain=False)
-                await writer.drain()
+            await writer.write(data, drain=False)
+            await self._taken(writer)
             return
         self._behind = asyncio.get_running_loop().create_task(self._catch_up(writer, self._follow(self._sent)))
 
     async def _catch_up(self, writer: StreamWriter, answer: AsyncIterator[bytes]) -> None:
         try:
+            await self._taken(writer)
             async for data in answer:
-                async with asyncio.timeout(STALLED_S):
-                    await writer.write(data, drain=False)
-                    await writer.drain()
+                await writer.write(data, drain=False)
+                await self._taken(writer)
             await self.response.write_eof()
-        except (ClientConnectionResetError, ConnectionResetError, TimeoutError):
-            self._left = True
-            if self._request.transport is not None:
-                self._request.transport.abort()
+        except Cut:
+            self._close()
+        except (ConnectionError, TimeoutError):
+            self._drop()
+
+    async def _taken(self, writer: StreamWriter) -> None:
+        """Wait until the client has taken most of what waits for it, however slowly. Raises `TimeoutError` where it
+        takes nothing for too long."""
+        unread = self._unread()
+        while True:
+            try:
+                async with asyncio.timeout(self._pace.stalled_s):
+                    return await writer.drain()
+            except TimeoutError:
+                if self._unread() >= unread:
+                    raise
+                unread = self._unread()
+
+    def _close(self) -> None:
+        """End the connection behind what waits for the client."""
+        self._left = True
+        if self._request.transport is not None:
+            self._request.transport.close()
+
+    def _drop(self) -> None:
+        """End the connection now, with what the client has not taken."""
+        self._left = True
+        if self._request.transport is not None:
+            self._request.transport.abort()

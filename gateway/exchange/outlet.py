@@ -19,6 +19,9 @@ class Outlet(Protocol):
     async def release(self, data: bytes) -> None:
         """Bytes of a streamed answer, each recorded before."""
 
+    def ending(self) -> None:
+        """How the answer ends is being recorded: from now on no ping may begin it, or follow its end."""
+
     async def finish(self, data: bytes) -> None:
         """The last bytes of a streamed answer."""
 

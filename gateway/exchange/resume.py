@@ -10,10 +10,15 @@ from gateway.exchange.ids import stream_of
 from gateway.exchange.render import Rendering
 
 
+class Cut(Exception):
+    """The answer ended before it was whole: who reads it must not take it for the whole."""
+
+
 async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterator[bytes]:
     """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event.
 
-    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`.
+    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`, and `Cut` behind the last
+    byte of an answer that is not whole.
     """
     reading = _Reading(log, stream_of(request_id))
     async for head in log.follow(0):
@@ -24,6 +29,8 @@ async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterat
             yield data[skip:]
             skip = 0
         if reading.rendering.ended:
+            if not reading.rendering.whole:
+                raise Cut(request_id)
             return
 
 

@@ -248,6 +248,7 @@ class Exchanges:
     async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:
         """Record how it ended, with the frames still at hand; then release the rest of the answer."""
         outlet, now = running.outlet, self._monotonic()
+        outlet.ending()
         seen = attempt.seen(now)
         duration = _ms(now - running.started_at)
         overhead = _ms(attempt.called_at - running.started_at + running.own_s)
