@@ -108,10 +108,9 @@ class HttpClient:
                 async with self.session().request(
                     method, url, data=data, headers=headers, allow_redirects=False
                 ) as response:
-                    answer = await response.content.read(LIST_BODY_LIMIT)
                     if response.status != 200:
                         raise UpstreamFailure("bad_response", f"the provider answered {response.status}")
-                    return orjson.loads(answer)
+                    return orjson.loads(await _at_most(response.content.iter_any(), LIST_BODY_LIMIT))
         except TimeoutError as e:
             raise UpstreamFailure("first_byte_timeout", f"the provider did not answer in {limit_s:g} s") from e
         except (aiohttp.ClientError, OSError) as e:
@@ -122,9 +121,14 @@ class HttpClient:
 
 async def read_error_body(answer: Answer) -> bytes:
     """At most `ERROR_BODY_LIMIT` bytes of an error answer."""
+    return await _at_most(answer.chunks(), ERROR_BODY_LIMIT)
+
+
+async def _at_most(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """A body in however many pieces it comes, cut at a limit."""
     body = bytearray()
-    async for data in answer.chunks():
+    async for data in chunks:
         body += data
-        if len(body) >= ERROR_BODY_LIMIT:
+        if len(body) >= limit:
             break
-    return bytes(body[:ERROR_BODY_LIMIT])
+    return bytes(body[:limit])
