@@ -7,6 +7,7 @@ win it back. So a batch is composed first, in plain Python, and then written in 
 from __future__ import annotations
 
 import sqlite3
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +21,10 @@ ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
 CHECKPOINT_COMMITS = 1_000
 """The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
+GATHER_S = 0.001
+BUSY_APPENDS = 4
+"""After a commit of so many appends the next one waits a moment for company: a fuller transaction costs the event loop
+fewer wake-ups and the disk fewer pages. Alone, an append never waits."""
 IDLE_S = 0.5
 
 _FIND_STREAM = """
@@ -51,7 +56,7 @@ class Writer(Thread):
         self._loop, self._committed, self._failed = loop, committed, failed
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._failure: Exception | None = None
-        self._stopping = False
+        self._stopping = self._busy = False
         self._bytes = self._commits = 0
         self.submit = self._queue.put
 
@@ -63,6 +68,7 @@ class Writer(Thread):
         """The thread's life: take, commit, acknowledge; checkpoint between batches."""
         while not self._stopping:
             batch = self._take()
+            self._busy = len(batch) >= BUSY_APPENDS
             if batch:
                 self._handle(batch)
             if self._failure is None and self._checkpoint_is_due(idle=not batch):
@@ -74,6 +80,8 @@ class Writer(Thread):
         taken: list[Waiting] = []
         try:
             item = self._queue.get(timeout=IDLE_S if self._commits else None)
+            if self._busy:
+                time.sleep(GATHER_S)
             while item is not None:
                 taken.append(item)
                 if len(taken) == self.appends_per_commit:
