@@ -203,10 +203,10 @@ class Exchanges:
             return await self._read(running, answer, attempt)
         finally:
             running.waiting = False
-            await answer.close()
+            await answer.close(ended=attempt.decoder.complete)
 
     async def _read(self, running: Running, answer: Answer, attempt: Attempt) -> Verdict | None:
-        async for data in answer.chunks():
+        while data := await answer.read():
             running.waiting = False
             running.heard_at = now = self._monotonic()
             if frames := attempt.framer.feed(data):

@@ -61,13 +61,17 @@ class _NoModel:
 
     def __init__(self, model: str) -> None:
         self._model = model
+        self._said = False
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def read(self) -> bytes:
+        if self._said:
+            return b""
+        self._said = True
         message = f"demo has no model {self._model!r}; it has {', '.join(MODELS)}"
         error = {"message": message, "type": "invalid_request_error", "param": "model", "code": "model_not_found"}
-        yield orjson.dumps({"error": error})
+        return orjson.dumps({"error": error})
 
-    async def close(self) -> None:
+    async def close(self, ended: bool = False) -> None:
         """Nothing is open."""
 
 
@@ -82,9 +86,13 @@ class _Echo:
         self._words = words[:limit] if self._cut else words
         self._streamed = streamed
         self._model = asked["model"]
+        self._chunks = self._answer()
         self._prompt_tokens = sum(len(str(m.get("content", "")).split()) for m in asked["messages"])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def read(self) -> bytes:
+        return await anext(self._chunks, b"")
+
+    async def _answer(self) -> AsyncIterator[bytes]:
         reason = "length" if self._cut else "stop"
         if not self._streamed:
             message = {"role": "assistant", "content": " ".join(self._words), "refusal": None}
@@ -109,7 +117,7 @@ class _Echo:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return b"data: " + orjson.dumps({"object": "chat.completion.chunk", "choices": [choice]}) + b"\n\n"
 
-    async def close(self) -> None:
+    async def close(self, ended: bool = False) -> None:
         """Nothing is open."""
 
 

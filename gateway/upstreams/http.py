@@ -1,7 +1,7 @@
-"""The one HTTP client of the hot path, shared by the families that speak HTTP.
+"""How the families that speak HTTP call: the hot path's POST on a client of its own, the rest on aiohttp's.
 
-aiohttp's client, because a call costs a tenth of what httpx or the SDKs cost. Answers are asked for uncompressed:
-no bomb, no work. Redirects are not followed: a credential goes only where it was meant to go.
+Answers are asked for uncompressed: no bomb, no work. Redirects are not followed: a credential goes only where it was
+meant to go.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import orjson
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+from gateway.upstreams.http1 import CONNECT_S, Pool
 from gateway.upstreams.upstream import Answer, Call, UpstreamFailure
 
-CONNECT_S = 5.0
 ERROR_BODY_LIMIT = 64 << 10
 LIST_BODY_LIMIT = 16 << 20
 LIST_S = 2.0
@@ -23,37 +23,13 @@ HOP_HEADER = "x-abstractcore-hop"
 _NO_TOTAL = ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 
-class HttpAnswer:
-    """An upstream's HTTP answer, its head read."""
-
-    __slots__ = ("_response", "headers", "status")
-
-    def __init__(self, response: ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises `UpstreamFailure` where the connection broke before its end."""
-        try:
-            async for data in self._response.content.iter_any():
-                yield data
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as e:
-            raise UpstreamFailure("connection_lost", "the provider's connection broke before its answer ended") from e
-
-    async def close(self) -> None:
-        """Ends the call; an answer read to its end leaves the connection for the next one."""
-        if self._response.content.at_eof():
-            await self._response.release()
-        else:
-            self._response.close()
-
-
 class HttpClient:
     """Opens calls for all HTTP families. `hop` marks them as ours, so that a loop shows."""
 
     def __init__(self, hop: str) -> None:
-        self._hop = hop
+        self._own = {"accept-encoding": "identity", "user-agent": "abstractcore-server", HOP_HEADER: hop}
+        self._headers = {"content-type": "application/json", "accept": "*/*", **self._own}
+        self._pool = Pool()
         self._session: ClientSession | None = None
 
     def session(self) -> ClientSession:
@@ -62,7 +38,7 @@ class HttpClient:
             self._session = ClientSession(
                 connector=TCPConnector(limit=0, ttl_dns_cache=60),
                 auto_decompress=False,
-                headers={"accept-encoding": "identity", "user-agent": "abstractcore-server", HOP_HEADER: self._hop},
+                headers=self._own,
                 skip_auto_headers=("user-agent",),
                 timeout=_NO_TOTAL,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -72,26 +48,17 @@ class HttpClient:
 
     async def close(self) -> None:
         """Closes every connection."""
+        self._pool.close()
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, url: str, call: Call, credentials: Mapping[str, str]) -> HttpAnswer:
-        """POST a call's JSON. Raises `UpstreamFailure`."""
-        headers = {"content-type": "application/json", **call.headers, **credentials}
-        try:
-            response = await self.session().post(url, data=call.body, headers=headers, allow_redirects=False)
-        except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as e:
-            raise UpstreamFailure(
-                "connect_timeout", f"the provider did not accept a connection in {CONNECT_S:g} s"
-            ) from e
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as e:
-            raise UpstreamFailure("connect_failed", "the provider could not be reached") from e
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as e:
-            raise UpstreamFailure("connection_lost", "the provider closed the connection without an answer") from e
-        if response.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
-            response.close()
+    async def post(self, url: str, call: Call, credentials: Mapping[str, str]) -> Answer:
+        """POST a call's JSON, on the hot path's own client. Raises `UpstreamFailure`."""
+        answer = await self._pool.post(url, {**self._headers, **call.headers, **credentials}, call.body)
+        if answer.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+            await answer.close()
             raise UpstreamFailure("bad_response", "the provider compressed its answer, which was not asked for")
-        return HttpAnswer(response)
+        return answer
 
     async def get_json(self, url: str, credentials: Mapping[str, str], limit_s: float = LIST_S) -> object:
         """GET a small JSON document (a list of models). Raises `UpstreamFailure`."""
@@ -121,7 +88,10 @@ class HttpClient:
 
 async def read_error_body(answer: Answer) -> bytes:
     """At most `ERROR_BODY_LIMIT` bytes of an error answer."""
-    return await _at_most(answer.chunks(), ERROR_BODY_LIMIT)
+    body = bytearray()
+    while len(body) < ERROR_BODY_LIMIT and (data := await answer.read()):
+        body += data
+    return bytes(body[:ERROR_BODY_LIMIT])
 
 
 async def _at_most(chunks: AsyncIterator[bytes], limit: int) -> bytes:

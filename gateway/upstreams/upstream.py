@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
@@ -61,15 +61,19 @@ class UpstreamFailure(Exception):
 
 
 class Answer(Protocol):
-    """An upstream's answer, its head read. Always `close()` it; closing early ends the upstream's work."""
+    """An upstream's answer, its head read. Always `close()` it; closing early ends the upstream's work, unless its
+    format's end was seen (`ended`) and only the connection's end of the body is missing."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises `UpstreamFailure`."""
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
-    async def close(self) -> None: ...
+    async def read(self) -> bytes:
+        """What has arrived of the body, at least a byte; nothing at its end. Raises `UpstreamFailure`."""
+
+    async def close(self, ended: bool = False) -> None: ...
 
 
 class Upstream(Protocol):

@@ -37,7 +37,9 @@ async def answer(
     try:
         assert opened.status == 200
         decoder = upstream.decoder(call.streamed)
-        parts = [part async for part in opened.chunks()]
+        parts = []
+        while part := await opened.read():
+            parts.append(part)
         return fold(read(upstream.framer(call.streamed), decoder, parts)), decoder.complete
     finally:
         await opened.close()

@@ -61,7 +61,7 @@ async def test_leaving_ends_the_upstreams_work() -> None:
         server.script(ROUTE, Script.file("anthropic/text.sse", cut=None, hold=True))
         upstream, where = Anthropic(http), provider("anthropic", server.base_url)
         opened = await upstream.open(where, upstream.encode(where, "claude-x", HI | {"stream": True}), None)
-        await anext(aiter(opened.chunks()))
+        await opened.read()
         await opened.close()
         await asyncio.wait_for(server.requests[0].left.wait(), 5)
 
