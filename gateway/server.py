@@ -70,6 +70,8 @@ class Server:
 
     connection = Connection
     """The class of its connections; tests give it less patience."""
+    runs = Exchanges
+    """The class that runs its exchanges; tests prove their worth with a broken one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -130,7 +132,7 @@ class Server:
         )
         self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
         self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
-        self.exchanges = Exchanges(
+        self.exchanges = self.runs(
             log=self.log,
             providers=self.providers,
             upstreams=self.upstreams,
@@ -257,7 +259,7 @@ class Server:
 
     async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
         """A caller who did not get in."""
-        await self.exchanges.refuse(unread(caller_of(request)), outlet_for(request, None), error)
+        await self.exchanges.refuse(unread(caller_of(request, _pattern(request))), outlet_for(request, None), error)
 
     async def _command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """What tools on this machine may ask of the owner of the log."""
@@ -273,6 +275,11 @@ class Server:
 
     def _trouble(self) -> list[str]:
         return ["the log cannot be written"] if self.exit_code else []
+
+
+def _pattern(request: web.Request) -> str:
+    route = request.match_info.route.resource
+    return route.canonical if route is not None else request.path
 
 
 def listen(host: str, port: int) -> socket.socket:

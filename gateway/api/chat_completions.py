@@ -28,13 +28,14 @@ class Chat:
     pace: Pace = USUAL
 
 
+ENDPOINT = "/v1/chat/completions"
 CHAT = web.AppKey("chat", Chat)
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """OpenAI's chat completions, over every provider."""
     chat = request.app[CHAT]
-    caller = caller_of(request)
+    caller = caller_of(request, ENDPOINT)
     raw = b""
     try:
         body, raw = await read_json(request)
@@ -48,10 +49,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     return outlet.response
 
 
-def caller_of(request: web.Request) -> Caller:
-    """Who asks."""
-    route = request.match_info.route.resource
-    endpoint = route.canonical if route is not None else request.path
+def caller_of(request: web.Request, endpoint: str) -> Caller:
+    """Who asks, and where."""
     return Caller(request_id(request), endpoint, request.get(KEY_ID, ANONYMOUS), request.remote, request.headers)
 
 

@@ -148,16 +148,26 @@ class ChatBody:
 
     def completed(self, fold: Fold) -> bytes:
         """The body."""
-        choices = fold.choices() or [{"index": 0, "message": {"role": "assistant", "content": "", "refusal": None}}]
-        for choice in choices:
-            choice.setdefault("logprobs", None)
-            called = bool(choice["message"].get("tool_calls"))
-            choice["finish_reason"] = finish_reason(choice.get("finish_reason"), called)
+        choices = [_answer_choice(choice) for choice in fold.choices() or (EMPTY_CHOICE,)]
         return orjson.dumps({**self._head, "choices": choices, "usage": usage_object(fold), **(fold.meta.top or {})})
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The error body."""
         return orjson.dumps(openai_error_body(error))
+
+
+EMPTY_CHOICE: Mapping[str, Any] = {"index": 0, "message": {"role": "assistant", "content": "", "refusal": None}}
+
+
+def _answer_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    message = choice["message"]
+    reason = finish_reason(choice.get("finish_reason"), bool(message.get("tool_calls")))
+    return {
+        "index": choice["index"],
+        "message": message,
+        "logprobs": choice.get("logprobs"),
+        "finish_reason": reason,
+    }
 
 
 def usage_object(fold: Fold) -> dict[str, Any]:

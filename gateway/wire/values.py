@@ -157,11 +157,13 @@ class Fold:
     def __init__(self) -> None:
         self._choices: dict[int, _Choice] = {}
         self._first: _Choice | None = None
+        self._whole: list[dict[str, Any]] | None = None
         self.meta = Meta()
         self.began = False
 
     def add(self, pieces: Sequence[Piece]) -> None:
         """Take the next pieces, in order."""
+        self._whole = None
         for piece in pieces:
             if type(piece) is TextRun:
                 choice = self._first or self._choice(0)
@@ -233,8 +235,10 @@ class Fold:
         )
 
     def choices(self) -> list[dict[str, Any]]:
-        """`[{index, message, finish_reason, logprobs?}]`, messages in OpenAI's shape."""
-        return [_choice_value(index, choice) for index, choice in sorted(self._choices.items())]
+        """`[{index, message, finish_reason, logprobs?}]`, messages in OpenAI's shape. Do not change it: it is kept."""
+        if self._whole is None:
+            self._whole = [_choice_value(index, choice) for index, choice in sorted(self._choices.items())]
+        return self._whole
 
 
 def _choice_value(index: int, choice: _Choice) -> dict[str, Any]:
