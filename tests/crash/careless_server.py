@@ -1,0 +1,46 @@
+"""The server with the deliberate bug: it releases what it has read, and commits it a moment later."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import uvloop
+
+from gateway.__main__ import greet
+from gateway.config import load
+from gateway.exchange.attempt import Attempt
+from gateway.exchange.run import Exchanges
+from gateway.exchange.running import Running
+from gateway.server import Server
+
+LATER_S = 0.2
+
+
+class ReleaseFirst(Exchanges):
+    """Hands the bytes over first."""
+
+    async def _release(self, running: Running, attempt: Attempt) -> None:
+        text, attempt.text = attempt.text, b""
+        if text:
+            await running.outlet.release(attempt.settle(text))
+        await asyncio.sleep(LATER_S)
+        await super()._release(running, attempt)
+
+
+class Careless(Server):
+    """A server that runs its exchanges so."""
+
+    runs = ReleaseFirst
+
+
+async def serve() -> None:
+    server = Careless(load(sys.argv[1:], os.environ))
+    await server.start()
+    await greet(server, None)
+    await server.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve())

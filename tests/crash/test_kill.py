@@ -1,0 +1,126 @@
+"""kill -9 at random moments under load: no client has a byte that the log has not, and every request ends, once.
+
+A life is a data directory whose server is killed several times in a row; two lives run side by side. The server is the
+real one, as it is started by `python -m gateway`; a start takes about a second, most of it imports, and is where the
+time of this test goes. The seed of a failure is in its message: the moments are the same again, the scheduler is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.check import differing, rebuilt, unrecorded, view, wrongs
+from tests.crash.load import Load, environ, upstream, words_of
+from tests.gateway.raw import Received, ask
+from tests.gateway.scripted import ScriptedServer
+from tests.serverprocess import COMMAND, ROOT, ServerProcess, server_process
+
+CLIENTS = 6
+LIVES = 6
+KILLS = 8
+LONGEST_S = 0.4
+CARELESS = (sys.executable, "-m", "tests.crash.careless_server")
+
+
+class Life:
+    """One data directory, and what its clients got in all its runs."""
+
+    def __init__(self, server: ServerProcess, upstream: ScriptedServer, seed: int) -> None:
+        self.server, self.upstream, self.seed = server, upstream, seed
+        self.data_dir = server.data_dir
+        self.answers: list[Received] = []
+        self._random = random.Random(seed)
+        self._run = 0
+
+    async def lived(self, kills: int) -> None:
+        """Load, kill at a random moment, start, and see what is left; so often. In the end it ends in order."""
+        for _ in range(kills):
+            await self.killed()
+            await self.server.start()
+            self.assert_well()
+        await self.ended()
+
+    async def killed(self) -> None:
+        self._run += 1
+        load = Load(self.server.url, self._run, CLIENTS)
+        await asyncio.sleep(self._random.uniform(0.02, LONGEST_S))
+        await self.server.kill()
+        self.answers += await load.over()
+
+    async def ended(self) -> None:
+        """All is well, no request was forgotten, and the projections are those of a rebuild."""
+        answer = await ask(self.server.url, {"model": "demo/echo", "messages": [{"role": "user", "content": "Well?"}]})
+        assert answer.status == 200
+        assert await self.server.terminate() == 0
+        self.assert_well()
+        assert b"Traceback" not in self.server.said, self.server.said.decode()
+        assert differing(view(self.data_dir), rebuilt(self.data_dir, self.data_dir.with_suffix(".rebuilt"))) == []
+        asked = [word for request in self.upstream.requests for word in words_of(request.body)]
+        assert asked, "no request came through"
+        assert unrecorded(self.data_dir, asked) == []
+
+    def assert_well(self) -> None:
+        assert wrongs(self.data_dir, self.answers) == [], f"seed {self.seed}, run {self._run}"
+
+
+@asynccontextmanager
+async def life(data_dir: Path, seed: int, *args: str, command: Sequence[str] = COMMAND) -> AsyncIterator[Life]:
+    """A started server with providers."""
+    async with (
+        upstream() as served,
+        server_process(
+            data_dir, env=environ(served.base_url), args=args or ("--nats", "off"), command=command
+        ) as server,
+    ):
+        yield Life(server, served, seed)
+
+
+async def lived(data_dir: Path, seed: int, *args: str, kills: int = KILLS) -> Life:
+    async with life(data_dir, seed, *args) as one:
+        await one.lived(kills)
+        return one
+
+
+@pytest.mark.parametrize("seed", range(0, LIVES, 2))
+async def test_no_client_knows_more_than_the_log(tmp_path: Path, seed: int) -> None:
+    """Two lives side by side."""
+    lives = await asyncio.gather(lived(tmp_path / "even", seed), lived(tmp_path / "odd", seed + 1))
+    assert sum(len(answer.body) for one in lives for answer in one.answers)
+    shown_by_the_command(lives[0])
+
+
+async def test_nor_with_a_nats_server_to_take_along(tmp_path: Path) -> None:
+    await lived(tmp_path / "life", 100, "--nats", "embedded", kills=2)
+
+
+@pytest.mark.soak
+async def test_no_client_knows_more_than_the_log_for_long(tmp_path: Path) -> None:
+    """500 kills."""
+    for seed in range(1000, 1050, 2):
+        await asyncio.gather(*(lived(tmp_path / str(one), one, kills=10) for one in (seed, seed + 1)))
+
+
+async def test_a_server_that_releases_before_it_commits_is_caught(tmp_path: Path) -> None:
+    async with life(tmp_path / "careless", 1, command=CARELESS) as careless:
+        await careless.killed()
+        await careless.server.start()
+        found = wrongs(careless.data_dir, careless.answers)
+    assert any("do not begin" in wrong for wrong in found)
+
+
+def shown_by_the_command(life: Life) -> None:
+    """The same bytes from `abstractcore-replay show --as-sent`, for the client that got most; and `verify`."""
+    answer = max((a for a in life.answers if a.status), key=lambda a: len(a.body))
+    replay = [sys.executable, "-m", "replay"]
+    where = ["--data-dir", str(life.data_dir)]
+    shown = subprocess.run([*replay, "show", answer.request_id, "--as-sent", *where], capture_output=True, cwd=ROOT)
+    assert shown.stdout.startswith(answer.recorded)
+    assert subprocess.run([*replay, "verify", *where], capture_output=True, cwd=ROOT).returncode == 0
