@@ -200,10 +200,6 @@ class Redactor:
             changed = {**changed, "extra_body": new}
         return changed
 
-    def secrets_of(self, body: Mapping[str, Any]) -> tuple[str, ...]:
-        """The credentials that a body brings at its top level, to be cut out of what the upstream says back."""
-        return tuple(v for f in CREDENTIAL_FIELDS if isinstance(v := body.get(f), str) and _is_secret(v))
-
     def scrubber(self, known: Iterable[str]) -> Scrubber:
         """For these secrets alone. Make it once for a call and use it for each of its frames: an upstream can only
         repeat what it was sent."""

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from eventstore.catalogue import REGISTRY
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.subscription import Subscription
 from gateway.api.answers import services
 from gateway.api.generated import TokenReader
 from gateway.errors import InvalidRequest
@@ -115,7 +116,7 @@ class _Listener:
         pace: Pace,
     ) -> None:
         self._request, self._response, self._given, self._pace = request, response, given, pace
-        self._wanted, self._at, self._skip = wanted, cursor.after, cursor
+        self._wanted, self._skip = wanted, cursor
         self._sessions: dict[str, str | None] = {}
         self._feed = Feed(wanted, self._sessions.get)
         self._tokens = TokenReader(given.log)
@@ -125,39 +126,32 @@ class _Listener:
         """Until the listener leaves or stalls, or the server stops."""
         try:
             await self._write(PING)  # sends the head, so that the listener knows that it listens
-            async for head in self._heads():
-                await self._catch_up(head)
+            async for rows in self._batches():
+                if shown := [frame for row in rows for frame in await self._shown(row)]:
+                    await self._write(b"".join(shown))
+                else:
+                    await self._ping_if_quiet()
         except TimeoutError:
             if self._request.transport is not None:
                 self._request.transport.abort()
         except ConnectionError:
             pass  # it left
 
-    async def _heads(self) -> AsyncIterator[int]:
-        """The log's head each time it moved, with pings while it does not; ends when nobody listens any more."""
-        heads = self._given.log.follow(self._at)
-        step = asyncio.ensure_future(anext(heads, -1))
+    async def _batches(self) -> AsyncIterator[list[Recorded]]:
+        """What the log has for the listener, as it is asked for, with pings while there is nothing."""
+        batches = Subscription(self._given.log, self._skip.after, frames=self._wanted.tokens, batch=BATCH)
+        step = asyncio.ensure_future(anext(batches, None))
         try:
             while not self._over():
                 await asyncio.wait({step}, timeout=self._pace.look_s)
                 if step.done():
-                    if (head := step.result()) < 0:
+                    if (rows := step.result()) is None:
                         return
-                    yield head
-                    step = asyncio.ensure_future(anext(heads, -1))
+                    yield rows
+                    step = asyncio.ensure_future(anext(batches, None))
                 await self._ping_if_quiet()
         finally:
             step.cancel()
-
-    async def _catch_up(self, head: int) -> None:
-        while self._at < head and not self._over():
-            rows = await self._given.log.read(self._at, BATCH, until=head, frames=self._wanted.tokens)
-            shown = [frame for row in rows for frame in await self._shown(row)]
-            if shown:
-                await self._write(b"".join(shown))
-            else:
-                await self._ping_if_quiet()
-            self._at = rows[-1].position if len(rows) == BATCH else head
 
     async def _shown(self, row: Recorded) -> Iterable[bytes]:
         if isinstance(row, RecordedFrames):

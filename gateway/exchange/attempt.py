@@ -28,7 +28,6 @@ class Attempt:
         "first_at",
         "fold",
         "framer",
-        "last_at",
         "renderer",
         "rows",
         "run",
@@ -45,7 +44,6 @@ class Attempt:
         self.text = b""
         self.called_at = 0.0
         self.first_at: float | None = None
-        self.last_at = 0.0
         self.ended = False
         self._digest = sha256()
         self._length = 0

@@ -22,11 +22,6 @@ def created_s(request: str) -> int:
     return ms // 1000
 
 
-def is_request_id(text: str) -> bool:
-    """Whether the text has the form of a request id."""
-    return len(text) == 26 and text[0] <= "7" and all(letter in _VALUES for letter in text)
-
-
 def stream_of(request: str) -> str:
     """The log's stream of a request."""
     return f"request-{request}"

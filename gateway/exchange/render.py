@@ -29,8 +29,6 @@ JSON_HEADERS = {"content-type": "application/json"}
 class Renderer(Protocol):
     """One answer in one wire format."""
 
-    content_type: str
-
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
         """What these pieces add."""
 

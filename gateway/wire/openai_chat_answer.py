@@ -26,8 +26,6 @@ DONE = b"data: [DONE]\n\n"
 class ChatStream:
     """Renders pieces to SSE. `usage_chunk`: the client asked for usage."""
 
-    content_type = "text/event-stream"
-
     def __init__(self, request_id: str, created: int, model: str, usage_chunk: bool) -> None:
         head = orjson.dumps(
             {"id": f"chatcmpl-{request_id}", "object": "chat.completion.chunk", "created": created, "model": model}
@@ -131,8 +129,6 @@ class ChatStream:
 
 class ChatBody:
     """Renders a whole answer as one `chat.completion` body."""
-
-    content_type = "application/json"
 
     def __init__(self, request_id: str, created: int, model: str) -> None:
         self._head = {
