@@ -49,10 +49,9 @@ def open_database(path: Path, durability: str) -> Opened:
     Raises `LogCorrupt` where the end of the log contradicts itself, `LogUnavailable` where SQLite cannot use the file.
     """
     try:
-        connection = _connect(path, durability)
+        connection = _connect(path)
         try:
-            _check_tail(connection)
-            return _take_up(connection)
+            return take_charge(connection, durability)
         except BaseException:
             connection.close()
             raise
@@ -60,6 +59,13 @@ def open_database(path: Path, durability: str) -> Opened:
         raise LogUnavailable(f"cannot open {path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise LogCorrupt(0, f"{path} is damaged: {error}") from error
+
+
+def take_charge(connection: sqlite3.Connection, durability: str) -> Opened:
+    """As `open_database`, on a connection to the file that begins its transactions itself (`isolation_level`)."""
+    _prepare(connection, durability)
+    _check_tail(connection)
+    return _take_up(connection)
 
 
 def sqlite_warnings(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> list[str]:
@@ -74,13 +80,17 @@ def sqlite_warnings(version: tuple[int, int, int] = sqlite3.sqlite_version_info)
     ]
 
 
-def _connect(path: Path, durability: str) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     # isolation_level: Python then begins transactions itself, in one step less than an explicit BEGIN (see writer.py).
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         path, timeout=5, isolation_level="IMMEDIATE", check_same_thread=False, cached_statements=STATEMENTS_CACHED
     )
+
+
+def _prepare(connection: sqlite3.Connection, durability: str) -> None:
+    """Settings of every start, and at the first one the schema."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         connection.execute("PRAGMA page_size = 4096")
@@ -93,9 +103,7 @@ def _connect(path: Path, durability: str) -> sqlite3.Connection:
     if version == 0:
         connection.executescript(_SCHEMA.read_text())
     elif version != VERSION or connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        connection.close()
-        raise LogUnavailable(f"{path} is not a log of schema version {VERSION} (it says {version})")
-    return connection
+        raise LogUnavailable(f"{rows.FILE} is not a log of schema version {VERSION} (it says {version})")
 
 
 def _check_tail(connection: sqlite3.Connection) -> None:

@@ -64,16 +64,21 @@ def _open(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     rows = sqlite3.connect(path, isolation_level=None, timeout=30)
     try:
-        rows.execute("PRAGMA journal_mode=WAL")
-        rows.execute("PRAGMA synchronous=NORMAL")
-        (version,) = rows.execute("PRAGMA user_version").fetchone()
-        (tables,) = rows.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version != FORMAT and tables:
-            raise _other_format(version)
+        prepare(rows)
     except sqlite3.Error:
         rows.close()
         raise
     return rows
+
+
+def prepare(rows: sqlite3.Connection) -> None:
+    """Settings of the writing connection. Raises `sqlite3.DatabaseError` for a damaged or foreign file."""
+    rows.execute("PRAGMA journal_mode=WAL")
+    rows.execute("PRAGMA synchronous=NORMAL")
+    (version,) = rows.execute("PRAGMA user_version").fetchone()
+    (tables,) = rows.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version != FORMAT and tables:
+        raise _other_format(version)
 
 
 def mark_ready(rows: sqlite3.Connection) -> None:

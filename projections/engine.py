@@ -33,6 +33,9 @@ ERROR_LENGTH = 300
 class Engine:
     """Every projection of one data directory. One thread uses it. `reader` is the log, open for reading."""
 
+    open_rows = staticmethod(db.open_writer)
+    """How the database is opened; tests record what it writes."""
+
     def __init__(self, data_dir: Path, reader: Source, projections: Sequence[Projection] = REGISTRY) -> None:
         self._data_dir = data_dir
         self._path = data_dir / db.NAME
@@ -84,7 +87,7 @@ class Engine:
         self._rows.close()
 
     def _open(self) -> None:
-        self._rows = db.open_writer(self._path)
+        self._rows = self.open_rows(self._path)
         self._file = db.file_id(self._path)
         with db.transaction(self._rows):
             checkpoints.create(self._rows)
