@@ -45,12 +45,14 @@ logger = logging.getLogger(__name__)
 
 
 def request_id(request: web.Request) -> str:
-    """The id of this request, in the log and in `x-request-id`; made when it is first asked for."""
-    made = request.get(_REQUEST_ID)
-    if made is None:
-        now_ms = request.app[SERVICES].now_us() // 1000
-        made = request[_REQUEST_ID] = new_request_id(now_ms, _entropy())
+    """The id of this request, in the log and in `x-request-id`."""
+    made: str = request[_REQUEST_ID]
     return made
+
+
+def new_id(now_us: int) -> str:
+    """A fresh request id."""
+    return new_request_id(now_us // 1000, _entropy())
 
 
 class _Entropy:
@@ -133,6 +135,7 @@ class Edge:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse or let in, answer, and mark the answer."""
+        request[_REQUEST_ID] = new_id(request.app[SERVICES].now_us())
         try:
             if refused := self._refusal(request):
                 await self._recorded(request, refused)
