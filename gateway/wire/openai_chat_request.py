@@ -36,6 +36,8 @@ class _StreamOptions(TypedDict, total=False):
     include_usage: bool | None
 
 
+Credential = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]*$", max_length=4096)]
+"""It becomes a header: printable ASCII, no line breaks."""
 Text = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -70,7 +72,7 @@ class ChatRequest(TypedDict, total=False):
     store: bool | None
     service_tier: str | None
     modalities: list[Literal["text", "audio"]] | None
-    api_key: str | None
+    api_key: Credential | None
     base_url: str | None
     session_id: str | None
 
