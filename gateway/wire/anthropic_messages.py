@@ -115,8 +115,8 @@ class MessagesStreamDecoder:
         self._usage = given(message.get("usage"))
         return [
             Meta(
-                id=message.get("id"),
-                model=message.get("model"),
+                id=_word(message.get("id")),
+                model=_word(message.get("model")),
                 usage=usage_of(self._usage),
                 usage_raw=dict(self._usage),
                 usage_estimated=True,
@@ -143,7 +143,7 @@ class MessagesStreamDecoder:
             return []
         block.value = exact.loads(data)["content_block"]
         self._calls += 1
-        return [Delta(tool_calls=[ToolCallDelta(block.call, block.value.get("id"), block.value.get("name"))])]
+        return [Delta(tool_calls=[_call(block.call, block.value)])]
 
     def _block_delta(self, event: dict[str, Any]) -> list[Piece]:
         delta = _object(event.get("delta"))
@@ -210,7 +210,7 @@ class MessagesBodyDecoder:
             raise WireError("the upstream's answer has no content")
         usage = given(body.get("usage"))
         pieces: list[Piece] = [
-            Meta(id=body.get("id"), model=body.get("model"), usage=usage_of(usage), usage_raw=usage),
+            Meta(id=_word(body.get("id")), model=_word(body.get("model")), usage=usage_of(usage), usage_raw=usage),
             *_content(content, frame),
         ]
         if body.get("stop_reason") is not None:
@@ -232,11 +232,15 @@ def _content(content: list[Any], frame: bytes) -> list[Piece]:
                 pieces += _thinking(block.get("thinking"), block.get("signature"))
             case "tool_use":
                 arguments = _arguments(exact.loads(frame)["content"][position])
-                pieces.append(Delta(tool_calls=[ToolCallDelta(calls, block.get("id"), block.get("name"), arguments)]))
+                pieces.append(Delta(tool_calls=[_call(calls, block, arguments)]))
                 calls += 1
             case _:
                 pieces.append(_other_block(block))
     return pieces
+
+
+def _call(index: int, block: Mapping[str, Any], arguments: str = "") -> ToolCallDelta:
+    return ToolCallDelta(index, _word(block.get("id")), _word(block.get("name")), arguments)
 
 
 def _all_arguments(block: _Block) -> Delta:
@@ -284,16 +288,14 @@ def _only_text(frame: bytes) -> str | None:
     return delta["text"] if isinstance(delta["text"], str) else None
 
 
-def _whole(middle: bytes, template: Template | None) -> bytes:
-    if template is None:
-        raise WireError("an elided frame without a template")
-    return template.prefix + middle + template.suffix
-
-
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WireError("the upstream sent a message of another shape than its API says")
     return value
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _index(event: Mapping[str, Any]) -> int:

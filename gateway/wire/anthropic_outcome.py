@@ -42,7 +42,7 @@ ERRORS: Mapping[str, tuple[int, str, str | None]] = {
 
 def finish_of(said: Mapping[str, Any]) -> Delta:
     """The end of the answer. A reason that OpenAI has no word for rides along as it is."""
-    reason = said["stop_reason"]
+    reason = str(said["stop_reason"])
     extra = None
     if reason not in _PLAIN_REASONS:
         extra = {key: said[key] for key in ("stop_reason", "stop_sequence", "stop_details") if said.get(key)}

@@ -12,11 +12,14 @@ from gateway.wire.values import WireError
 
 def loads(data: bytes) -> Any:
     """Like `orjson.loads`, but each number is an `orjson.Fragment` of its own text, so that `dumps` of it, or of a part
-    of it, writes the same number. Slow: for the few frames that carry structured values. Raises `WireError`."""
+    of it, writes the same number. Slow: for the few frames that carry structured values. Raises `WireError`, also for
+    what `dumps` could not write."""
     try:
-        return json.loads(data, parse_int=orjson.Fragment, parse_float=orjson.Fragment, parse_constant=_refuse)
+        value = json.loads(data, parse_int=orjson.Fragment, parse_float=orjson.Fragment, parse_constant=_refuse)
     except (ValueError, RecursionError) as e:
         raise WireError("A frame of the answer is not valid JSON.") from e
+    dumps(value)
+    return value
 
 
 def dumps(value: Any) -> str:

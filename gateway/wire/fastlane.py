@@ -6,12 +6,16 @@ A whole read of such frames is checked and decoded by one JSON parse; nothing is
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from eventstore.frames import SEP, Middles, Template
 from gateway.wire.values import TextRun, WireError
+
+DEEPEST = 100
+"""Levels of nesting in what an upstream says. What is deeper could be read, but not written again."""
 
 
 def read_run(middles: Middles) -> TextRun | None:
@@ -58,16 +62,41 @@ def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
 def loads_lenient(data: bytes) -> Any:
     """JSON from an upstream that may break the rules a little: bad UTF-8 and lone surrogates become U+FFFD.
 
-    Raises `WireError` where it is no JSON at all.
+    Raises `WireError` where it is no JSON at all, or nested deeper than `DEEPEST`.
     """
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass
+        value = _mended(data)
+    if data.count(b"{") + data.count(b"[") > DEEPEST:
+        _check_depth(value)
+    return value
+
+
+def _mended(data: bytes) -> Any:
     try:
-        return _mend(json.loads(data.decode("utf-8", "replace")))
+        return _mend(json.loads(data.decode("utf-8", "replace"), parse_int=_integer))
     except (ValueError, RecursionError) as e:
         raise WireError("the upstream sent a message that is not JSON") from e
+
+
+def _integer(digits: str) -> int | float:
+    """As orjson reads them: what does not fit into 64 bits becomes a float."""
+    fits = len(digits) <= 20 and -(2**63) <= int(digits) < 2**64
+    return int(digits) if fits else float(digits)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise WireError(f"the upstream sent a message nested deeper than {DEEPEST} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _mend(value: Any) -> Any:

@@ -162,11 +162,14 @@ def _logprobs(given: Any) -> dict[str, Any] | None:
     if not isinstance(given, list) or not given:
         return None
     content = [
-        {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.get("top_logprobs") or ()]}
-        for token in given
-        if isinstance(token, dict)
+        {**_logprob(token), "top_logprobs": [_logprob(other) for other in _objects(token.get("top_logprobs"))]}
+        for token in _objects(given)
     ]
     return {"content": content, "refusal": None}
+
+
+def _objects(given: Any) -> list[dict[str, Any]]:
+    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
 
 
 def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:

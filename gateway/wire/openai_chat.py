@@ -7,6 +7,7 @@ The quirks of other servers are named where they are handled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -20,23 +21,25 @@ from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
 _TOP = ("system_fingerprint", "service_tier")
+MOST_INDEX = 65_535
 
 
 class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_done", "_finished", "_seen")
+    __slots__ = ("_done", "_finished", "_named", "_seen")
 
     def __init__(self) -> None:
-        self._finished = False
+        self._finished: dict[int, bool] = {}
+        self._named: set[tuple[int, int]] = set()
         self._done = False
         self._seen: set[str] = set()
 
     @property
     def complete(self) -> bool:
-        """True after a finish reason or `[DONE]`; some servers send only one of them."""
-        return self._finished or self._done
+        """True after `[DONE]` or each choice's finish reason; some servers send only one of them."""
+        return self._done or (bool(self._finished) and all(self._finished.values()))
 
     def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
         for index, frame in enumerate(frames):
@@ -79,28 +82,27 @@ class ChatStreamDecoder:
             self._done = True
             pieces.append(Meta(ended=True))
             return
-        chunk = loads_lenient(data)
-        if not isinstance(chunk, dict):
-            raise WireError("the upstream sent a chunk that is not an object")
+        chunk = _object(loads_lenient(data), "a chunk")
         if chunk.get("error"):
             pieces.append(Meta(error=error_of(chunk["error"], 502)))
             return
         self._meta(chunk, pieces)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            self._choice(choice, pieces)
+            self._choice(_object(choice, "a choice"), data, pieces)
 
-    def _choice(self, choice: Any, pieces: list[Piece]) -> None:
-        if not isinstance(choice, dict):
-            raise WireError("the upstream sent a choice that is not an object")
-        delta = choice.get("delta") or {}
+    def _choice(self, choice: dict[str, Any], data: bytes, pieces: list[Piece]) -> None:
         reason = choice.get("finish_reason")
         if reason == "error":  # OpenRouter: the error object rides on the chunk, and was taken there if it was sane
             pieces.append(Meta(error=error_of(choice.get("error") or "the provider ended with an error", 502)))
             return
-        if reason is not None:
-            self._finished = True
-        pieces.append(delta_of(choice.get("index") or 0, delta, reason, choice.get("logprobs")))
+        delta = delta_of(_index(choice.get("index"), 0), choice.get("delta"), reason, choice.get("logprobs"))
+        self._finished[delta.choice] = delta.finish_reason is not None or self._finished.get(delta.choice, False)
+        for call in delta.tool_calls:
+            if (delta.choice, call.index) not in self._named:
+                self._named.add((delta.choice, call.index))
+                call.id = call.id or _derived_id(data, delta.choice, call.index)
+        pieces.append(delta)
 
     def _meta(self, chunk: dict[str, Any], pieces: list[Piece]) -> None:
         usage = chunk.get("usage")
@@ -134,9 +136,7 @@ class ChatBodyDecoder:
         return [self._body(frame) for frame in frames]
 
     def _body(self, frame: bytes) -> list[Piece]:
-        body = loads_lenient(frame)
-        if not isinstance(body, dict):
-            raise WireError("the upstream's answer is not an object")
+        body = _object(loads_lenient(frame), "an answer")
         if body.get("error") and not body.get("choices"):
             return [Meta(error=error_of(body["error"], 502))]
         choices = body.get("choices")
@@ -144,12 +144,13 @@ class ChatBodyDecoder:
             raise WireError("the upstream's answer has no choices")
         pieces: list[Piece] = []
         for position, choice in enumerate(choices):
-            message = choice.get("message") if isinstance(choice, dict) else None
-            if not isinstance(message, dict):
-                raise WireError("the upstream's answer has a choice without a message")
-            index = choice.get("index")
-            reason = choice.get("finish_reason") or "stop"
-            pieces.append(delta_of(position if index is None else index, message, reason, choice.get("logprobs")))
+            choice = _object(choice, "a choice")
+            message = _object(choice.get("message"), "a message")
+            index, reason = _index(choice.get("index"), position), choice.get("finish_reason") or "stop"
+            delta = delta_of(index, message, reason, choice.get("logprobs"))
+            for call in delta.tool_calls:
+                call.id = call.id or _derived_id(frame, index, call.index)
+            pieces.append(delta)
         self._finished = True
         usage = body.get("usage")
         top = {key: body[key] for key in (*_TOP, "model", "id") if body.get(key)}
@@ -157,10 +158,10 @@ class ChatBodyDecoder:
         return pieces
 
 
-def delta_of(index: int, delta: Mapping[str, Any], reason: str | None, logprobs: Any) -> Delta:
+def delta_of(index: int, delta: Any, reason: Any, logprobs: Any) -> Delta:
     """A `delta` or `message` object of a choice. `reasoning_content` (DeepSeek, LM Studio) and `reasoning` (OpenRouter,
-    newer vLLM) are one thing; keys that we do not know ride along in `extra`."""
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    newer vLLM) are one thing; keys that we do not know ride along in `extra`. An empty reason is none."""
+    delta = _object(delta or {}, "a delta")
     extra = None
     if not delta.keys() <= _KNOWN_DELTA:
         extra = {k: v for k, v in delta.items() if k not in _KNOWN_DELTA and v not in (None, [])} or None
@@ -168,45 +169,66 @@ def delta_of(index: int, delta: Mapping[str, Any], reason: str | None, logprobs:
     return Delta(
         choice=index,
         text=_text(delta.get("content")),
-        reasoning=reasoning if isinstance(reasoning, str) else "",
+        reasoning=_string(delta.get("reasoning_content")) or _string(delta.get("reasoning")) or "",
         refusal=_text(delta.get("refusal")),
-        tool_calls=[_call(i, call) for i, call in enumerate(calls)] if calls else (),
-        finish_reason=reason,
-        logprobs=logprobs or None,
+        tool_calls=[_call(i, call) for i, call in enumerate(calls)] if isinstance(calls, list) else (),
+        finish_reason=_string(reason),
+        logprobs=logprobs if isinstance(logprobs, dict) and logprobs else None,
         extra=extra,
     )
 
 
 def _text(content: Any) -> str:
     """A message's content as text; Mistral sends a list of parts."""
-    if isinstance(content, str):
-        return content
     if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return ""
+        return "".join(_string(part.get("text")) or "" for part in content if isinstance(part, dict))
+    return _string(content) or ""
 
 
 def _call(position: int, call: Any) -> ToolCallDelta:
-    if not isinstance(call, dict):
-        raise WireError("the upstream sent a tool call that is not an object")
-    index = call.get("index")
+    call = _object(call, "a tool call")
     kind = "custom" if call.get("type") == "custom" or "custom" in call else "function"
-    inner = call.get(kind) or {}
+    inner = _object(call.get(kind) or {}, "a tool call's function")
     arguments = inner.get("input" if kind == "custom" else "arguments") or ""
     if not isinstance(arguments, str):  # llama.cpp-like servers send an object
         arguments = orjson.dumps(arguments).decode()
     return ToolCallDelta(
-        index=position if index is None else index,
-        id=call.get("id"),
-        name=inner.get("name"),
+        index=_index(call.get("index"), position),
+        id=_string(call.get("id")),
+        name=_string(inner.get("name")),
         arguments=arguments,
         type=kind,
     )
 
 
+def _derived_id(frame: bytes, choice: int, index: int) -> str:
+    """An id for a call that has none: the same whenever the frame is read again, another for every other call."""
+    return "call_" + sha256(b"%d,%d:" % (choice, index) + frame).hexdigest()[:24]
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise WireError(f"the upstream sent {what} that is not an object")
+    return value
+
+
+def _index(value: Any, position: int) -> int:
+    """Of a choice or a call, its place in the list where the upstream does not number them."""
+    if value is None:
+        return position
+    if not isinstance(value, int) or not 0 <= value <= MOST_INDEX:
+        raise WireError("the upstream sent an index that is not a small number")
+    return value
+
+
+def _string(value: Any) -> str | None:
+    """A text that is one, and not empty."""
+    return value if isinstance(value, str) and value else None
+
+
 def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
     """`top` may hold `model` and `id` beside the keys that are carried to the client."""
-    meta = Meta(model=top.pop("model", None), id=top.pop("id", None), top=top or None)
+    meta = Meta(model=_string(top.pop("model", None)), id=_string(top.pop("id", None)), top=top or None)
     if usage:
         meta.usage_raw, meta.usage = usage, usage_of(usage)
         cost = usage.get("cost")
@@ -217,8 +239,7 @@ def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
     """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; unknown or broken counts are 0."""
-    prompt = raw.get("prompt_tokens_details") or {}
-    completion = raw.get("completion_tokens_details") or {}
+    prompt, completion = _details(raw.get("prompt_tokens_details")), _details(raw.get("completion_tokens_details"))
     return Usage(
         input_tokens=_count(raw.get("prompt_tokens")),
         cache_read_tokens=_count(prompt.get("cached_tokens")),
@@ -263,6 +284,10 @@ def error_of(error: Any, status: int) -> UpstreamError:
         code=code if isinstance(code, str) else None,
         param=error.get("param") if isinstance(error.get("param"), str) else None,
     )
+
+
+def _details(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _count(value: Any) -> int:

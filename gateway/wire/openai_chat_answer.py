@@ -21,6 +21,7 @@ RENDERER = 1
 """The version that `request_received` records. A change of bytes is a new version; this one stays."""
 
 DONE = b"data: [DONE]\n\n"
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class ChatStream:
@@ -167,14 +168,15 @@ def _answer_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def usage_object(fold: Fold) -> dict[str, Any]:
-    """The provider's own usage where it is OpenAI's shape (nothing is lost), else made from the normalised one."""
+    """The provider's own usage where it is OpenAI's shape (nothing is lost, a count that it lacks is filled in), else
+    made from the normalised one."""
     raw, usage = fold.meta.usage_raw, fold.meta.usage
-    if raw is not None and "prompt_tokens" in raw:
-        total = raw.get("total_tokens")
-        return raw if total is not None else {**raw, "total_tokens": raw["prompt_tokens"] + raw["completion_tokens"]}
     if usage is None:
-        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    return usage_to_openai(usage)
+        return dict.fromkeys(_COUNTS, 0)
+    made = usage_to_openai(usage)
+    if raw is None or "prompt_tokens" not in raw:
+        return made
+    return {**raw, **{name: made[name] for name in _COUNTS if type(raw.get(name)) is not int}}
 
 
 def finish_reason(reason: str | None, called: bool) -> str:

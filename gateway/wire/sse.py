@@ -85,9 +85,10 @@ def _content(part: bytes) -> bytes:
 
 
 def read_frame(frame: bytes) -> tuple[bytes, bytes | None]:
-    """(event name or empty, data or None where the frame has none). Several data lines are joined by a newline."""
+    """(event name or empty, data or None where the frame has none or it is empty). Several data lines are joined by a
+    newline."""
     if frame.startswith(b"data: ") and b"\n" not in frame and b"\r" not in frame:
-        return b"", frame[6:]
+        return b"", frame[6:] or None
     name, data = b"", []
     for line in _LINE_END.split(frame):
         field, _, value = line.partition(b":")
@@ -95,4 +96,4 @@ def read_frame(frame: bytes) -> tuple[bytes, bytes | None]:
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
-    return name, b"\n".join(data) if data else None
+    return name, b"\n".join(data) or None

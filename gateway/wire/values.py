@@ -267,13 +267,19 @@ def _choice_value(index: int, choice: _Choice) -> dict[str, Any]:
     return value
 
 
+_GROWING = frozenset({"data", "transcript", "text", "summary", "arguments"})
+"""Texts that come in pieces: of audio, of reasoning details, of the old `function_call`."""
+
+
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Streamed extras: lists grow, texts grow, objects merge, the rest is replaced."""
+    """Streamed extras: lists grow, texts grow, objects merge, the rest is replaced; nothing replaces nothing."""
     for key, value in more.items():
         old = into.get(key)
+        if value is None and old is not None:
+            continue
         if isinstance(old, list) and isinstance(value, list):
             into[key] = [*old, *value]
-        elif isinstance(old, str) and isinstance(value, str) and key in {"data", "transcript", "text", "summary"}:
+        elif isinstance(old, str) and isinstance(value, str) and key in _GROWING:
             into[key] = old + value
         elif isinstance(old, dict) and isinstance(value, dict):
             _merge(old, value)

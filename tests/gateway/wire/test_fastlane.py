@@ -1,0 +1,125 @@
+"""The fast lane never changes a text, whatever an upstream puts between the quotes."""
+
+from __future__ import annotations
+
+import json
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from eventstore.frames import SEP, FrameRun, Middles, Template
+from gateway.wire.fastlane import find_template, loads_lenient, read_run
+from gateway.wire.openai_chat import ChatStreamDecoder
+from gateway.wire.openai_chat_answer import ChatStream
+from gateway.wire.values import WireError
+from tests.gateway.wire.reading import plain, read
+
+ADVERSARIAL = st.text(alphabet='"\\,{}[]:a\n\t\x00é🎉\u2028', max_size=8)
+INSIDES = st.lists(st.sampled_from([*'"\\,{}[] nu0a1', "\x1e", '","', '\\"', "\\u00", "\\\\", "é"]), max_size=6)
+TEMPLATE = Template(b'data: {"choices":[{"index":0,"delta":{"content":"', b'"}}]}')
+
+
+def frame(text: str, ascii_only: bool = False) -> bytes:
+    escaped = json.dumps(text, ensure_ascii=ascii_only).encode()
+    return TEMPLATE.prefix + escaped[1:-1] + TEMPLATE.suffix
+
+
+def one_by_one(frames: list[bytes]) -> list[object]:
+    """What each means on its own; `WireError` where one means nothing."""
+    return plain([piece for pieces in ChatStreamDecoder().decode_each(frames) for piece in pieces])
+
+
+class Whole:
+    """A framer whose parts are frames."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        return data.split(b"\n\n")
+
+    def end(self) -> list[bytes]:
+        return []
+
+
+@given(st.lists(ADVERSARIAL, min_size=1, max_size=8), st.booleans())
+@example(["a", "\\", '"', "b"], False)
+@example(["a", '","'], False)
+def test_any_texts_come_out_as_they_went_in(texts: list[str], ascii_only: bool) -> None:
+    frames = [frame(text, ascii_only) for text in ["first", *texts]]
+    pieces = read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])
+    assert "".join(str(piece["text"]) for piece in plain(pieces)) == "first" + "".join(texts)
+
+
+@given(st.lists(INSIDES, min_size=1, max_size=5))
+@example([["a\\"], ['"b']])
+@example([['","'], []])
+@example([['\\","'], ["a"]])
+@example([["x", '","', "y"], ["\\"]])
+def test_middles_that_are_no_string_mean_what_their_frames_mean(insides: list[list[str]]) -> None:
+    """A quote or a backslash in one middle must never be balanced by another one."""
+    frames = [frame("first"), *(TEMPLATE.prefix + "".join(inside).encode() + TEMPLATE.suffix for inside in insides)]
+    try:
+        alone = one_by_one(frames)
+    except WireError:
+        with pytest.raises(WireError):
+            read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])
+        return
+    assert plain(read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])) == alone
+
+
+@given(st.lists(ADVERSARIAL, min_size=1, max_size=8), st.booleans(), st.booleans())
+def test_escaped_text_is_passed_on_as_the_text_it_is(texts: list[str], ascii_only: bool, usage: bool) -> None:
+    frames = [frame(text, ascii_only) for text in ["first", *texts]]
+    rendered = ChatStream("r", 0, "m", usage).pieces(read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)]))
+    chunks = [orjson.loads(part.removeprefix(b"data: ")) for part in rendered.split(b"\n\n") if part]
+    said = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    assert "".join(said) == "first" + "".join(texts)
+    assert all(set(chunk) == set(chunks[0]) for chunk in chunks)
+
+
+@given(st.lists(INSIDES, min_size=1, max_size=5))
+def test_a_run_is_read_only_where_each_middle_is_a_string(insides: list[list[str]]) -> None:
+    middles = ["".join(inside).replace("\x1e", "").encode() for inside in insides]
+    run = read_run(Middles(SEP.join(middles)))
+    if run is not None:
+        assert run.text == "".join(orjson.loads(b'"' + middle + b'"') for middle in middles)
+
+
+def read_run_without_care(middles: Middles) -> list[str]:
+    """The bug: what parses as an array of as many strings is taken for them."""
+    return list(orjson.loads(b'["' + middles.joined.replace(SEP, b'","') + b'"]'))
+
+
+def test_the_care_is_needed() -> None:
+    middles = [b"a\\", b',"x', b"c"]
+    assert len(read_run_without_care(Middles(SEP.join(middles)))) == len(middles)
+    assert read_run(Middles(SEP.join(middles))) is None
+
+
+def test_a_template_is_found_only_where_the_place_is_certain() -> None:
+    sure = b'{"content":"hi","a":1}'
+    assert find_template(sure, "hi", b"content") == Template(b'{"content":"', b'","a":1}')
+    assert find_template(b'{"content": "hi"}', "hi", b"content") == Template(b'{"content": "', b'"}')
+    assert find_template(b'{"content":"hi","x":{"content":"hi"}}', "hi", b"content") is None
+    assert find_template(b'{"content":"h\\u0069"}', "hi", b"content") is None
+
+
+def test_frames_that_hold_the_separator_still_mean_what_they_mean() -> None:
+    odd = TEMPLATE.prefix + b"a\x1e\x1fb" + TEMPLATE.suffix
+    run = FrameRun(1)
+    rows, parts = run.pack([frame("x"), odd], 0)
+    assert (len(rows), parts) == (2, [frame("x"), odd])
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [(b'{"a":1}', {"a": 1}), (b'"\xff"', "\ufffd"), (b'"\\ud800"', "\ufffd"), (b'{"\\ud83c\\udf89":[1]}', {"🎉": [1]})],
+)
+def test_small_sins_are_forgiven(data: bytes, value: object) -> None:
+    assert loads_lenient(data) == value
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[" * 100_000])
+def test_what_is_no_json_is_an_error(data: bytes) -> None:
+    with pytest.raises(WireError):
+        loads_lenient(data)
