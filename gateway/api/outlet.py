@@ -162,14 +162,16 @@ class HttpOutlet:
         """Wait until the client has taken most of what waits for it, however slowly. Raises `TimeoutError` where it
         takes nothing for too long."""
         unread = self._unread()
-        while True:
-            try:
-                async with asyncio.timeout(self._pace.stalled_s):
-                    return await writer.drain()
-            except TimeoutError:
+        # A task, because a drain that is cancelled leaves aiohttp's future cancelled for every drain after it.
+        drained = asyncio.ensure_future(writer.drain())
+        try:
+            while not (await asyncio.wait([drained], timeout=self._pace.stalled_s))[0]:
                 if self._unread() >= unread:
-                    raise
+                    raise TimeoutError
                 unread = self._unread()
+            await drained
+        finally:
+            drained.cancel()
 
     def _close(self) -> None:
         """End the connection behind what waits for the client."""

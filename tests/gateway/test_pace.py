@@ -1,0 +1,173 @@
+"""Clients that read slowly or not at all, and streams that are silent: nobody waits for them, nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.api.outlet import Pace
+from tests.crash.load import openai_stream
+from tests.gateway.raw import RawClient, request
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import COMPATIBLE, PATIENCE_S, Gateway, Paced, chat, gateway
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WORDS = 6_000
+LONG = openai_stream(WORDS)
+"""A megabyte: more than the sockets of both sides take, and than a client may be behind."""
+NARROW = 4096
+GROWTH_KIB = 40 << 10
+SILENCE_S = 0.3
+
+
+class Impatient(Paced):
+    pace = Pace(stalled_s=0.5, ping_s=SILENCE_S)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def upstream() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def patient(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path_factory.mktemp("patient") / "logs", upstream.base_url, kind=Paced) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def impatient(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path_factory.mktemp("impatient") / "logs", upstream.base_url, kind=Impatient) as running:
+        yield running
+
+
+def sse(body: bytes, **changes: Any) -> Script:
+    return Script(body, content_type="text/event-stream", **changes)
+
+
+async def narrow(served: Gateway, room: int = NARROW, **headers: str) -> RawClient:
+    """A client that has asked for a stream, reads nothing by itself, and has hardly any room for what comes."""
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    opened.setblocking(False)
+    host, port = served.url.removeprefix("http://").split(":")
+    await asyncio.get_running_loop().sock_connect(opened, (host, int(port)))
+    client = RawClient(*await asyncio.open_connection(sock=opened, limit=room))
+    await client.send(request(chat(stream=True), headers=headers))
+    return client
+
+
+async def open_id(served: Gateway) -> str:
+    """The id of the request that is open now."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not served.server.exchanges.open:
+            await asyncio.sleep(0.01)
+    return next(iter(served.server.exchanges.open)).submission.request_id
+
+
+async def test_an_answer_is_recorded_whole_long_before_its_slow_reader_has_it(
+    patient: Gateway, upstream: ScriptedServer
+) -> None:
+    upstream.script(COMPATIBLE, sse(LONG, split=60_000, pace_s=0.005))
+    client = await narrow(patient)
+    request_id = await open_id(patient)
+    assert (await patient.end_of(request_id))["type"] == "request_completed"
+    assert len(client.raw) == 0
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await client.answer()
+    assert answer.whole
+    assert answer.body.count(b" word") == WORDS
+    assert answer.recorded == await again(patient, request_id)
+
+
+async def again(served: Gateway, request_id: str) -> bytes:
+    """The same answer, from the log."""
+    client = await RawClient.connect(served.url)
+    await client.send(f"GET /v1/requests/{request_id}/stream HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    return (await client.answer()).body
+
+
+@pytest.mark.parametrize("retention", ["full", "none"])
+async def test_a_reader_that_stalls_has_left(impatient: Gateway, upstream: ScriptedServer, retention: str) -> None:
+    """Its upstream, which would go on for ever, is closed; what it did not read was not kept for it."""
+    upstream.requests.clear()
+    upstream.script(COMPATIBLE, sse(LONG[: -len(b"data: [DONE]\n\n")], split=30_000, pace_s=0.001, hold=True))
+    before = resident_kib()
+    client = await narrow(impatient, **{"x-abstractcore-retention": retention})
+    request_id = await open_id(impatient)
+    end = await impatient.end_of(request_id)
+    assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
+    async with asyncio.timeout(PATIENCE_S):
+        await upstream.requests[0].left.wait()
+    assert resident_kib() - before < GROWTH_KIB
+    client.leave()
+
+
+async def test_a_reader_that_is_slow_and_reads_has_not_left(impatient: Gateway, upstream: ScriptedServer) -> None:
+    """It takes longer in all than a stalled one may, but takes something all the time."""
+    upstream.script(COMPATIBLE, sse(LONG, split=60_000))
+    client = await narrow(impatient, 32 << 10)
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            await client.more(NARROW)
+        answer = await client.answer()
+    assert answer.whole
+    assert answer.recorded == await again(impatient, answer.request_id)
+
+
+async def test_a_client_that_fell_behind_a_cut_answer_gets_its_error(
+    patient: Gateway, upstream: ScriptedServer
+) -> None:
+    upstream.script(COMPATIBLE, sse(LONG, split=60_000, pace_s=0.001, cut=len(LONG) - 20))
+    client = await narrow(patient)
+    request_id = await open_id(patient)
+    assert (await patient.end_of(request_id))["type"] == "request_failed"
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await client.answer()
+    assert answer.whole
+    assert b'"connection_lost"' in answer.body[-300:]
+    assert b"[DONE]" not in answer.body
+
+
+def resident_kib() -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+async def test_a_silent_stream_is_kept_alive_from_its_start(impatient: Gateway, upstream: ScriptedServer) -> None:
+    """Pings begin before the first token, go on between tokens, and are not part of the answer."""
+    stream = openai_stream(words=2)
+    upstream.script(COMPATIBLE, sse(stream, split=len(stream) * 2 // 3, delay_s=3 * SILENCE_S, pace_s=3 * SILENCE_S))
+    answer = await impatient.ask(chat(stream=True))
+    first, _, rest = answer.body.partition(b"data: ")
+    assert first.startswith(b": ping\n\n")
+    assert b": ping\n\n" in rest
+    assert answer.recorded == await again(impatient, answer.request_id)
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_failure_behind_a_ping_is_told_in_the_stream(impatient: Gateway, upstream: ScriptedServer) -> None:
+    error = {"error": {"message": "No.", "type": "t", "param": None, "code": None}}
+    upstream.script(COMPATIBLE, Script.json(error, status=429, delay_s=3 * SILENCE_S))
+    answer = await impatient.ask(chat(stream=True))
+    assert (answer.status, answer.whole) == (200, True)
+    assert answer.recorded.startswith(b'data: {"error":')
+    end = await impatient.end_of(answer.request_id)
+    assert (end["type"], end["began"], end["payload_length"]) == ("request_failed", True, len(answer.recorded))
+
+
+async def test_an_answer_that_is_not_streamed_gets_no_ping(impatient: Gateway, upstream: ScriptedServer) -> None:
+    upstream.script(COMPATIBLE, Script.json({"error": {"message": "No."}}, status=500, delay_s=3 * SILENCE_S))
+    answer = await impatient.ask(chat())
+    assert (answer.status, answer.json()["error"]["message"]) == (500, "No.")
