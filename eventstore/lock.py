@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ class DirectoryLock:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(data_dir)
         self._fd = os.open(data_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,3 +45,19 @@ class DirectoryLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _make(directory: Path) -> None:
+    """The directory and those above it, each durable in the one that holds it: syncing files does not do that."""
+    if directory.exists():
+        return
+    _make(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    above = os.open(directory.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that knows no such thing; SQLite goes on there too
+            raise
+    finally:
+        os.close(above)
