@@ -102,7 +102,7 @@ async def test_a_reader_that_stalls_has_left(impatient: Gateway, upstream: Scrip
     upstream.requests.clear()
     upstream.script(COMPATIBLE, sse(LONG[: -len(b"data: [DONE]\n\n")], split=30_000, pace_s=0.001, hold=True))
     before = resident_kib()
-    client = await narrow(impatient, **{"x-abstractcore-retention": retention})
+    client = await narrow(impatient, NARROW, **{"x-abstractcore-retention": retention})
     request_id = await open_id(impatient)
     end = await impatient.end_of(request_id)
     assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
