@@ -132,11 +132,5 @@ STATUS_OF_KIND: Mapping[str, int] = {
 
 def openai_error_body(error: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAI's envelope around `{message, type, param, code}` and whatever rides along."""
-    return {
-        "error": {
-            "message": error["message"],
-            "type": error["type"],
-            "param": error.get("param"),
-            "code": error.get("code"),
-        }
-    }
+    known = {key: error.get(key) for key in ("message", "type", "param", "code")}
+    return {"error": {**known, **error}}
