@@ -12,10 +12,13 @@ from eventstore.value import value
 @value(kw_only=True)
 class TokenGenerated(Event):
     """One upstream frame. `text` (or `reasoning`, `refusal`, `tool_call {index, id, name, arguments}`) where the frame
-    has it; a frame without content (role, usage, end mark) has none of them. `offset_ms` counts from the call."""
+    has it; a frame without content (role, usage, end mark) has none of them. `offset_ms` counts from the call.
+
+    A frame with several calls lists all of them in `tool_calls`; one with several choices (a whole answer is one frame)
+    has the other ones in `more`, each `{choice, text, …}`."""
 
     type: ClassVar[str] = "token_generated"
-    CONTENT: ClassVar[frozenset[str]] = frozenset({"text", "reasoning", "refusal", "tool_call"})
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"text", "reasoning", "refusal", "tool_call", "tool_calls", "more"})
 
     request_id: str
     attempt: int
@@ -27,3 +30,5 @@ class TokenGenerated(Event):
     refusal: str | None = None
     tool_call: dict[str, Any] | None = None
     finish_reason: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    more: list[dict[str, Any]] | None = None

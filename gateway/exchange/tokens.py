@@ -57,30 +57,31 @@ class TokenComposer:
 
 
 def _content(pieces: list[Piece]) -> dict[str, Any]:
-    """The first content of a frame; frames of several choices or calls are rare, and then `more` has the others."""
-    found = [value for piece in pieces if (value := _of_piece(piece))]
-    if not found:
-        return {}
-    return found[0] if len(found) == 1 else {**found[0], "more": found[1:]}
+    """What a frame says, of its first choice; those of further choices are rare, and stand in `more`."""
+    choices: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        if isinstance(piece, TextRun):
+            piece = Delta(text=piece.text)
+        if isinstance(piece, Delta):
+            _add(choices.setdefault(piece.choice, {}), piece)
+    first, *more = [{"choice": index, **value} for index, value in choices.items() if value] or [{}]
+    return {**first, "more": more} if more else first
 
 
-def _of_piece(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, TextRun):
-        return {"choice": 0, "text": piece.text}
-    if not isinstance(piece, Delta):
-        return {}
-    value: dict[str, Any] = {}
+def _add(value: dict[str, Any], delta: Delta) -> None:
+    """What a delta adds to its choice's content: a whole answer is one frame of many."""
     for name in ("text", "reasoning", "refusal"):
-        if content := getattr(piece, name):
-            value[name] = content
+        if content := getattr(delta, name):
+            value[name] = value.get(name, "") + content
     calls = [
         {"index": call.index, "id": call.id, "name": call.name, "arguments": call.arguments}
-        for call in piece.tool_calls
+        for call in delta.tool_calls
     ]
-    if calls:
+    if calls and "tool_call" in value:
+        value["tool_calls"] = [*value.get("tool_calls", [value["tool_call"]]), *calls]
+    elif calls:
         value["tool_call"] = calls[0]
         if len(calls) > 1:
             value["tool_calls"] = calls
-    if piece.finish_reason is not None:
-        value["finish_reason"] = piece.finish_reason
-    return {"choice": piece.choice, **value} if value else {}
+    if delta.finish_reason is not None:
+        value["finish_reason"] = delta.finish_reason
