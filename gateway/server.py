@@ -99,14 +99,14 @@ class Server:
         listening = listen(settings.host, settings.port)
         opened.callback(listening.close)
         port = listening.getsockname()[1]
+        self.providers = providers(settings, port)
         self.log = await SQLiteLog.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
         opened.push_async_callback(self.log.close)
         node = self.log.origin[:9]
-        await self._say(
-            NodeStarted(node=node, release=release(), previous=self.log.previous, settings=settings.redacted())
-        )
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
-        self.providers = providers(settings, port)
+        await self._say(
+            NodeStarted(node=node, release=release(), previous=self.log.previous, settings=self._settings_said())
+        )
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
         await self._recover()
         self.http = HttpClient(node)
@@ -120,6 +120,11 @@ class Server:
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
         await self._serve(listening, node)
+
+    def _settings_said(self) -> dict[str, Any]:
+        """The settings without secrets, those in URLs too (that of a NATS server can hold its token)."""
+        shown = self.settings.redacted()
+        return {name: self.redactor.url(v) if isinstance(v, str) else v for name, v in shown.items()}
 
     def _compose(self, node: str, port: int) -> None:
         """What handlers and exchanges share."""

@@ -48,7 +48,8 @@ class RequestReceived(Event):
 class RequestRejected(Event):
     """The request was refused before any generation. `error` is `{message, type, param, code}` as the client got it;
     `inputs` is what the decision was made from. Ends the request; where the body could not be read at all, it is the
-    stream's only event and names `endpoint`, `wire` and `key` itself."""
+    stream's only event and names `endpoint`, `wire` and `key` itself. With `retention` `none` the error has no message,
+    which could quote the request."""
 
     type: ClassVar[str] = "request_rejected"
 
@@ -64,6 +65,7 @@ class RequestRejected(Event):
     stream_answer: bool = False
     renderer: int = 1
     payload_digest: str | None = None
+    retention: str | None = None
 
 
 @event

@@ -50,6 +50,10 @@ class Views:
     now_us: int
 
 
+UNKEPT = "not retained"
+"""Stands for an error's message where content is not retained: it can quote the request. Its kind and code are kept."""
+
+
 class Ended(Exception):
     """Something happened to an exchange that already had its terminal event; nothing may follow it."""
 
@@ -132,10 +136,11 @@ def _refused(happened: Refused) -> list[Event]:
         key=submission.key,
         model=submission.model or None,
         status=error.status,
-        error=happened.error_value,
+        error=happened.error_value if submission.retained else unkept(happened.error_value),
         fault_domain=error.fault_domain,
         inputs={"now_us": happened.now_us},
         payload_digest=happened.payload_digest,
+        retention=None if submission.retained else "none",
     )
     return [rejected] if submission.recorded is None else [_received(submission), rejected]
 
@@ -182,7 +187,7 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
             attempts=exchange.attempt,
             duration_ms=happened.duration_ms,
             overhead_ms=happened.overhead_ms,
-            error=happened.error,
+            error=happened.error if exchange.retained else unkept(happened.error),
             fault_domain=failure.fault_domain,
             began=happened.payload.began,
             payload_digest=happened.payload.digest,
@@ -238,7 +243,7 @@ def _generation_failed(failure: Failure, seen: Seen, exchange: Exchange, views: 
         **_account(seen, exchange, views),
         attempt=exchange.attempt,
         kind=failure.kind,
-        message=failure.message,
+        message=failure.message if exchange.retained else UNKEPT,
         fault_domain=failure.fault_domain,
         began=seen.began,
         status=failure.status,
@@ -249,6 +254,11 @@ def _generation_failed(failure: Failure, seen: Seen, exchange: Exchange, views: 
         duration_ms=seen.duration_ms,
         choices=seen.choices if exchange.retained and seen.began else None,
     )
+
+
+def unkept(error: dict[str, Any]) -> dict[str, Any]:
+    """The error without what could quote the request."""
+    return {"message": UNKEPT, "type": error["type"], "param": None, "code": error.get("code")}
 
 
 def _identity(exchange: Exchange) -> dict[str, Any]:

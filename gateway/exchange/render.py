@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import orjson
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
-from eventstore.errors import UnknownEventType
+from eventstore.errors import LogError, UnknownEventType
 from eventstore.frames import FrameReader
 from gateway.errors import openai_error_body
 from gateway.exchange.ids import created_s
 from gateway.wire.decoders import DECODERS
 from gateway.wire.openai_chat_answer import ChatBody, ChatStream
-from gateway.wire.values import Fold, Piece, WireError
+from gateway.wire.values import Fold, Piece
 
 SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
 JSON_HEADERS = {"content-type": "application/json"}
@@ -95,7 +95,9 @@ class Rendering:
             raise NotRenderable("frames before their generation")
         try:
             return self._renderer.pieces(self._replay.pieces(row))
-        except WireError:  # live, such a row ended the attempt, and gave the client nothing
+        except LogError:
+            raise
+        except Exception:  # noqa: BLE001  whatever it was: live, such a row ended the attempt, and gave the client nothing
             return b""
 
     def _received(self, body: dict[str, Any]) -> bytes:
@@ -130,6 +132,8 @@ class Rendering:
         return self._error(body)
 
     def _rejected(self, body: dict[str, Any]) -> bytes:
+        if body.get("retention") == "none":
+            raise NotRenderable("the request asked that its content not be retained")
         self._end(whole=True)
         return self._error(body)
 

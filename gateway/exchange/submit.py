@@ -45,7 +45,8 @@ class Rules:
 
 
 def unread(caller: Caller, raw: bytes = b"") -> Submission:
-    """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest."""
+    """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest, and
+    what was wrong with it, unless the caller asked that nothing be retained."""
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
@@ -56,6 +57,7 @@ def unread(caller: Caller, raw: bytes = b"") -> Submission:
         body_length=len(raw),
         body_digest=sha256(raw).hexdigest(),
         key=caller.key,
+        retained=caller.headers.get(RETENTION_HEADER) != "none",
     )
 
 
@@ -90,7 +92,7 @@ def submit(caller: Caller, body: dict[str, Any], raw: bytes, rules: Rules) -> Su
         tags=_tags(body, headers) if retained else None,
         retained=retained,
         client=caller.address,
-        headers=rules.redactor.headers(headers) or None,
+        headers=_recorded_headers(rules.redactor, headers, retained) or None,
         api_key=body.get("api_key") or None,
         base_url=base_url,
     )
@@ -108,6 +110,13 @@ def _retained(headers: Mapping[str, str]) -> bool:
     if retention not in (None, "none", "full"):
         raise InvalidRequest(f"{RETENTION_HEADER} must be none or full.", param=RETENTION_HEADER)
     return retention != "none"
+
+
+def _recorded_headers(redactor: Redactor, headers: Mapping[str, str], retained: bool) -> dict[str, str]:
+    recorded = redactor.headers(headers)
+    if not retained:
+        recorded.pop(TAGS_HEADER, None)
+    return recorded
 
 
 def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: Redactor) -> str:

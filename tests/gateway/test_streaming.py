@@ -39,7 +39,13 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def served(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with gateway(tmp_path_factory.mktemp("streaming") / "logs", upstream.base_url, *LIMITS) as running:
+    async with gateway(tmp_path_factory.mktemp("streaming") / "logs", upstream.base_url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def hasty(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path_factory.mktemp("hasty") / "logs", upstream.base_url, *LIMITS) as running:
         yield running
 
 
@@ -212,12 +218,12 @@ async def test_an_upstream_that_refuses_the_connection(served: Gateway) -> None:
     assert (await served.end_of(answer.request_id))["fault_domain"] == "provider"
 
 
-async def test_an_upstream_that_accepts_no_connection(served: Gateway) -> None:
+async def test_an_upstream_that_accepts_no_connection(hasty: Gateway) -> None:
     with socket.socket() as full, socket.socket() as last:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
         last.connect(full.getsockname())  # the queue is full: the kernel answers no more
-        answer = await served.ask(chat(stream=True, base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1"))
+        answer = await hasty.ask(chat(stream=True, base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1"))
     assert (answer.status, answer.json()["error"]["code"]) == (504, "first_byte_timeout")
 
 
@@ -231,14 +237,14 @@ async def test_an_upstream_that_accepts_no_connection(served: Gateway) -> None:
     ],
 )
 async def test_an_upstream_that_takes_too_long(
-    served: Gateway, upstream: ScriptedServer, script: Script, code: str
+    hasty: Gateway, upstream: ScriptedServer, script: Script, code: str
 ) -> None:
     upstream.script(COMPATIBLE, script)
-    answer = await served.ask(chat(stream=True))
+    answer = await hasty.ask(chat(stream=True))
     assert_failed(answer)
     assert answer.status == (504 if code == "first_byte_timeout" else 200)
     assert code.encode() in answer.body
-    assert (await served.generation(answer.request_id))["kind"] == code
+    assert (await hasty.generation(answer.request_id))["kind"] == code
 
 
 @pytest.mark.parametrize("stream", [True, False])
