@@ -48,7 +48,7 @@ class HttpClient:
 
     async def close(self) -> None:
         """Closes every connection."""
-        self._pool.close()
+        await self._pool.close()
         if self._session is not None:
             await self._session.close()
 
