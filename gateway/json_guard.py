@@ -1,8 +1,9 @@
 """Request bodies: read within bounds, checked before they are parsed, and parsed to exactly what the client wrote.
 
 orjson refuses NaN, Infinity, 1e400, lone surrogates, bad UTF-8 and depth over 1024. What it lets through is refused
-here: integers beyond 64 bits, which it would silently round to floats, and bodies of so many tiny values that the
-parsed form takes a hundred times their length. Both checks look at the text outside of strings only.
+here: what is nested too deep to be written again, integers beyond 64 bits, which it would silently round to floats, and
+bodies of so many tiny values that the parsed form takes a hundred times their length. The last two checks look at the
+text outside of strings only.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import orjson
 from aiohttp import web
 
 from gateway.errors import InvalidRequest, RequestTimeout, TooLarge
+from gateway.wire.nesting import deeper_than
 
 LARGEST_BODY = 45 * 1024 * 1024
 """Bytes. Room for 32 MB of files in base64."""
 READ_DEADLINE_S = 60.0
 MOST_VALUES = 200_000
 """Objects, arrays and commas outside of strings."""
+DEEPEST = 200
+"""Objects and arrays within one another."""
 LARGE = 256 * 1024
 """Bodies over this many bytes are checked and parsed in a thread, slice by slice."""
 
@@ -106,6 +110,8 @@ def parse(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {where}.", code="invalid_json") from None
     if type(value) is not dict:
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if deeper_than(value, DEEPEST, body):
+        raise InvalidRequest(f"The body is nested deeper than {DEEPEST} levels.", code="nested_too_deep")
     return value
 
 

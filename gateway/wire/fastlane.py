@@ -6,12 +6,12 @@ A whole read of such frames is checked and decoded by one JSON parse; nothing is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from eventstore.frames import SEP, Middles, Template
+from gateway.wire.nesting import deeper_than
 from gateway.wire.values import TextRun, WireError
 
 DEEPEST = 100
@@ -68,8 +68,8 @@ def loads_lenient(data: bytes) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         value = _mended(data)
-    if data.count(b"{") + data.count(b"[") > DEEPEST:
-        _check_depth(value)
+    if deeper_than(value, DEEPEST, data):
+        raise WireError(f"the upstream sent a message nested deeper than {DEEPEST} levels")
     return value
 
 
@@ -84,19 +84,6 @@ def _integer(digits: str) -> int | float:
     """As orjson reads them: what does not fit into 64 bits becomes a float."""
     fits = len(digits) <= 20 and -(2**63) <= int(digits) < 2**64
     return int(digits) if fits else float(digits)
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return
-    raise WireError(f"the upstream sent a message nested deeper than {DEEPEST} levels")
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _mend(value: Any) -> Any:

@@ -43,6 +43,13 @@ def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     assert refusal(body) == "invalid_json"
 
 
+@pytest.mark.parametrize("levels", [201, 254, 255, 1000])
+def test_what_could_not_be_written_again_is_refused(levels: int) -> None:
+    """Read it can be; but it could be neither recorded nor sent on."""
+    assert refusal(b'{"a":' + b"[" * levels + b"]" * levels + b"}") == "nested_too_deep"
+    assert parse(b'{"a":' + b"[" * 199 + b"]" * 199 + b"}")
+
+
 BEYOND = [
     b"18446744073709551616", b"-9223372036854775809", b"99999999999999999999", b"[1,2,100000000000000000000000000000]",
     b'{"b":18446744073709551616}', b"1" * 3000, b"-" + b"9" * 20, b" 18446744073709551616 ",
