@@ -123,6 +123,7 @@ STATUS_OF_KIND: Mapping[str, int] = {
     "cut": 502,
     "bad_response": 502,
     "upstream_error": 502,
+    "internal_error": 500,
     "client_left": 499,
     "stopped": 499,
     "interrupted": 503,

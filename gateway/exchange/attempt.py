@@ -79,9 +79,21 @@ class Attempt:
         self._length += len(data)
         return data
 
-    def payload(self, began: bool) -> Payload:
-        """What the client was meant to get so far."""
-        return Payload(self._digest.hexdigest(), self._length, began)
+    def payload(self, began: bool, rest: bytes) -> Payload:
+        """What the client was meant to get: what was released, and `rest`."""
+        digest = self._digest.copy()
+        digest.update(rest)
+        return Payload(digest.hexdigest(), self._length + len(rest), began)
+
+    def least(self, now: float) -> Seen:
+        """What can be said of the attempt without asking what its frames meant."""
+        return Seen(
+            frames=self.run.count,
+            frames_digest=self.run.digest,
+            began=self.fold.began,
+            text_length=0,
+            duration_ms=_ms(now - self.called_at),
+        )
 
     def seen(self, now: float) -> Seen:
         """What the attempt gave."""

@@ -15,6 +15,7 @@ from typing import Any
 from eventstore.catalogue import decode
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames, StreamWrite
+from eventstore.errors import LogError
 from eventstore.log import Log
 from eventstore.reader import Reader
 from gateway.exchange.attempt import service_tier
@@ -22,7 +23,6 @@ from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
 from gateway.exchange.state import Exchange, fold
-from gateway.wire.values import WireError
 
 MARK = "open_from"
 PAGE = 1_000
@@ -94,7 +94,9 @@ def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange
     for row in rows:
         try:
             replay.pieces(row)
-        except WireError:  # the frame that broke the answer; it counts, and means nothing
+        except LogError:
+            raise
+        except Exception:  # noqa: BLE001  the frame that broke the answer, however: it counts, and keeps no server from starting
             break
     answer, meta = replay.fold, replay.fold.meta
     seen = Seen(

@@ -7,11 +7,13 @@ bytes reach the client, and the terminal event before the answer's last byte.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from eventstore.envelope import Appended, NewFrames, StreamWrite
-from eventstore.errors import LogBusy
+from eventstore.errors import LogBusy, LogError
 from eventstore.frames import FrameRun
 from eventstore.log import Log
 from eventstore.value import value
@@ -20,7 +22,18 @@ from gateway.exchange.attempt import Attempt
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
 from gateway.exchange.ids import stream_of
-from gateway.exchange.inputs import Answered, Failed, Failure, Input, Interrupted, Left, Refused, Submission, Submitted
+from gateway.exchange.inputs import (
+    Answered,
+    Failed,
+    Failure,
+    Input,
+    Interrupted,
+    Left,
+    Refused,
+    Seen,
+    Submission,
+    Submitted,
+)
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.render import JSON_HEADERS, Renderer, error_body, renderer
 from gateway.exchange.running import Halt, Leave, Running, Verdict
@@ -30,6 +43,11 @@ from gateway.routing.choose import Route, choose, credential
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.upstream import Answer, Call, Provider, Upstream, UpstreamFailure
 from gateway.wire.values import Unsupported, WireError
+
+logger = logging.getLogger(__name__)
+
+BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
+"""What becomes of a request on which our own code failed in a way that nobody foresaw."""
 
 
 @value
@@ -94,6 +112,13 @@ class Exchanges:
             await self._serve(running, self._plan(submission))
         except GatewayError as error:
             await self._refuse(running, error)
+        except LogError:
+            raise
+        except Exception:
+            if running.exchange.version:  # it has its end, or will get it at the next start
+                raise
+            logger.exception("request %s failed", submission.request_id)
+            await self._refuse(running, GatewayError(BROKEN.message, code=BROKEN.kind))
         finally:
             self.open.discard(running)
             if not self.open:
@@ -150,6 +175,7 @@ class Exchanges:
         try:
             appended = await self._record(running, submitted, admit=True)
         except LogBusy as busy:
+            running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
             raise Unavailable("The server is busy: its log has a full queue.", headers=_retry(busy)) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
         if call.ignored:
@@ -176,7 +202,7 @@ class Exchanges:
         )
 
     async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
-        """Call the upstream and read its answer to the end. None: it is whole."""
+        """Call the upstream and read its answer to the end. None: it is whole. Raises `LogError`."""
         running.streamed_call = plan.call.streamed
         attempt.called_at = running.called_at = self._monotonic()
         try:
@@ -188,6 +214,11 @@ class Exchanges:
             return failure_of_call(failure)
         except WireError as error:
             return Failure("bad_response", str(error))
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("request %s failed", running.submission.request_id)
+            return BROKEN
         finally:
             running.waiting = False
             running.called_at = None
@@ -247,43 +278,64 @@ class Exchanges:
 
     async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:
         """Record how it ended, with the frames still at hand; then release the rest of the answer."""
-        outlet, now = running.outlet, self._monotonic()
-        outlet.ending()
-        seen = attempt.seen(now)
-        duration = _ms(now - running.started_at)
-        overhead = _ms(attempt.called_at - running.started_at + running.own_s)
-        rest = attempt.text
-        happened: Input
-        status, error = 200, None
-        began = outlet.began or bool(rest)
-        if verdict is None:
-            rest = attempt.settle(rest + attempt.renderer.completed(attempt.fold))
-            happened = Answered(seen, attempt.payload(began), duration, overhead)
-        elif isinstance(verdict, Failure):
-            status, error = error_value(verdict)
-            rest = attempt.settle(rest + attempt.renderer.failed(error) if began else error_body(error))
-            payload = attempt.payload(began)
-            happened = Failed(verdict, error, status, seen, payload, duration, overhead)
-        elif isinstance(verdict, Leave):
-            attempt.settle(rest)
-            happened = Left(verdict.reason, seen, attempt.payload(began), duration)
-        else:
-            attempt.settle(rest)
-            happened = Interrupted(verdict.reason, self._log.origin, seen, attempt.payload(began))
-        appended = await self._record(running, happened, frames=attempt.rows)
+        running.outlet.ending()
+        began = running.outlet.began or bool(attempt.text)
+        try:
+            happened, rest = self._ending(running, attempt, verdict, began)
+            appended = await self._record(running, happened, frames=attempt.rows)
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("request %s failed at its end", running.submission.request_id)
+            verdict = BROKEN
+            happened, rest = self._failed(running, attempt, verdict, attempt.least(self._monotonic()), began)
+            appended = await self._record(running, happened, frames=attempt.rows, price=_unpriced)
         if isinstance(verdict, Halt) and not began:
-            outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(STOPPING))
+            running.outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(STOPPING))
         elif isinstance(verdict, (Leave, Halt)):
-            await outlet.abort()
+            await running.outlet.abort()
         elif running.submission.streamed and (verdict is None or began):
-            await outlet.finish(rest)
+            await running.outlet.finish(rest)
         else:
-            headers = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}
-            if isinstance(verdict, Failure):
-                headers |= verdict.headers or {}
-            elif running.exchange.cost is not None:
-                headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
-            outlet.answer(status, headers, rest)
+            self._answer(running, verdict, rest, appended)
+
+    def _ending(self, running: Running, attempt: Attempt, verdict: Verdict | None, began: bool) -> tuple[Input, bytes]:
+        """What a verdict comes to, and the bytes that are still to be released."""
+        now = self._monotonic()
+        seen, rest = attempt.seen(now), attempt.text
+        if isinstance(verdict, Failure):
+            return self._failed(running, attempt, verdict, seen, began)
+        if isinstance(verdict, Leave):
+            return Left(verdict.reason, seen, attempt.payload(began, rest), _ms(now - running.started_at)), rest
+        if isinstance(verdict, Halt):
+            return Interrupted(verdict.reason, self._log.origin, seen, attempt.payload(began, rest)), rest
+        rest += attempt.renderer.completed(attempt.fold)
+        return Answered(seen, attempt.payload(began, rest), *self._times(running, attempt)), rest
+
+    def _failed(
+        self, running: Running, attempt: Attempt, failure: Failure, seen: Seen, began: bool
+    ) -> tuple[Input, bytes]:
+        status, error = error_value(failure)
+        rest = attempt.text + attempt.renderer.failed(error) if began else error_body(error)
+        payload = attempt.payload(began, rest)
+        return Failed(failure, error, status, seen, payload, *self._times(running, attempt)), rest
+
+    def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
+        """Milliseconds since the request came, and those of them that are ours."""
+        ours = attempt.called_at - running.started_at + running.own_s
+        return _ms(self._monotonic() - running.started_at), _ms(ours)
+
+    @staticmethod
+    def _answer(running: Running, failure: Verdict | None, body: bytes, appended: Appended) -> None:
+        """The whole answer, or the error instead of it."""
+        headers = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}
+        status = 200
+        if isinstance(failure, Failure):
+            status = error_value(failure)[0]
+            headers |= failure.headers or {}
+        elif running.exchange.cost is not None:
+            headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
+        running.outlet.answer(status, headers, body)
 
     async def _refuse(self, running: Running, error: GatewayError) -> None:
         value = error.error()
@@ -296,20 +348,26 @@ class Exchanges:
         running.outlet.answer(error.status, headers, body)
 
     async def _record(
-        self, running: Running, happened: Input, frames: Sequence[NewFrames] = (), admit: bool = False
+        self,
+        running: Running,
+        happened: Input,
+        frames: Sequence[NewFrames] = (),
+        admit: bool = False,
+        price: Price | None = None,
     ) -> Appended:
-        """Decide, evolve, append, and wait until it is durable."""
+        """Decide, append, wait until it is durable, and only then evolve: what the log refused did not happen."""
         before, submission = running.exchange, running.submission
-        events = decide(happened, before, Views(self._price, self._now_us()))
-        running.exchange = fold(before, events)
+        events = decide(happened, before, Views(price or self._price, self._now_us()))
         write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
         first = before.version == 0 and submission.retained
-        return await self._log.append(
+        appended = await self._log.append(
             write,
             frames=frames if submission.retained else (),
             blobs=submission.blobs if first else (),
             admit=admit,
         )
+        running.exchange = fold(before, events)
+        return appended
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
@@ -326,6 +384,11 @@ def at_url(provider: Provider, url: str) -> Provider:
         prices=None,
         traits=provider.traits | {"callers_url"},
     )
+
+
+def _unpriced(*_: object) -> tuple[None, None]:
+    """The price where asking for it may be what failed."""
+    return None, None
 
 
 def _retry(busy: LogBusy) -> dict[str, str]:
