@@ -12,13 +12,11 @@ def deeper_than(value: Any, levels: int, text: bytes) -> bool:
     where it has too few brackets for that, nobody has to look."""
     if text.count(b"{") + text.count(b"[") <= levels:
         return False
-    level = [value]
-    for _ in range(levels + 1):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
-        if not level:
-            return False
-    return True
+    level = _nested([value])
+    for _ in range(levels):
+        level = _nested(inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer))
+    return bool(level)
 
 
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
+def _nested(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, (dict, list))]
