@@ -64,14 +64,12 @@ def retry_after_s(headers: Mapping[str, str], now_us: int) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date, RFC 9110 10.2.3); None where there is
     no sane one."""
     by_name = {key.lower(): value for key, value in headers.items()}
-    try:
-        if "retry-after-ms" in by_name:
-            return _sane(float(by_name["retry-after-ms"]) / 1000)
-        if "retry-after" in by_name:
-            return _sane(float(by_name["retry-after"]))
-    except ValueError:
-        return _until(by_name["retry-after"], now_us) if "retry-after" in by_name else None
-    return None
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return _sane(float(by_name[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    return _until(by_name.get("retry-after", ""), now_us)
 
 
 def error_value(failure: Failure) -> tuple[int, dict[str, Any]]:
@@ -97,7 +95,7 @@ def _sane(seconds: float) -> float | None:
 def _until(date: str, now_us: int) -> float | None:
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

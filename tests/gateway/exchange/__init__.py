@@ -1,0 +1,1 @@
+"""The opinions of an exchange, and what is read of it again."""

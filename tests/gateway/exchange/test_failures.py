@@ -1,0 +1,119 @@
+"""From a provider's failure to the words of an answer; and how many tokens, where nobody said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from gateway.errors import STATUS_OF_KIND
+from gateway.exchange.estimate import estimate
+from gateway.exchange.failures import (
+    LONGEST_MESSAGE,
+    error_value,
+    failure_of_call,
+    failure_of_error,
+    passed_on,
+    retry_after_s,
+)
+from gateway.exchange.inputs import Failure
+from gateway.upstreams.upstream import UpstreamFailure
+from gateway.wire.values import UpstreamError
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+NOW_US = int(NOW.timestamp() * 1e6)
+
+
+def in_(seconds: float) -> str:
+    return format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"Retry-After": "7.5"}, 7.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": in_(90)}, 90.0),
+        ({"retry-after": in_(-90)}, 0.0),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:30"}, 30.0),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": in_(4)}, 4.0),
+        ({"retry-after-ms": "x", "retry-after": "4"}, 4.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e300"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Sat, 21 Nov 99999999999999999999 12:00:30 GMT"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 12:00:30 +99999999999999"}, None),
+        ({"retry-after": "Sat, 21 Nov 9999 23:59:59 -2359"}, None),
+        ({"retry-after": in_(86_400 * 365)}, None),
+    ],
+)
+def test_retry_after_in_all_its_kinds(headers: dict[str, str], expected: float | None) -> None:
+    assert retry_after_s(headers, NOW_US) == expected
+
+
+def test_only_what_helps_the_client_is_passed_on() -> None:
+    headers = {
+        "Retry-After": "7",
+        "retry-after-ms": "7000",
+        "x-should-retry": "false",
+        "X-RateLimit-Remaining-Tokens": "0",
+        "anthropic-ratelimit-requests-limit": "50",
+        "set-cookie": "a=b",
+        "openai-organization": "org",
+        "x-request-id": "theirs",
+    }
+    assert passed_on(headers).keys() == {
+        "retry-after", "retry-after-ms", "x-should-retry", "x-ratelimit-remaining-tokens",
+        "anthropic-ratelimit-requests-limit",
+    }  # fmt: skip
+    assert len(passed_on({"retry-after": "7" * 1000})["retry-after"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "domain"),
+    [(400, 400, "caller"), (401, 401, "provider"), (404, 404, "caller"), (429, 429, "provider"), (500, 500, "provider"),
+     (529, 529, "provider"), (200, 502, "provider"), (302, 502, "provider"), (999, 502, "provider")],
+)  # fmt: skip
+def test_the_providers_status_is_the_answers(status: int, expected: int, domain: str) -> None:
+    failure = failure_of_error(UpstreamError("No.", status, code="c"), {}, NOW_US)
+    assert (failure.status, failure.fault_domain) == (expected, domain)
+    assert error_value(failure)[0] == expected
+
+
+def test_a_model_that_the_provider_does_not_have_says_where_to_look() -> None:
+    failure = failure_of_error(UpstreamError("No such model.", 404, code="not_found_error"), {}, NOW_US)
+    assert failure.code == "model_not_found"
+    assert failure.message == "No such model. GET /v1/models lists what there is."
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(failure_of_error(UpstreamError("x" * 10_000, 500), {}, NOW_US).message) == LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize("kind", sorted(STATUS_OF_KIND))
+def test_each_kind_of_failure_has_a_status_and_is_its_own_code(kind: str) -> None:
+    status, error = error_value(failure_of_call(UpstreamFailure(kind, "It broke.")))
+    assert status == STATUS_OF_KIND[kind]
+    assert error == {"message": "It broke.", "type": error["type"], "param": None, "code": kind}
+
+
+def test_the_words_of_the_provider_are_kept() -> None:
+    failure = Failure("upstream_error", "No.", "caller", 400, type="t", code="c", param="p")
+    assert error_value(failure) == (400, {"message": "No.", "type": "t", "param": "p", "code": "c"})
+    assert error_value(Failure("upstream_error", "No.", status=429))[1]["type"] == "rate_limit_error"
+    assert error_value(Failure("upstream_error", "No.", status=418))[1]["type"] == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "tokens"), [(0, 0, (0, 0)), (1, 1, (1, 1)), (4, 5, (1, 2)), (400, 0, (100, 0))]
+)
+def test_an_estimate_is_a_quarter_rounded_up(prompt: int, answer: int, tokens: tuple[int, int]) -> None:
+    usage = estimate(prompt, answer)
+    assert (usage.input_tokens, usage.output_tokens) == tokens
