@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -36,7 +36,7 @@ class Recorder:
         self.data_dir = data_dir
         self.ids: list[str] = []
 
-    async def __aenter__(self) -> Recorder:
+    async def __aenter__(self) -> Self:
         self.log = await SQLiteLog.open(self.data_dir)
         node = self.log.origin
         await self._append(f"node-{node}", NodeStarted(node=node, release="test", previous=self.log.previous))
