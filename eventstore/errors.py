@@ -2,7 +2,8 @@
 
 LogError
 ├── WrongExpectedVersion   the stream is not at the version the writer expected; nothing was written
-├── LogBusy                the queue of waiting appends is full; try again later
+├── LogBusy                new work is not taken now: the queue of waiting appends is full; try again later
+│   └── LogFull            … the disk is nearly full; try again when there is room
 ├── LogClosed              the log was closed by us; no append is accepted any more
 ├── LogUnavailable         the disk refused; the process must stop, and verify at its next start
 ├── LogCorrupt             stored bytes do not agree with their digests or columns
@@ -26,9 +27,15 @@ class WrongExpectedVersion(LogError):
 
 
 class LogBusy(LogError):
-    """The queue of waiting appends is full; nothing was queued. Try again after `retry_after_s` seconds."""
+    """New work is not taken now; nothing was queued. Try again after `retry_after_s` seconds."""
 
     retry_after_s = 1
+
+
+class LogFull(LogBusy):
+    """The disk is nearly full, and what room there is belongs to what runs already. It passes by itself."""
+
+    retry_after_s = 30
 
 
 class LogClosed(LogError):

@@ -15,6 +15,10 @@ class Log(Protocol):
     def origin(self) -> str:
         """Who writes: node id plus an incarnation that is new at every start, `[a-z0-9]+`."""
 
+    @property
+    def full(self) -> bool:
+        """Whether new work is refused because the disk is nearly full. It passes by itself."""
+
     def append(
         self,
         *writes: StreamWrite,
@@ -24,8 +28,8 @@ class Log(Protocol):
     ) -> Awaitable[Appended]:
         """Write blobs, then frames, then events, in one commit; the awaitable is done when they are durable.
 
-        Positions of one append are consecutive. `admit=True` marks new work, which a full queue refuses.
-        Raises at the call: `LogBusy`, `LogClosed`. Raises when awaited: `WrongExpectedVersion` (nothing
+        Positions of one append are consecutive. `admit=True` marks new work, which a full queue or disk refuses.
+        Raises at the call: `LogBusy`, `LogFull`, `LogClosed`. Raises when awaited: `WrongExpectedVersion` (nothing
         written), `LogUnavailable` (the process must stop).
         """
 

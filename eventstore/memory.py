@@ -41,6 +41,11 @@ class MemoryLog:
         return self._chain.origin
 
     @property
+    def full(self) -> bool:
+        """As `Log.full`: never."""
+        return False
+
+    @property
     def on_commit(self) -> Callable[[int], None] | None:
         """Called with the head after each append."""
         return self._head.on_commit

@@ -21,9 +21,10 @@ from eventstore.blobs import checked_blob
 from eventstore.chain import quoted
 from eventstore.database import Opened, open_database, sqlite_warnings
 from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
-from eventstore.errors import LogBusy, LogClosed, LogError
+from eventstore.errors import LogBusy, LogClosed, LogError, LogFull
 from eventstore.head import Head
 from eventstore.lock import DirectoryLock
+from eventstore.space import DiskSpace
 from eventstore.writer import Writer
 
 QUEUED_APPENDS = 2_000
@@ -44,27 +45,35 @@ class SQLiteLog:
     """
 
     writer = Writer
-    """The thread's class; tests prove their worth with a broken one."""
+    space = DiskSpace
+    """The classes of the thread and of its watch over the disk; tests prove their worth with broken ones."""
 
     def __init__(
         self,
         lock: DirectoryLock,
         opened: Opened,
         reader: aiosqlite.Connection,
+        space: DiskSpace,
         now_us: Callable[[], int],
         on_commit: Callable[[int], None] | None,
         on_fatal: Callable[[Exception], None] | None,
     ) -> None:
-        self._lock, self._reader = lock, reader
+        self._lock, self._reader, self._space = lock, reader, space
         self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
         self._head.on_commit = on_commit
         self.previous: dict[str, Any] | None = opened.previous
-        self.warnings: list[str] = sqlite_warnings()
+        self.warnings: list[str] = sqlite_warnings() + ([space.warning] if space.warning else [])
         self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0
         self._closed = False
         self._writer = self.writer(
-            opened.connection, opened.tail, now_us, self._loop, self._acknowledge, on_fatal or (lambda error: None)
+            opened.connection,
+            opened.tail,
+            now_us,
+            self._loop,
+            self._acknowledge,
+            on_fatal or (lambda error: None),
+            space,
         )
         self._writer.start()
 
@@ -87,15 +96,19 @@ class SQLiteLog:
         lock = DirectoryLock(data_dir)
         path = data_dir / rows.FILE
         opened: Opened | None = None
+        space: DiskSpace | None = None
         try:
+            space = await asyncio.to_thread(cls.space, data_dir)
             opened = await asyncio.to_thread(open_database, path, durability)
             reader = await aiosqlite.connect(rows.read_only(path), uri=True, isolation_level=None, timeout=5)
         except BaseException:
             if opened is not None:
                 opened.connection.close()
+            if space is not None:
+                space.close()
             lock.release()
             raise
-        return cls(lock, opened, reader, now_us, on_commit, on_fatal)
+        return cls(lock, opened, reader, space, now_us, on_commit, on_fatal)
 
     @property
     def on_commit(self) -> Callable[[int], None] | None:
@@ -111,6 +124,11 @@ class SQLiteLog:
         """As `Log.origin`: the node's id and this incarnation's, 17 characters."""
         return self._origin
 
+    @property
+    def full(self) -> bool:
+        """As `Log.full`."""
+        return self._space.short
+
     def append(
         self,
         *writes: StreamWrite,
@@ -123,14 +141,21 @@ class SQLiteLog:
         Raises `TypeError` for a stream name with lone surrogates: here, and not in the thread that all share."""
         if self._closed:
             raise LogClosed("the log is closed")
-        if admit and (self._queued >= QUEUED_APPENDS or self._queued_bytes >= QUEUED_BYTES):
-            raise LogBusy(f"{self._queued} appends are waiting for the disk")
+        if admit:
+            self._admit()
         size = _size(writes, frames, blobs)
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
         self._writer.submit(Waiting(writes, frames, blobs, future, size))
         return future
+
+    def _admit(self) -> None:
+        """Raises where new work would take the place of what was admitted before."""
+        if self._space.short:
+            raise LogFull("the disk is nearly full")
+        if self._queued >= QUEUED_APPENDS or self._queued_bytes >= QUEUED_BYTES:
+            raise LogBusy(f"{self._queued} appends are waiting for the disk")
 
     def _acknowledge(self, done: list[Waiting], head: int) -> None:
         """One call for a whole commit."""

@@ -16,6 +16,7 @@ from threading import Thread
 
 from eventstore.batch import Batch, Tail, Version, Waiting
 from eventstore.errors import LogUnavailable
+from eventstore.space import DiskSpace
 
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
@@ -26,6 +27,8 @@ BUSY_APPENDS = 4
 """After a commit of so many appends the next one waits a moment for company: a fuller transaction costs the event loop
 fewer wake-ups and the disk fewer pages. Alone, an append never waits."""
 IDLE_S = 0.5
+FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""No room on the disk, for the files and for their shared index: what was to be written is rolled back, no more."""
 
 _FIND_STREAM = """
 SELECT id, (SELECT ifnull(max(version), 0) FROM ledger WHERE stream = streams.id) FROM streams WHERE name = ?
@@ -50,10 +53,11 @@ class Writer(Thread):
         loop: AbstractEventLoop,
         committed: Committed,
         failed: Failed,
+        space: DiskSpace,
     ) -> None:
         super().__init__(name="log-writer", daemon=True)
         self._connection, self._tail, self._now_us = connection, tail, now_us
-        self._loop, self._committed, self._failed = loop, committed, failed
+        self._loop, self._committed, self._failed, self._space = loop, committed, failed, space
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._failure: Exception | None = None
         self._stopping = self._busy = False
@@ -65,7 +69,7 @@ class Writer(Thread):
         self._queue.put(None)
 
     def run(self) -> None:
-        """The thread's life: take, commit, acknowledge; checkpoint between batches."""
+        """The thread's life: take, commit, acknowledge; between batches checkpoint, and look at the disk."""
         while not self._stopping:
             batch = self._take()
             self._busy = len(batch) >= BUSY_APPENDS
@@ -73,13 +77,16 @@ class Writer(Thread):
                 self._handle(batch)
             if self._failure is None and self._checkpoint_is_due(idle=not batch):
                 self._guard(self._checkpoint)
+            if self._failure is None:
+                self._guard(self._space.look)
+        self._space.close()  # before the connection, whose last checkpoint may need the room
         self._connection.close()
 
     def _take(self) -> list[Waiting]:
-        """Wait for an append and take all that are there; empty when idle or told to stop."""
+        """Wait a moment for an append and take all that are there; empty when idle or told to stop."""
         taken: list[Waiting] = []
         try:
-            item = self._queue.get(timeout=IDLE_S if self._commits else None)
+            item = self._queue.get(timeout=IDLE_S)
             if self._busy:
                 time.sleep(GATHER_S)
             while item is not None:
@@ -132,16 +139,22 @@ class Writer(Thread):
         return found or (0, 0)
 
     def _write(self, batch: Batch) -> None:
-        """One transaction. Waits as long as it takes while another process holds a lock: the queue refuses new work."""
+        """One transaction, tried again where that helps. While another process holds a lock it waits as long as it
+        takes: the queue refuses new work."""
         while True:
             try:
                 self._insert(batch)
                 self._connection.commit()
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                if not self._passes(error):
                     raise
                 self._connection.rollback()
+
+    def _passes(self, error: sqlite3.OperationalError) -> bool:
+        """Whether the refused transaction may go through now: the lock may be gone, or there was ballast to drop."""
+        code = error.sqlite_errorcode
+        return code & 0xFF == sqlite3.SQLITE_BUSY or (code in FULL and self._space.give_up())
 
     def _insert(self, batch: Batch) -> None:
         self._insert_rows("types", batch.type_rows, 2)
@@ -162,8 +175,15 @@ class Writer(Thread):
         return idle or self._commits >= CHECKPOINT_COMMITS or self._bytes >= CHECKPOINT_BYTES
 
     def _checkpoint(self) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        self._commits = self._bytes = 0
+        """On a full disk it is left for later: the write-ahead log keeps what does not fit into the database."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in FULL:
+                raise
+            self._space.give_up()
+        else:
+            self._commits = self._bytes = 0
 
 
 @cache

@@ -124,6 +124,13 @@ class _AtOnce:
         call(*arguments)
 
 
+class _Endless:
+    """A disk that never fills."""
+
+    def look(self) -> None: ...
+    def close(self) -> None: ...
+
+
 def _live(
     folder: Path,
     recorder: Recorder,
@@ -151,7 +158,7 @@ def _live(
         raise error
 
     owned = cast(Any, _Closing(connection, at_the_end, engine.close))
-    writer = kind.writer(owned, opened.tail, now_us, cast(Any, _AtOnce()), committed, failed)
+    writer = kind.writer(owned, opened.tail, now_us, cast(Any, _AtOnce()), committed, failed, cast(Any, _Endless()))
     next_round()
     writer.run()
 

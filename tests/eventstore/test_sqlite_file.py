@@ -28,7 +28,7 @@ async def test_files_are_private(tmp_path: Path) -> None:
     await log.append(write("a", NEW_STREAM))
     modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "new" / "logs").iterdir()}
     await log.close()
-    assert modes == dict.fromkeys(("events.db", "events.db-wal", "events.db-shm", "server.lock"), 0o600)
+    assert modes == dict.fromkeys(("ballast", "events.db", "events.db-wal", "events.db-shm", "server.lock"), 0o600)
     assert (tmp_path / "new" / "logs").stat().st_mode & 0o777 == 0o700
     assert {file.name for file in (tmp_path / "new" / "logs").iterdir()} == {"events.db", "server.lock"}
 
