@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ UNAVAILABLE = 69
 DATA = 65
 """Exit codes of sysexits.h."""
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
@@ -39,10 +42,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger().handlers[0].addFilter(Scrub(settings))
+    raise_open_files()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     sys.exit(uvloop.run(serve(settings, made)))
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may: each stream takes two, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError) as error:  # macOS calls it unlimited, and refuses that
+        logger.warning("the limit of open files stays as it is: %s", error)
 
 
 async def serve(settings: Settings, made_key: str | None) -> int:
