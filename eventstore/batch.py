@@ -10,15 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from eventstore.chain import Chain
+from eventstore.chain import PLAIN, Chain
 from eventstore.envelope import ANY_VERSION, NEW_STREAM, Appended, NewFrames, StreamWrite
 from eventstore.errors import LogError, WrongExpectedVersion
 from eventstore.frames import FrameRun
 
 STREAMS_KEPT = 65_536
 """How many streams' versions the tail remembers; the least recently written one is looked up again when needed."""
-
-PLAIN = 0
 
 Version = tuple[int, int]
 """A stream's id (0 before it has one) and the version of its last event (0 before it has one)."""

@@ -14,8 +14,15 @@ def checked_blob(digest: bytes, row: tuple[int, bytes] | None) -> bytes:
     if row is None:
         raise KeyError(digest.hex())
     codec, content = row
-    if codec != PLAIN:
-        raise LogCorrupt(0, f"blob {digest.hex()} has the unknown codec {codec}")
-    if sha256(content).digest() != digest:
-        raise LogCorrupt(0, f"blob {digest.hex()} does not have that digest")
+    if what := damage(digest, codec, content):
+        raise LogCorrupt(0, what)
     return content
+
+
+def damage(digest: object, codec: object, content: object) -> str | None:
+    """What is wrong with a blob's row, or None. A flipped bit can make any column another type."""
+    if type(digest) is not bytes or type(content) is not bytes:
+        return "a blob's column is not of the type that was written"
+    if codec != PLAIN:
+        return f"blob {digest.hex()} has the unknown codec {codec}"
+    return None if sha256(content).digest() == digest else f"blob {digest.hex()} does not have that digest"

@@ -16,6 +16,11 @@ import orjson
 
 from eventstore.envelope import NewEvent, RecordedEvent
 
+PLAIN = 0
+"""The codec of `data` as it is."""
+
+_TYPES = (int, str, int, str, int, str, int, int, bytes, bytes)
+
 
 @dataclass(slots=True)
 class Chain:
@@ -51,6 +56,10 @@ def chained(previous: bytes, data: bytes) -> bytes:
 
 def disagreement(row: RecordedEvent) -> str | None:
     """What in the row's columns is not what its `data` says, or None. The schema number stands in `data` alone."""
+    if not well_typed(row):
+        return "a column is not of the type that was written"
+    if row.codec != PLAIN:
+        return f"the codec {row.codec} is unknown"
     lead = b'{"type":"%b","schema":' % row.type.encode()
     end = row.data.find(b",", len(lead))
     if not row.data.startswith(lead) or not row.data[len(lead) : end].isdigit():
@@ -60,6 +69,12 @@ def disagreement(row: RecordedEvent) -> str | None:
     if not row.data.startswith(head) or row.data[len(head) : len(head) + 1] not in (b",", b"}"):
         return "the columns and the data differ"
     return None
+
+
+def well_typed(row: RecordedEvent) -> bool:
+    """Whether every column is of its type: a flipped bit can make a text of a blob, or nothing of a number."""
+    key = row.position, row.origin, row.oseq, row.stream, row.version, row.type
+    return tuple(map(type, (*key, row.at, row.codec, row.data, row.digest))) == _TYPES
 
 
 def _head(type_: str, schema: int, stream: str, version: int, origin: str, oseq: int, at: int) -> bytes:

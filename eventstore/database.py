@@ -55,10 +55,10 @@ def open_database(path: Path, durability: str) -> Opened:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.OperationalError as error:
-        raise LogUnavailable(f"cannot open {path}: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise LogCorrupt(0, f"{path} is damaged: {error}") from error
+        if rows.is_damage(error):
+            raise LogCorrupt(0, f"{path} is damaged: {error}") from error
+        raise LogUnavailable(f"cannot open {path}: {error}") from error
 
 
 def take_charge(connection: sqlite3.Connection, durability: str) -> Opened:
@@ -107,14 +107,29 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
 
 
 def _check_tail(connection: sqlite3.Connection) -> None:
-    (before,) = connection.execute(_BEFORE_TAIL, (TAIL_CHECKED,)).fetchone() or (0,)
+    (before,) = (
+        connection.execute(_BEFORE_TAIL, (TAIL_CHECKED,)).fetchone() or connection.execute(rows.SEALED).fetchone()
+    )
+    tail = connection.execute(rows.LEDGER, {"after": before, "until": 1 << 62, "limit": TAIL_CHECKED}).fetchall()
+    _check_positions(connection, before, len(tail))
     digests: dict[str, tuple[int, bytes]] = {}
-    for row in connection.execute(rows.LEDGER, {"after": before, "until": 1 << 62, "limit": TAIL_CHECKED}):
+    for row in tail:
         event = RecordedEvent(*row)
         what = disagreement(event) or _break(event, digests.get(event.origin))
         if what:
             raise LogCorrupt(event.position, what)
         digests[event.origin] = event.oseq, event.digest
+
+
+def _check_positions(connection: sqlite3.Connection, before: int, readable: int) -> None:
+    """Both lanes together have every position after `before` once: as many as there should be, with the right sum."""
+    head = connection.execute(rows.HEAD).fetchone()[0]
+    events, count, total = connection.execute(rows.COUNTS, {"after": before}).fetchone()
+    due = max(head - before, 0)
+    if (count, total) != (due, due * (due + 1) // 2):
+        raise LogCorrupt(head, f"not every position from {before + 1} to {head} is there once")
+    if events != readable:  # a row that names no origin, stream or type is not read
+        raise LogCorrupt(head, f"{events - readable} of the last {events} events cannot be read")
 
 
 def _break(event: RecordedEvent, previous: tuple[int, bytes] | None) -> str | None:

@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Any
 
 from eventstore import rows
-from eventstore.blobs import checked_blob
+from eventstore.blobs import checked_blob, damage
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogUnavailable
 
 ALL = 1 << 62
 """An `until` that is past every position."""
+BLOBS = 16
+"""Blobs in memory at once, each of any size."""
+STRUCTURE = 20
 
 
 class Reader:
@@ -46,14 +49,14 @@ class Reader:
             found += map(rows.recorded, page)
             if len(page) < size:
                 break
-            after = page[-1][0]
+            after = rows.further(after, page[-1][0])
         return found
 
     def rows(self, after: int = 0, *, until: int | None = None, frames: bool = True) -> Iterator[Recorded]:
         """Every row with `after < position <= until`, a page at a time; ends at the head."""
         while page := self.read(after, rows.PAGE, until=until, frames=frames):
             yield from page
-            after = page[-1].position
+            after = rows.further(after, page[-1].position)
 
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`."""
@@ -63,7 +66,7 @@ class Reader:
             found += [RecordedEvent(*row) for row in page]
             if len(page) < rows.PAGE:
                 return found
-            after = found[-1].version
+            after = rows.further(after, found[-1].version)
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""
@@ -74,6 +77,21 @@ class Reader:
         """As `Log.read_blob`."""
         page = self._fetch(rows.BLOB, {"digest": digest})
         return checked_blob(digest, page[0] if page else None)
+
+    def blob_damages(self) -> Iterator[str]:
+        """What is wrong with the blobs, a sentence each; every one is read."""
+        after = 0
+        while page := self._fetch(rows.BLOBS, {"after": after, "limit": BLOBS}):
+            for _, *blob in page:
+                if what := damage(*blob):
+                    yield what
+            after = rows.further(after, page[-1][0])
+
+    def structure(self) -> list[str]:
+        """What SQLite finds wrong with the file's pages and indexes, at most `STRUCTURE` sentences. One long read: the
+        write-ahead log of a running server grows meanwhile."""
+        found = [what for (what,) in self._fetch(f"PRAGMA integrity_check({STRUCTURE})", {})]
+        return [] if found == ["ok"] else found
 
     def head(self) -> int:
         """The position of the last row, 0 for an empty log."""

@@ -61,6 +61,14 @@ HEAD = """
 SELECT max(ifnull((SELECT max(position) FROM ledger), 0), ifnull((SELECT max(position) FROM frames), 0))
 """
 
+COUNTS = """
+SELECT ledger.count, ledger.count + frames.count, ledger.sum + frames.sum FROM
+(SELECT count(*) AS count, ifnull(sum(position - :after), 0) AS sum FROM ledger WHERE position > :after) AS ledger,
+(SELECT count(*) AS count, ifnull(sum(position - :after), 0) AS sum FROM frames WHERE position > :after) AS frames
+"""
+
+BLOBS = "SELECT rowid, digest, codec, bytes FROM blobs WHERE rowid > :after ORDER BY rowid LIMIT :limit"
+
 SEALED = "SELECT ifnull(max(through), 0) FROM sealed"
 
 STREAMS_NAMED = "SELECT name FROM streams WHERE name >= :prefix AND name < :end ORDER BY name LIMIT :limit"
@@ -71,6 +79,13 @@ def recorded(row: tuple[Any, ...]) -> Recorded:
     return RecordedFrames(*row[:8]) if row[9] is None else RecordedEvent(*row)
 
 
+def further(after: int, reached: int) -> int:
+    """Where the next page begins. Raises `LogCorrupt` where the last one led nowhere: damaged trees go in circles."""
+    if reached <= after:
+        raise LogCorrupt(reached, f"it was found behind {after}, where it does not belong")
+    return reached
+
+
 def read_only(path: Path) -> str:
     """The URI that opens the log's file for reading alone: such a connection never writes, nor checkpoints."""
     return f"{path.absolute().as_uri()}?mode=ro"
@@ -78,6 +93,14 @@ def read_only(path: Path) -> str:
 
 def failure(error: sqlite3.Error) -> LogError:
     """SQLite's error in the log's words: the file could not be read (`LogUnavailable`), or it makes no sense."""
-    if isinstance(error, (sqlite3.OperationalError, sqlite3.ProgrammingError)):
-        return LogUnavailable(f"the log cannot be read: {error}")
-    return LogCorrupt(0, f"the file is damaged: {error}")
+    if is_damage(error):
+        return LogCorrupt(0, f"the file is damaged: {error}")
+    return LogUnavailable(f"the log cannot be read: {error}")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is to blame. Python's module reports a text that is no UTF-8 as an `OperationalError` too, but
+    without a code of SQLite's."""
+    if isinstance(error, sqlite3.OperationalError):
+        return not hasattr(error, "sqlite_errorcode")
+    return not isinstance(error, sqlite3.ProgrammingError)

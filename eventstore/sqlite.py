@@ -181,7 +181,7 @@ class SQLiteLog:
             found += map(rows.recorded, page)
             if len(page) < size:
                 break
-            after = page[-1][0]
+            after = rows.further(after, page[-1][0])
         return found
 
     async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
@@ -192,7 +192,7 @@ class SQLiteLog:
             found += [RecordedEvent(*row) for row in page]
             if len(page) < rows.PAGE:
                 return found
-            after = found[-1].version
+            after = rows.further(after, found[-1].version)
 
     async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from eventstore.chain import chained, disagreement
+from eventstore.chain import chained, disagreement, well_typed
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.frames import FrameReader
@@ -39,15 +39,18 @@ class RunClosed:
     digest: str
 
 
+_FRAMES_TYPES = (*[int] * 7, bytes)
+
 RunOf = Callable[[RecordedEvent], RunOpened | RunClosed | None]
 
 
 class _Run:
     """What was seen of an open run: its rows' digest, and the place of the newest."""
 
-    __slots__ = ("damaged", "last", "reader")
+    __slots__ = ("damaged", "last", "reader", "stream")
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
         self.reader = FrameReader()
         self.last = 0
         self.damaged = False
@@ -57,7 +60,8 @@ class Verifier:
     """Feed it rows in order; each call yields what is wrong with that row.
 
     `sealed` is the position up to which rows were archived: what remains may then begin in the middle of a chain, a
-    stream or a run. `rows` and `events` count what was checked.
+    stream or a run. `rows` and `events` count what was checked; `unsound` are the streams of which a row is not as it
+    was written, so that nothing should be made of them.
     """
 
     def __init__(self, run_of: RunOf, sealed: int = 0) -> None:
@@ -68,6 +72,7 @@ class Verifier:
         self._opened: dict[Hashable, int] = {}
         self._runs: dict[int, _Run] = {}
         self.rows = self.events = 0
+        self.unsound: set[str] = set()
 
     def check(self, row: Recorded) -> Iterator[Finding]:
         """What is wrong with the next row."""
@@ -81,14 +86,17 @@ class Verifier:
 
     def _check_event(self, event: RecordedEvent) -> Iterator[str]:
         self.events += 1
-        if what := disagreement(event):
-            yield what
-        yield from self._check_chain(event)
-        yield from self._check_version(event)
+        found = [what] if (what := disagreement(event)) else []
+        if well_typed(event):
+            found += [*self._check_chain(event), *self._check_version(event)]
+        if found:
+            self.unsound.add(event.stream)
+            yield from found
+            return
         match self._run_of(event):
             case RunOpened(key):
                 self._opened[key] = event.position
-                self._runs[event.position] = _Run()
+                self._runs[event.position] = _Run(event.stream)
             case RunClosed() as closed:
                 yield from self._check_closed(closed)
 
@@ -114,6 +122,10 @@ class Verifier:
             yield f"version {event.version} of {event.stream} follows {known or 0}"
 
     def _check_frames(self, row: RecordedFrames) -> Iterator[str]:
+        if tuple(map(type, _columns(row))) != _FRAMES_TYPES:
+            self.unsound.update(run.stream for run in self._runs.values())  # whose row it is, nobody knows
+            yield "a column is not of the type that was written"
+            return
         run = self._runs.get(row.generation)
         if run is None:
             if row.generation > self._sealed:
@@ -140,6 +152,10 @@ class Verifier:
             yield f"the run of position {opened} has {run.reader.count} frames, its end says {closed.count}"
         elif run.reader.digest != closed.digest:
             yield f"the frames of the run of position {opened} are not those that its end binds"
+
+
+def _columns(row: RecordedFrames) -> tuple[object, ...]:
+    return row.position, row.generation, row.back, row.frame, row.count, row.offset_us, row.codec, row.bytes
 
 
 def verify(rows: Iterable[Recorded], run_of: RunOf, *, sealed: int = 0) -> Iterator[Finding]:

@@ -1,19 +1,20 @@
-"""Prove the log: chains and columns, frames against what binds them, and every finished answer rendered again."""
+"""Prove the log: the file, chains and columns, frames and blobs against what binds them, and every finished answer
+rendered again."""
 
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
 from eventstore.envelope import RecordedEvent
+from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.verify import Finding, RunClosed, RunOpened, Verifier
-from replay.recorded import GENERATION_ENDS, ReplayError
+from replay.recorded import GENERATION_ENDS
 from replay.rerender import Requests, check_requests
 
 HELP = "check digests, frames and every rendered answer"
@@ -28,24 +29,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where anything was found. Requests without an end are reported, but are no finding."""
     with Reader(options.data_dir) as reader:
-        try:
-            report = verified(reader)
-        except sqlite3.DatabaseError as error:
-            raise ReplayError(f"{reader.path} is damaged: {error}") from error
+        report = verified(reader)
     print(orjson.dumps(report).decode() if options.json else _told(report))
     return 1 if report["findings"] else 0
 
 
 def verified(reader: Reader) -> dict[str, Any]:
     """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
-    of `open` requests, and how long each half took, in seconds."""
+    of `open` requests, and how long each half took, in seconds. Where SQLite cannot walk the file, or a stream has a
+    row that is not as it was written, nothing is rendered from it."""
     until = reader.head()
     verifier, requests, findings = Verifier(run_of, reader.sealed()), Requests(), _Findings()
     began = time.monotonic()
-    for row in reader.rows(until=until):
-        findings.add(verifier.check(row))
+    findings.add(_structure(reader))
+    broken = findings.count
+    findings.add(_checked(reader, until, verifier))
     proved = time.monotonic()
-    findings.add(check_requests(reader, until, requests))
+    if not broken:
+        findings.add(check_requests(reader, until, requests, verifier.unsound))
     return {
         "position": until,
         "rows": verifier.rows,
@@ -59,6 +60,25 @@ def verified(reader: Reader) -> dict[str, Any]:
         "seconds_rows": round(proved - began, 3),
         "seconds_rendering": round(time.monotonic() - proved, 3),
     }
+
+
+def _structure(reader: Reader) -> Iterator[Finding]:
+    try:
+        for what in reader.structure():
+            yield Finding(0, what)
+    except LogCorrupt as error:
+        yield Finding(error.position, error.what)
+
+
+def _checked(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
+    """Every row of both lanes, and every blob, as far as SQLite can read them."""
+    try:
+        for row in reader.rows(until=until):
+            yield from verifier.check(row)
+        for what in reader.blob_damages():
+            yield Finding(0, what)
+    except LogCorrupt as error:
+        yield Finding(error.position, error.what)
 
 
 def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:

@@ -5,9 +5,7 @@ Bugs put in on purpose show that the harness would see them.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,16 +28,6 @@ from tests.durability.disk import (
 )
 from tests.durability.history import HurriedWriter, Kind, RecordedEngine, record
 from tests.durability.recovery import Recovery
-
-IN_MEMORY = Path("/dev/shm")
-"""Thousands of small disks need no real one."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None))
-    yield made
-    shutil.rmtree(made)
 
 
 class AcknowledgesFirst(HurriedWriter):
