@@ -18,7 +18,16 @@ from aiohttp import web
 
 from eventstore.errors import LogBusy, LogError
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
-from gateway.errors import Forbidden, GatewayError, HopLoop, InvalidRequest, TooLarge, Unavailable, openai_error_body
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    HopLoop,
+    InvalidRequest,
+    TooLarge,
+    Unavailable,
+    not_now,
+    openai_error_body,
+)
 from gateway.exchange.ids import request_id as new_request_id
 from gateway.services import SERVICES, Handler
 from gateway.upstreams.http import HOP_HEADER
@@ -217,7 +226,7 @@ def translated(request: web.Request, error: Exception) -> GatewayError | None:
     if isinstance(error, web.HTTPException):
         return InvalidRequest(error.reason) if error.status < 500 else GatewayError(error.reason)
     if isinstance(error, LogBusy):
-        return Unavailable("Too much is waiting to be written.", headers={"Retry-After": str(error.retry_after_s)})
+        return not_now(error)
     if isinstance(error, LogError):
         return Unavailable("The log cannot be written or read now.", headers={"Retry-After": "5"})
     if isinstance(error, NotReady):

@@ -10,7 +10,8 @@
     ├── Conflict             409  not now: what was asked about is still going on
     ├── TooLarge             413  the body is over the limit
     ├── HopLoop              508  our own call came back to us
-    ├── Unavailable          503  the queue or the disk is full; try again
+    ├── Unavailable          503  the queue is full, or a projection lags; try again
+    │   └── StorageFull      507  the disk is nearly full; try again when there is room
     └── UpstreamFailed       the provider refused or broke: its status, or 502/504
 
 Fault domains: caller (fix your request), policy (our rules), provider (their fault), gateway (ours).
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from eventstore.catalogue.request import FaultDomain
+from eventstore.errors import LogBusy, LogFull
 
 
 class GatewayError(Exception):
@@ -108,9 +110,23 @@ class HopLoop(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """The queue of appends, the disk or a projection cannot take this now; `Retry-After` says when to try again."""
+    """The queue of appends or a projection cannot take this now; `Retry-After` says when to try again."""
 
     status, type, code, fault_domain = 503, "server_error", "unavailable", "gateway"
+
+
+class StorageFull(Unavailable):
+    """The disk has no room for new requests; nothing of this one is recorded."""
+
+    status, code = 507, "insufficient_storage"
+
+
+def not_now(busy: LogBusy) -> Unavailable:
+    """What the caller is told where the log takes no new work."""
+    headers = {"Retry-After": str(busy.retry_after_s)}
+    if isinstance(busy, LogFull):
+        return StorageFull("The server's disk is nearly full: it takes no new requests.", headers=headers)
+    return Unavailable("The server is busy: its log has a full queue.", headers=headers)
 
 
 STATUS_OF_KIND: Mapping[str, int] = {

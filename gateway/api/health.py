@@ -32,6 +32,8 @@ async def health(request: web.Request) -> web.Response:
 
 async def _failing(given: Services) -> list[str]:
     found = list(given.trouble())
+    if given.log.full:
+        found.append("the log's disk is nearly full: new requests are refused")
     try:
         await given.log.head()
     except LogError:

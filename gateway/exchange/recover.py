@@ -7,6 +7,7 @@ of the incarnation before.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,8 @@ from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
 from gateway.exchange.state import Exchange, fold
+
+logger = logging.getLogger(__name__)
 
 MARK = "open_from"
 PAGE = 1_000
@@ -45,15 +48,22 @@ class LowWater:
         return int(text) if text.isascii() and text.isdecimal() else None
 
     def write(self, position: int) -> None:
-        """Move the mark."""
+        """Move the mark, unless the disk refuses."""
         if position == self._written:
             return
+        try:
+            self._replace(str(position))
+        except OSError as error:
+            logger.warning("the low-water mark stays where it was: %s", error)
+        else:
+            self._written = position
+
+    def _replace(self, text: str) -> None:
         beside = self._path.with_suffix(".new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(str(position))
+            file.write(text)
         beside.replace(self._path)
-        self._written = position
 
 
 def open_streams(reader: Reader, after: int) -> list[str]:

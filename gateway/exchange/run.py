@@ -17,7 +17,7 @@ from eventstore.errors import LogBusy, LogError
 from eventstore.frames import FrameRun
 from eventstore.log import Log
 from eventstore.value import value
-from gateway.errors import GatewayError, InvalidRequest, Unavailable, UnsupportedParameter
+from gateway.errors import GatewayError, InvalidRequest, UnsupportedParameter, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
@@ -176,7 +176,7 @@ class Exchanges:
             appended = await self._record(running, submitted, admit=True)
         except LogBusy as busy:
             running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
-            raise Unavailable("The server is busy: its log has a full queue.", headers=_retry(busy)) from busy
+            raise not_now(busy) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
         if call.ignored:
             running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
@@ -338,13 +338,15 @@ class Exchanges:
         running.outlet.answer(status, headers, body)
 
     async def _refuse(self, running: Running, error: GatewayError) -> None:
+        """Record and answer. On a full disk it is only answered: the room that is left belongs to what runs."""
         value = error.error()
         if self._debug and error.details is not None:
             value["details"] = error.details
         body = error_body(value)
         refused = Refused(running.submission, error, value, sha256(body).hexdigest(), self._now_us())
-        appended = await self._record(running, refused)
-        headers = {**JSON_HEADERS, **error.headers, "x-abstractcore-position": str(appended.last)}
+        headers = {**JSON_HEADERS, **error.headers}
+        if not self._log.full:
+            headers["x-abstractcore-position"] = str((await self._record(running, refused)).last)
         running.outlet.answer(error.status, headers, body)
 
     async def _record(
@@ -389,10 +391,6 @@ def at_url(provider: Provider, url: str) -> Provider:
 def _unpriced(*_: object) -> tuple[None, None]:
     """The price where asking for it may be what failed."""
     return None, None
-
-
-def _retry(busy: LogBusy) -> dict[str, str]:
-    return {"Retry-After": str(busy.retry_after_s)}
 
 
 def _ms(seconds: float) -> float:
