@@ -17,6 +17,8 @@ from gateway.prices.rules import NO_CONTEXT, ModelPrices
 LOCAL = "local"
 PROVIDER_REPORTED = "provider_reported"
 REMEMBERED_MODELS = 4096
+MOST_REPORTED = 10_000
+"""USD for one generation. A provider that reports more is not believed: reports add up in 64 bits."""
 COMPACT_DATE = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
@@ -75,7 +77,7 @@ class PriceTable:
     ) -> Booked:
         """What one generation is booked at. `prices` is the provider's id in the table, None where it has none.
 
-        An amount that the provider itself `reported` (a decimal number of dollars) beats the table.
+        An amount that the provider itself `reported` (a decimal number of dollars, sane ones only) beats the table.
         """
         if local:
             return LOCAL_FREE
@@ -114,4 +116,4 @@ def _reported(text: str) -> Usd | None:
         amount = Decimal(text)
     except InvalidOperation:
         return None
-    return Usd.parse(amount) if amount.is_finite() and amount >= 0 else None
+    return Usd.parse(amount) if amount.is_finite() and 0 <= amount <= MOST_REPORTED else None

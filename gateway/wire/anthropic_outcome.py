@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.values import Usage
-from gateway.wire.values import Delta, UpstreamError
+from gateway.wire.values import Delta, UpstreamError, count
 
 FINISH_REASONS: Mapping[str, str] = {
     "end_turn": "stop",
@@ -52,19 +52,19 @@ def finish_of(said: Mapping[str, Any]) -> Delta:
 def usage_of(raw: Mapping[str, Any]) -> Usage:
     """Their usage, normalised: `input_tokens` is without cached tokens here and with them there. Writes for an hour are
     told apart by `cache_creation`; the rest of the total is for five minutes."""
-    read, write = _count(raw.get("cache_read_input_tokens")), _count(raw.get("cache_creation_input_tokens"))
+    read, write = count(raw.get("cache_read_input_tokens")), count(raw.get("cache_creation_input_tokens"))
     kinds = given(raw.get("cache_creation"))
-    long = _count(kinds.get("ephemeral_1h_input_tokens"))
-    write = write or long + _count(kinds.get("ephemeral_5m_input_tokens"))
+    long = count(kinds.get("ephemeral_1h_input_tokens"))
+    write = write or long + count(kinds.get("ephemeral_5m_input_tokens"))
     long = min(long, write)
     return Usage(
-        input_tokens=_count(raw.get("input_tokens")) + read + write,
+        input_tokens=count(raw.get("input_tokens")) + read + write,
         cache_read_tokens=read,
         cache_write_5m_tokens=write - long,
         cache_write_1h_tokens=long,
-        output_tokens=_count(raw.get("output_tokens")),
-        reasoning_tokens=_count(given(raw.get("output_tokens_details")).get("thinking_tokens")),
-        web_search_requests=_count(given(raw.get("server_tool_use")).get("web_search_requests")),
+        output_tokens=count(raw.get("output_tokens")),
+        reasoning_tokens=count(given(raw.get("output_tokens_details")).get("thinking_tokens")),
+        web_search_requests=count(given(raw.get("server_tool_use")).get("web_search_requests")),
     )
 
 
@@ -98,7 +98,3 @@ def _words(kind: Any, status: int | None) -> tuple[int, str, str | None]:
 def given(value: Any) -> dict[str, Any]:
     """An object's keys that are not null; nothing for anything else."""
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0

@@ -14,7 +14,7 @@ from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
 from gateway.wire import exact
 from gateway.wire.fastlane import loads_lenient
-from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
 
 _NO_ANSWERS = ("load", "unload")
 _COUNTS = ("prompt_eval_count", "eval_count")
@@ -108,7 +108,7 @@ class OllamaChatDecoder:
 
 def _usage(line: Mapping[str, Any]) -> Meta:
     """A count may be missing: of a prompt that was cached (some versions), of an answer that was empty."""
-    usage = Usage(input_tokens=_count(line.get("prompt_eval_count")), output_tokens=_count(line.get("eval_count")))
+    usage = Usage(input_tokens=count(line.get("prompt_eval_count")), output_tokens=count(line.get("eval_count")))
     raw = {name: line[name] for name in (*_COUNTS, *_DURATIONS) if line.get(name) is not None}
     return Meta(usage=usage, usage_raw=raw, usage_estimated=any(name not in raw for name in _COUNTS))
 
@@ -179,7 +179,3 @@ def _logprob(token: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0

@@ -16,7 +16,7 @@ from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import read_frame
-from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
 
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
@@ -241,13 +241,13 @@ def usage_of(raw: Mapping[str, Any]) -> Usage:
     """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; unknown or broken counts are 0."""
     prompt, completion = _details(raw.get("prompt_tokens_details")), _details(raw.get("completion_tokens_details"))
     return Usage(
-        input_tokens=_count(raw.get("prompt_tokens")),
-        cache_read_tokens=_count(prompt.get("cached_tokens")),
-        cache_write_5m_tokens=_count(prompt.get("cache_write_tokens")),
-        output_tokens=_count(raw.get("completion_tokens")),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")),
-        input_audio_tokens=_count(prompt.get("audio_tokens")),
-        output_audio_tokens=_count(completion.get("audio_tokens")),
+        input_tokens=count(raw.get("prompt_tokens")),
+        cache_read_tokens=count(prompt.get("cached_tokens")),
+        cache_write_5m_tokens=count(prompt.get("cache_write_tokens")),
+        output_tokens=count(raw.get("completion_tokens")),
+        reasoning_tokens=count(completion.get("reasoning_tokens")),
+        input_audio_tokens=count(prompt.get("audio_tokens")),
+        output_audio_tokens=count(completion.get("audio_tokens")),
     )
 
 
@@ -288,10 +288,6 @@ def error_of(error: Any, status: int) -> UpstreamError:
 
 def _details(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _only_text(chunk: Any) -> str | None:

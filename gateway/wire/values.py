@@ -76,6 +76,15 @@ class UpstreamError:
     param: str | None = None
 
 
+MOST_TOKENS = 10**8
+"""More than any model's context. A count beyond it is a fault of the upstream, and would burst the sums of reports."""
+
+
+def count(value: Any) -> int:
+    """A count that an upstream reported; 0 for what is no count, or beyond `MOST_TOKENS`."""
+    return value if type(value) is int and 0 < value <= MOST_TOKENS else 0
+
+
 @dataclass(slots=True)
 class Meta:
     """What a frame says about the whole answer; None where it says nothing. `usage_raw` replaces earlier ones.
