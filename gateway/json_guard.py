@@ -38,6 +38,8 @@ _DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 _RUN = b"0" * 19
 _INTEGER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9]{19,}(?![0-9.eE])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
+"""What stands in a header for bytes that are no UTF-8."""
 _REFUSED_TYPES = ("text/", "application/x-www-form-urlencoded", "multipart/")
 
 
@@ -172,5 +174,12 @@ def check_id(value: str, param: str) -> None:
     """Raises `InvalidRequest` for one value that would break a line of a log, a header or a subject."""
     if _CONTROL.search(value):
         raise InvalidRequest(f"{param} must not contain control characters.", param=param, code="invalid_value")
+    check_utf8(value, param)
     if len(value) > LONGEST_ID:
         raise InvalidRequest(f"{param} must not be longer than {LONGEST_ID} characters.", param=param)
+
+
+def check_utf8(value: str, param: str) -> None:
+    """Raises `InvalidRequest` for a header's value that cannot be recorded as it is."""
+    if not value.isascii() and _NO_UTF8.search(value):
+        raise InvalidRequest(f"{param} must be UTF-8.", param=param, code="invalid_value")

@@ -177,9 +177,10 @@ class Redactor:
         return f"redacted:{self.fingerprint(secret)}"
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The recorded ones, names in lower case, values cut at 1 KiB and free of held secrets."""
+        """The recorded ones, names in lower case, values cut at 1 KiB, free of held secrets and of bytes that are no
+        UTF-8, which JSON could not say."""
         kept = {
-            lower: value[:_LONGEST_HEADER]
+            lower: value[:_LONGEST_HEADER] if value.isascii() else _readable(value)[:_LONGEST_HEADER]
             for name, value in headers.items()
             if (lower := name.lower()) in RECORDED_HEADERS
         }
@@ -253,6 +254,11 @@ class Redactor:
         if value and unquote_plus(name).lower() in CREDENTIAL_PARAMETERS and not value.startswith("redacted:"):
             value = self.mark(value)
         return name + equals + value
+
+
+def _readable(header: str) -> str:
+    """The header with U+FFFD where its bytes were no UTF-8."""
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _is_secret(value: str) -> bool:

@@ -11,7 +11,7 @@ from eventstore.value import value
 from gateway.auth import ANONYMOUS
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
-from gateway.json_guard import check_id, check_ids
+from gateway.json_guard import check_id, check_ids, check_utf8
 from gateway.redaction import Redactor
 from gateway.routing.callers_url import check_base_url
 from gateway.wire.openai_chat_answer import RENDERER
@@ -129,8 +129,9 @@ def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: R
 
 def _tags(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str] | None:
     """From `metadata`, and from a header `name=value, name=value`, which wins."""
-    tags = dict(body.get("metadata") or {})
-    for pair in (headers.get(TAGS_HEADER) or "").split(","):
+    tags, given = dict(body.get("metadata") or {}), headers.get(TAGS_HEADER) or ""
+    check_utf8(given, TAGS_HEADER)
+    for pair in given.split(","):
         name, equals, value = pair.partition("=")
         if equals and name.strip():
             tags[name.strip()] = value.strip()
