@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from eventstore.chain import PLAIN, Chain
-from eventstore.envelope import ANY_VERSION, NEW_STREAM, Appended, NewFrames, StreamWrite
+from eventstore.envelope import ANY_VERSION, NEW_STREAM, Appended, NewFrames, Run, StreamWrite
 from eventstore.errors import LogError, WrongExpectedVersion
-from eventstore.frames import FrameRun
 
 STREAMS_KEPT = 65_536
 """How many streams' versions the tail remembers; the least recently written one is looked up again when needed."""
@@ -77,7 +76,7 @@ class Batch:
         self.chain = tail.chain.copy()
         self.position, self.last_stream_id = tail.position, tail.last_stream_id
         self.streams: dict[str, Version] = {}
-        self.runs: dict[FrameRun, int] = {}
+        self.runs: dict[Run, int] = {}
         self.new_types: dict[str, int] = {}
         self.ledger_rows: list[object] = []
         self.frames_rows: list[object] = []

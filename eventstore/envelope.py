@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import orjson
 
 from eventstore.value import value
-
-if TYPE_CHECKING:
-    from eventstore.frames import FrameRun
 
 ANY_VERSION = -1
 """Expected version of a write that does not care (a node's own stream, a counter)."""
@@ -42,6 +39,13 @@ class StreamWrite:
     events: tuple[NewEvent, ...]
 
 
+class Run(Protocol):
+    """What the log needs to know of a run of frames, and keeps for it; see `eventstore.frames.FrameRun`."""
+
+    generation: int
+    last_position: int
+
+
 @value
 class NewFrames:
     """One row for the frames lane: `count` frames, the first numbered `frame` (from 1), packed by `codec`.
@@ -50,7 +54,7 @@ class NewFrames:
     `offset_us` is microseconds since the run began, on a monotonic clock.
     """
 
-    run: FrameRun
+    run: Run
     frame: int
     count: int
     offset_us: int
