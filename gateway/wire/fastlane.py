@@ -21,8 +21,9 @@ DEEPEST = 100
 def read_run(middles: Middles) -> TextRun | None:
     """The run, if each middle is exactly the inside of one JSON string; None where any is not (then go frame by frame).
 
-    Joined to an array of strings they must parse to as many strings as there are middles. A middle could only make that
-    count wrong in both directions if one ended in a backslash, so such a run is never fast.
+    Joined to an array of strings they must parse to as many strings as there are middles, and to nothing else: brackets
+    could hide some of them. A middle could only make that count wrong in both directions if one ended in a backslash,
+    so such a run is never fast.
     """
     joined = middles.joined
     quoted = b'["' + joined.replace(SEP, b'","') + b'"]'
@@ -34,7 +35,10 @@ def read_run(middles: Middles) -> TextRun | None:
         return None
     if len(texts) != joined.count(SEP) + 1:
         return None
-    return TextRun(joined, "".join(texts))
+    try:
+        return TextRun(joined, "".join(texts))
+    except TypeError:
+        return None
 
 
 def whole_frames(middles: Middles, template: Template | None) -> list[bytes]:
