@@ -14,6 +14,10 @@ class Cut(Exception):
     """The answer ended before it was whole: who reads it must not take it for the whole."""
 
 
+WINDOW = 512
+"""Positions read at a time: what a reader far behind holds in memory is a window's rows, not the rest of its answer."""
+
+
 async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterator[bytes]:
     """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event.
 
@@ -62,9 +66,11 @@ class _Reading:
             self._generation = event.position
 
     async def _frames(self, until: int) -> AsyncIterator[bytes]:
-        if not self._generation or until <= self._position or self.rendering.ended:
+        if not self._generation or self.rendering.ended:
             return
-        for row in await self._log.read_frames(self._generation, until, self._position):
-            self._position = row.position
-            if data := self.rendering.frames(row):
-                yield data
+        while self._position < until:
+            window = min(until, self._position + WINDOW)
+            for row in await self._log.read_frames(self._generation, window, self._position):
+                if data := self.rendering.frames(row):
+                    yield data
+            self._position = window
