@@ -102,7 +102,7 @@ class Attempt:
             frames=self.run.count,
             frames_digest=self.run.digest,
             began=fold.began,
-            text_length=fold.text_length() if meta.usage is None else 0,
+            text_length=fold.text_length() if meta.usage is None or meta.usage_estimated else 0,
             duration_ms=_ms(now - self.called_at),
             finish_reason=fold.finish_reason,
             choices=fold.choices(),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from eventstore.catalogue.event import Event
@@ -36,6 +37,7 @@ from gateway.exchange.inputs import (
     Submitted,
 )
 from gateway.exchange.state import Exchange, fold, total
+from gateway.prices.table import LOCAL
 
 Price = Callable[[str, str, Usage, str | None, str | None, int], tuple[Usd | None, str | None]]
 """(provider, model, usage, cost that the provider reported, service tier that it named, time in microseconds) ->
@@ -86,7 +88,7 @@ def _submitted(happened: Submitted) -> list[Event]:
             model=route.model,
             family=route.provider.family,
             reason=route.reason,
-            inputs={"now_us": happened.now_us, **route.inputs},
+            inputs={"now_us": happened.now_us, **route.inputs, **_named_by_caller(submission)},
             ignored=list(call.ignored) or None,
         ),
         GenerationStarted(
@@ -101,6 +103,10 @@ def _submitted(happened: Submitted) -> list[Event]:
             call_length=len(call.body),
         ),
     ]
+
+
+def _named_by_caller(submission: Submission) -> dict[str, bool]:
+    return {"callers_url": True} if submission.base_url is not None else {}
 
 
 def _received(submission: Submission) -> RequestReceived:
@@ -266,13 +272,16 @@ def _identity(exchange: Exchange) -> dict[str, Any]:
 
 
 def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
-    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing."""
+    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing. What a
+    host takes that the caller named is not known, unless it is a kind that takes nothing."""
     usage, source = _usage(seen, exchange)
     cost: Usd | None = Usd(0)
     rule: str | None = None
     if source != "none":
         provider, model = exchange.provider or "", exchange.model or ""
         cost, rule = views.price(provider, model, usage, seen.cost_reported, seen.service_tier, views.now_us)
+        if exchange.callers_url and rule != LOCAL:
+            cost, rule = None, None
     return {
         "tokens_input": usage.input_tokens,
         "tokens_input_cached": usage.cache_read_tokens,
@@ -288,11 +297,21 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
 
 
 def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
-    if seen.usage is not None:
-        return seen.usage, "estimated" if seen.usage_estimated else "provider"
-    if seen.began or seen.finish_reason:
-        return estimate(exchange.prompt_length, seen.text_length), "estimated"
+    if seen.usage is not None and not seen.usage_estimated:
+        return seen.usage, "provider"
+    if seen.usage is not None or seen.began or seen.finish_reason:
+        guess = estimate(exchange.prompt_length, seen.text_length)
+        return _filled(seen.usage, guess) if seen.usage else guess, "estimated"
     return Usage(), "none"
+
+
+def _filled(said: Usage, guess: Usage) -> Usage:
+    """A preliminary count: that of the prompt stands, that of the answer may lag behind its text."""
+    return replace(
+        said,
+        input_tokens=said.input_tokens or guess.input_tokens,
+        output_tokens=max(said.output_tokens, guess.output_tokens),
+    )
 
 
 def _tools(seen: Seen, exchange: Exchange, identity: dict[str, Any]) -> list[Event]:

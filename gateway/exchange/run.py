@@ -377,15 +377,7 @@ STOPPING = {"message": "The server is stopping.", "type": "server_error", "param
 
 def at_url(provider: Provider, url: str) -> Provider:
     """The provider at a URL that the caller named: without our key, and its error texts are not shown."""
-    return Provider(
-        name=provider.name,
-        family=provider.family,
-        base_url=url.rstrip("/"),
-        api_key_env=provider.api_key_env,
-        local=provider.local,
-        prices=None,
-        traits=provider.traits | {"callers_url"},
-    )
+    return replace(provider, base_url=url.rstrip("/"), api_key=None, traits=provider.traits | {"callers_url"})
 
 
 def _unpriced(*_: object) -> tuple[None, None]:

@@ -17,7 +17,7 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 @value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
-    body's length in bytes, for estimates."""
+    body's length in bytes, for estimates. `callers_url`: the call went where its caller said."""
 
     request_id: str
     version: int = 0
@@ -28,24 +28,28 @@ class Exchange:
     retained: bool = True
     prompt_length: int = 0
     cost: Usd | None = Usd(0)  # an immutable number
+    callers_url: bool = False
 
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
     """The exchange after one more of its events."""
     x = exchange
     phase, attempt, provider, model, cost = x.phase, x.attempt, x.provider, x.model, x.cost
-    retained, prompt_length = x.retained, x.prompt_length
+    retained, prompt_length, callers_url = x.retained, x.prompt_length, x.callers_url
     if isinstance(event, RequestReceived):
         phase, retained, prompt_length = "received", event.retention != "none", event.body_length
     elif isinstance(event, RouteSelected):
         phase, provider, model = "routed", event.provider, event.model
+        callers_url = bool(event.inputs.get("callers_url"))
     elif isinstance(event, GenerationStarted):
         phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
     elif isinstance(event, (GenerationCompleted, GenerationFailed)):
         phase, cost = "settled", total(cost, event.cost_usd)
     elif event.type in TERMINAL:
         phase = "ended"
-    return Exchange(x.request_id, x.version + 1, phase, attempt, provider, model, retained, prompt_length, cost)
+    return Exchange(
+        x.request_id, x.version + 1, phase, attempt, provider, model, retained, prompt_length, cost, callers_url
+    )
 
 
 def total(cost: Usd | None, more: Usd | None) -> Usd | None:
