@@ -16,8 +16,10 @@ from gateway.upstreams.upstream import UpstreamFailure
 
 BARE_LIMIT = 64 << 10
 """Bytes that may come in a row without any of a body: the head, trailers, the extensions of chunks."""
-UNREAD_LIMIT = 256 << 10
-"""Bytes of an answer that may wait unread before the provider is made to wait."""
+UNREAD_LIMIT = 64 << 10
+"""Bytes of an answer that may wait unread before the provider is made to wait. One read of the socket comes on top."""
+READ_MOST = 64 << 10
+"""Bytes of an answer, in whole pieces, that are taken at a time: what becomes of them is a multiple of it."""
 PIECE_COST = 48
 """What a piece of a body takes in memory beside its bytes: chunks can be tiny."""
 
@@ -72,18 +74,20 @@ class Connection(asyncio.Protocol):
             await self._news()
 
     async def read(self) -> bytes:
-        """What has arrived of the body, at least a byte; nothing at its end. Raises `UpstreamFailure`."""
+        """What has arrived of the body, at least a byte, about `READ_MOST` at most; nothing at its end. Raises
+        `UpstreamFailure`."""
         while not self._body:
             if self.finished:
                 return b""
             await self._news()
-        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._unread = 0
-        if self._paused:
+        pieces, self._body = self._body, []
+        if self._unread > READ_MOST:
+            self._body = _beyond(pieces)
+        self._unread = sum(map(len, self._body)) + PIECE_COST * len(self._body)
+        if self._paused and self._unread <= UNREAD_LIMIT:
             self._paused = False
             self._transport.resume_reading()
-        return data
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def abort(self) -> None:
         """Close at once."""
@@ -114,9 +118,6 @@ class Connection(asyncio.Protocol):
         self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.finished:
-            self.abort()
-            return
         unread = self._unread
         try:
             self._parser.feed_data(data)
@@ -131,8 +132,8 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        """An orderly end. A connection that breaks does not come here; over TLS, neither does one that was cut."""
-        if self._until_eof and self._failure is None:
+        """An orderly end. A connection that breaks, or that we end, does not come here."""
+        if self._until_eof:
             self.finished = True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_message_begin(self) -> None:
-        if self.finished:
+        if self.finished:  # nobody asked for it: the parser stops here, and so does the connection
             raise SecondAnswer
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -155,8 +156,8 @@ class Connection(asyncio.Protocol):
             headers.clear()
             return
         self.status, self._has_head = status, True
-        framed = "content-length" in headers or headers.get("transfer-encoding", "").lower().endswith("chunked")
-        self._until_eof = not framed and status not in (204, 304)
+        chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
+        self._until_eof = not chunked and "content-length" not in headers
         self._keeps = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
@@ -165,3 +166,15 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.finished = self._has_head
+
+
+def _beyond(pieces: list[bytes]) -> list[bytes]:
+    """Takes away the pieces behind the one with which `READ_MOST` is reached; gives them."""
+    length = 0
+    for count, piece in enumerate(pieces, 1):
+        length += len(piece)
+        if length >= READ_MOST:
+            beyond = pieces[count:]
+            del pieces[count:]
+            return beyond
+    return []

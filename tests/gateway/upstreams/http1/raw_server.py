@@ -37,10 +37,14 @@ class Peer:
 
     async def request(self) -> bytes:
         """The next request, whole; its body. Raises `IncompleteReadError` where none comes."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
+        head = await self.head()
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         self.requests.append((head, await self._reader.readexactly(length)))
         return self.requests[-1][1]
+
+    async def head(self) -> bytes:
+        """The next request's head; its body stays unread."""
+        return await self._reader.readuntil(b"\r\n\r\n")
 
     async def say(self, *pieces: bytes) -> None:
         """Each piece is sent on its own, and the event loop polls before the next."""
@@ -66,13 +70,9 @@ class Peer:
         await self._writer.wait_closed()
 
     def reset(self) -> None:
-        """Break it: TCP's RST, and over TLS no word of an end."""
+        """Break it: TCP's RST."""
         plain = self._writer.get_extra_info("socket")
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-    def vanish(self) -> None:
-        """TCP's orderly end under TLS, without TLS's own."""
         self._writer.transport.abort()
 
 
