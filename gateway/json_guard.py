@@ -68,7 +68,7 @@ async def read_body(request: web.Request, limit: int = LARGEST_BODY, deadline_s:
     """The whole body, at most `limit` bytes, within `deadline_s` seconds.
 
     Raises `InvalidRequest` for a Content-Encoding, `TooLarge` (before reading where Content-Length tells),
-    `RequestTimeout`.
+    `RequestTimeout`, `InvalidRequest` for one that breaks off.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidRequest("Send the body without Content-Encoding.", code="unsupported_content_encoding")
@@ -85,6 +85,8 @@ async def read_body(request: web.Request, limit: int = LARGEST_BODY, deadline_s:
             return await _read_slowly(request, limit)
     except TimeoutError:
         raise RequestTimeout(f"The body did not arrive within {deadline_s:g} seconds.") from None
+    except ConnectionError:  # nobody hears this, but it is recorded like any other refusal
+        raise InvalidRequest("The body broke off before its end.", code="incomplete_body") from None
 
 
 async def _read_slowly(request: web.Request, limit: int) -> bytes:

@@ -206,6 +206,7 @@ class Server:
             access_log=None,  # type: ignore[arg-type]  # None turns it off, which the annotation forgets
             keepalive_timeout=KEEPALIVE_S,
             lingering_time=LINGER_S,
+            auto_decompress=False,  # no compressed body is taken, so none shall cost its decompression
         )
         return await loop.create_server(made, sock=listening, backlog=BACKLOG)
 
