@@ -37,15 +37,16 @@ def run(options: argparse.Namespace) -> int:
 def verified(reader: Reader) -> dict[str, Any]:
     """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
     of `open` requests, and how long each half took, in seconds. Where SQLite cannot walk the file, or a stream has a
-    row that is not as it was written, nothing is rendered from it."""
+    row that is not as it was written, nothing is rendered from it. Raises `LogCorrupt` where not even the end is found.
+    """
     until = reader.head()
     verifier, requests, findings = Verifier(run_of, reader.sealed()), Requests(), _Findings()
     began = time.monotonic()
-    findings.add(_structure(reader))
-    broken = findings.count
-    findings.add(_checked(reader, until, verifier))
+    whole = findings.add(_structure(reader)) and not findings.count
+    whole = findings.add(_rows(reader, until, verifier)) and whole
+    whole = findings.add(_blobs(reader)) and whole
     proved = time.monotonic()
-    if not broken:
+    if whole:
         findings.add(check_requests(reader, until, requests, verifier.unsound))
     return {
         "position": until,
@@ -63,22 +64,18 @@ def verified(reader: Reader) -> dict[str, Any]:
 
 
 def _structure(reader: Reader) -> Iterator[Finding]:
-    try:
-        for what in reader.structure():
-            yield Finding(0, what)
-    except LogCorrupt as error:
-        yield Finding(error.position, error.what)
+    for what in reader.structure():
+        yield Finding(0, what)
 
 
-def _checked(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
-    """Every row of both lanes, and every blob, as far as SQLite can read them."""
-    try:
-        for row in reader.rows(until=until):
-            yield from verifier.check(row)
-        for what in reader.blob_damages():
-            yield Finding(0, what)
-    except LogCorrupt as error:
-        yield Finding(error.position, error.what)
+def _rows(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
+    for row in reader.rows(until=until):
+        yield from verifier.check(row)
+
+
+def _blobs(reader: Reader) -> Iterator[Finding]:
+    for what in reader.blob_damages():
+        yield Finding(0, what)
 
 
 def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
@@ -98,11 +95,20 @@ class _Findings:
         self.count = 0
         self.listed: list[dict[str, Any]] = []
 
-    def add(self, found: Iterable[Finding]) -> None:
-        for finding in found:
-            self.count += 1
-            if len(self.listed) < LISTED:
-                self.listed.append({"position": finding.position, "what": finding.what})
+    def add(self, found: Iterable[Finding]) -> bool:
+        """Whether the file could be read to the end of what was searched."""
+        try:
+            for finding in found:
+                self._note(finding)
+        except LogCorrupt as error:
+            self._note(Finding(error.position, error.what))
+            return False
+        return True
+
+    def _note(self, finding: Finding) -> None:
+        self.count += 1
+        if len(self.listed) < LISTED:
+            self.listed.append({"position": finding.position, "what": finding.what})
 
 
 def _told(report: dict[str, Any]) -> str:

@@ -79,8 +79,8 @@ class Pages:
         while page:
             start = (page - 1) * self.size
             here = min(left, self.size - 4)
-            yield range(start, start + 4 + here)
             page, left = self._number(start, 4), left - here
+            yield range(start if page else start + 4, start + 4 + here)  # nobody reads where the last one points
 
     def _local(self, length: int) -> int:
         """How much of a payload lies in its leaf page."""
