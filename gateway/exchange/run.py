@@ -16,8 +16,7 @@ from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.errors import LogBusy, LogError
 from eventstore.frames import FrameRun
 from eventstore.log import Log
-from eventstore.value import value
-from gateway.errors import GatewayError, InvalidRequest, UnsupportedParameter, not_now
+from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
@@ -35,31 +34,19 @@ from gateway.exchange.inputs import (
     Submitted,
 )
 from gateway.exchange.outlet import Outlet
+from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.render import JSON_HEADERS, Renderer, error_body, renderer
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
-from gateway.redaction import Redactor, Scrubber
-from gateway.routing.choose import Route, choose, credential
+from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
-from gateway.upstreams.upstream import Answer, Call, Provider, Upstream, UpstreamFailure
-from gateway.wire.values import Unsupported, WireError
+from gateway.upstreams.upstream import Answer, Provider, Upstream, UpstreamFailure
+from gateway.wire.values import WireError
 
 logger = logging.getLogger(__name__)
 
 BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
 """What becomes of a request on which our own code failed in a way that nobody foresaw."""
-
-
-@value
-class Plan:
-    """What a submission comes to: where it goes, in which words, with which credential (which is never recorded)."""
-
-    route: Route
-    provider: Provider
-    upstream: Upstream
-    call: Call
-    api_key: str | None
-    scrubber: Scrubber
 
 
 class Exchanges:
@@ -80,10 +67,9 @@ class Exchanges:
         monotonic: Callable[[], float],
         debug: bool = False,
     ) -> None:
-        self._log, self._providers, self._upstreams, self._price = log, providers, upstreams, price
-        self._redactor, self._default_provider, self._listed = redactor, default_provider, listed
+        self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
-        self._scrubbers: dict[str, Scrubber] = {}
+        self._planner = Planner(providers, upstreams, redactor, default_provider, listed)
         self.open: set[Running] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -109,7 +95,7 @@ class Exchanges:
         self.open.add(running)
         self._idle.clear()
         try:
-            await self._serve(running, self._plan(submission))
+            await self._serve(running, self._planner.plan(submission))
         except GatewayError as error:
             await self._refuse(running, error)
         except LogError:
@@ -130,35 +116,6 @@ class Exchanges:
         assert task is not None
         outlet.prepare({"x-request-id": submission.request_id})
         await self._refuse(Running(submission, outlet, task, self._monotonic(), 0), error)
-
-    def _plan(self, submission: Submission) -> Plan:
-        """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
-        route = choose(submission.model, self._providers, self._default_provider, self._listed())
-        provider = route.provider
-        if submission.base_url is not None:
-            provider = at_url(provider, submission.base_url)
-        if not provider.base_url:
-            raise InvalidRequest(
-                f"{provider.name} has no URL: send one as base_url, or configure it.", param="base_url"
-            )
-        api_key = credential(provider, submission.api_key, submission.base_url)
-        upstream = self._upstreams[provider.family]
-        try:
-            call = upstream.encode(provider, route.model, submission.body)
-        except Unsupported as error:
-            raise UnsupportedParameter(str(error), param=error.param) from error
-        except WireError as error:
-            raise InvalidRequest(str(error), param="messages") from error
-        return Plan(route, provider, upstream, call, api_key, self._scrubber(provider, api_key))
-
-    def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
-        """Cuts the call's credential out of what comes back; that of our own key is made once."""
-        if api_key is not None and api_key != provider.api_key:
-            return self._redactor.scrubber([api_key])
-        made = self._scrubbers.get(provider.name)
-        if made is None:
-            made = self._scrubbers[provider.name] = self._redactor.scrubber([api_key] if api_key else [])
-        return made
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call
@@ -373,11 +330,6 @@ class Exchanges:
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
-
-
-def at_url(provider: Provider, url: str) -> Provider:
-    """The provider at a URL that the caller named: without our key, and its error texts are not shown."""
-    return replace(provider, base_url=url.rstrip("/"), api_key=None, traits=provider.traits | {"callers_url"})
 
 
 def _unpriced(*_: object) -> tuple[None, None]:

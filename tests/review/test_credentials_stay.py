@@ -1,0 +1,41 @@
+"""A server's key goes to its own provider only, and is cut out of whatever that provider repeats, in any order of
+callers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.gateway.scripted import Request, Script, ScriptedServer
+from tests.gateway.whole import COMPATIBLE, chat, gateway
+
+OURS = "sk-ours-canary-0123456789"
+THEIRS = "sk-theirs-canary-0123456789"
+
+
+def repeating(request: Request) -> Script:
+    """An upstream that says the credential it was sent."""
+    said = f"You are {request.headers.get('authorization', 'nobody')}."
+    chunk = {"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]}
+    return Script(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), content_type="text/event-stream")
+
+
+async def test_a_key_is_cut_out_after_calls_without_it(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ScriptedServer())
+        upstream.script(COMPATIBLE, repeating)
+        elsewhere = upstream.base_url + "/v1"
+        env = {"OPENAI_API_KEY": OURS, "OPENAI_BASE_URL": elsewhere}
+        served = await stack.enter_async_context(gateway(tmp_path, upstream.base_url, env=env))
+        first = await served.ask(chat("openai/m", stream=True, base_url=elsewhere))
+        theirs = await served.ask(chat("openai/m", stream=True, base_url=elsewhere, api_key=THEIRS))
+        ours = await served.ask(chat("openai/m", stream=True))
+        sent = [request.headers.get("authorization") for request in upstream.requests]
+        recorded = b"".join(path.read_bytes() for path in tmp_path.glob("events.db*"))
+    assert sent == [None, f"Bearer {THEIRS}", f"Bearer {OURS}"]
+    assert b"You are nobody." in first.body
+    for answer in (theirs.body, ours.body):
+        assert b"You are Bearer redacted:" in answer
+    for secret in (OURS, THEIRS):
+        assert secret.encode() not in theirs.body + ours.body + recorded
