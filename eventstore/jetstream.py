@@ -37,10 +37,14 @@ ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 HEADROOM_BYTES = 2048
 """Kept free under the limit on a message, for the batch headers: a message over the limit ends the connection."""
+PAGE_BYTES = 4 << 20
+CROWDED = 0.75
+"""The part of a stream's `max_bytes` above which it may have dropped messages."""
 
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 _FULL = {10023, 10047, 10077}
 _NOT_FOUND = 404
+_PAGE_ENDS = {"204", "404"}
 
 
 class JetStreamError(Exception):
@@ -92,10 +96,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What identifies a stream's contents: when it was created (the server's words), and its newest sequence."""
+    """What identifies a stream's contents: when it was created (the server's words), its oldest and newest sequence;
+    and what may have left it: what is older than `max_age_s` (0: nothing), and if `crowded`, the oldest for want of
+    room."""
 
     created: str
+    first_sequence: int
     last_sequence: int
+    max_age_s: float
+    crowded: bool
 
 
 class JetStream:
@@ -166,21 +175,57 @@ class JetStream:
     async def state(self, stream: str) -> StreamState:
         """The stream's identity and newest sequence. Raises `Refused` (status 404) where there is none."""
         info = await self._api(f"STREAM.INFO.{stream}", {})
-        return StreamState(info["created"], info["state"]["last_seq"])
+        config, state = info["config"], info["state"]
+        crowded = config["max_msgs"] > 0 or state["bytes"] > CROWDED * config["max_bytes"] > 0
+        return StreamState(info["created"], state["first_seq"], state["last_seq"], config["max_age"] / 1e9, crowded)
 
-    async def count(self, stream: str, subject: str) -> int:
-        """How many messages under this subject (wildcards allowed) the stream holds."""
-        info = await self._api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
-        return sum((info["state"].get("subjects") or {}).values())
+    async def subjects(self, stream: str, subject: str) -> dict[str, int]:
+        """The subjects of the stream's messages under this one (wildcards allowed), and how many each has."""
+        found: dict[str, int] = {}
+        while True:
+            info = await self._api(f"STREAM.INFO.{stream}", {"subjects_filter": subject, "offset": len(found)})
+            page = info["state"].get("subjects") or {}
+            found |= page
+            if not page or len(found) >= info.get("total", 0):
+                return found
 
-    async def purge(self, stream: str, subject: str) -> None:
-        """Drop every message under this subject (wildcards allowed)."""
-        await self._api(f"STREAM.PURGE.{stream}", {"filter": subject})
+    async def purge(self, stream: str, subject: str | None) -> None:
+        """Drop every message under this subject (wildcards allowed), or every message."""
+        await self._api(f"STREAM.PURGE.{stream}", {"filter": subject} if subject else {})
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The newest message under this subject (wildcards allowed), asked of the stream's leader."""
+        return await self._get(stream, {"last_by_subj": subject})
+
+    async def next(self, stream: str, subject: str, sequence: int) -> Stored | None:
+        """The first message under this subject (wildcards allowed) from this sequence on, asked of the leader."""
+        return await self._get(stream, {"next_by_subj": subject, "seq": sequence})
+
+    async def read(self, stream: str, sequence: int, limit: int) -> list[Stored]:
+        """The messages from this sequence on, in order, at most `limit` (up to 1,000) and about `PAGE_BYTES` of them;
+        none where it has no more. What the server cannot read any more it leaves out. Any replica may answer. After
+        https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-31.md."""
+        inbox = self._client.new_inbox()
+        replies = await self._client.subscribe(inbox)
+        request = orjson.dumps({"seq": max(1, sequence), "batch": limit, "max_bytes": PAGE_BYTES})
+
+        async def collect() -> list[Stored]:
+            await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=inbox)
+            found: list[Stored] = []
+            while "Status" not in (headers := (await replies.next_msg(timeout=None)).headers or {}):
+                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers))
+            if headers["Status"] not in _PAGE_ENDS:
+                raise NoAnswer(f"the stream cannot be read: {headers['Status']}")
+            return found
+
         try:
-            found = (await self._api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))["message"]
+            return await self._in_time(collect())
+        finally:
+            await self._in_time(replies.unsubscribe())
+
+    async def _get(self, stream: str, which: Mapping[str, Any]) -> Stored | None:
+        try:
+            found = (await self._api(f"STREAM.MSG.GET.{stream}", which))["message"]
         except Refused as e:
             if e.status != _NOT_FOUND:
                 raise
@@ -221,14 +266,17 @@ class JetStream:
 
     async def _answer(self, asking: Coroutine[Any, Any, Msg]) -> dict[str, Any]:
         """The JSON object that comes back. Raises what the server says is wrong, or `NoAnswer`."""
-        try:
-            reply = await within(self.answer_timeout_s, asking)
-        except (TimeoutError, OSError, nats.errors.Error) as e:
-            raise NoAnswer(f"no answer: {type(e).__name__}") from e
-        answer: dict[str, Any] = orjson.loads(reply.data)
+        answer: dict[str, Any] = orjson.loads((await self._in_time(asking)).data)
         if error := answer.get("error"):
             raise _translated(error)
         return answer
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What comes of it. Raises `NoAnswer`, after `answer_timeout_s` at the latest."""
+        try:
+            return await within(self.answer_timeout_s, asking)
+        except (TimeoutError, OSError, nats.errors.Error) as e:
+            raise NoAnswer(f"no answer: {type(e).__name__}") from e
 
 
 async def within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:

@@ -20,7 +20,9 @@ from eventstore.errors import LogError
 from eventstore.incarnations import Incarnations
 from eventstore.jetstream import JetStream, JetStreamError
 from eventstore.reader import Reader
-from eventstore.relay_lane import CHECK_S, Fenced, FrameLane, Head, Lane, LedgerLane
+from eventstore.relay_frames import FrameLane
+from eventstore.relay_lane import CHECK_S, Fenced, Head, Lane
+from eventstore.relay_ledger import LedgerLane
 from eventstore.relay_messages import FrameMessages, OpenRun
 
 logger = logging.getLogger(__name__)

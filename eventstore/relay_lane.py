@@ -2,24 +2,26 @@
 
 A lane keeps no cursor of its own: what the stream holds as the newest message of each origin *is* the cursor. It is
 read on every new connection, whenever the fence fails, and every `check_s` seconds; so a server that was wiped or
-restored from an old copy gets what it lacks, and a batch whose answer was lost is neither lost nor sent twice.
+restored from an old copy gets what it lacks, and a batch whose answer was lost is neither lost nor sent twice. What
+it lost before its newest message only reading it back can tell: see `relay_audit`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
-from eventstore.incarnations import Incarnations, Span
+from eventstore.incarnations import Incarnations
 from eventstore.jetstream import JetStream, Message, Stored, StreamFull, WrongLastSequence
+from eventstore.relay_audit import Audit, Comparison, Gapless
 from eventstore.relay_messages import (
-    BEYOND,
-    DIGEST,
     NOTHING,
     SUBJECTS,
     FrameMessages,
@@ -28,9 +30,10 @@ from eventstore.relay_messages import (
     Outgoing,
     Rows,
     fitted,
-    frame_key,
-    ledger_key,
+    of_origin,
 )
+
+logger = logging.getLogger(__name__)
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 4 << 20
@@ -104,6 +107,8 @@ class Lane:
         self._changed = changed
         self._marks: dict[str, Mark] = {}
         self._created = ""
+        self._audit = Audit(self.stream, {}, self._key, Gapless(()))
+        self._check_at = 0.0
         self.check_s = CHECK_S
         self.position = 0
         self.state: State = "down"
@@ -111,19 +116,17 @@ class Lane:
 
     async def run(self, js: JetStream) -> None:
         """Relay for ever over this connection. Raises `Fenced`, `NoAnswer`, `Refused`, `LogError`."""
-        await self._ensure(js)
-        await self._align(js)
-        checked = time.monotonic()
+        aligned = False
         while True:
             try:
-                if time.monotonic() - checked >= self.check_s:
-                    await self._check(js)
-                    checked = time.monotonic()
-                await self._pump(js)
-                await self._head.past(self.position, checked + self.check_s - time.monotonic())
+                if not aligned:
+                    await self._ensure(js)
+                    await self._align(js)
+                    aligned = True
+                await self._turn(js)
             except WrongLastSequence:
+                aligned = False
                 await asyncio.sleep(CONTENDED_S)
-                await self._align(js)
             except StreamFull as e:
                 self._become("full", str(e))
                 await asyncio.sleep(FULL_RETRY_S)
@@ -131,6 +134,27 @@ class Lane:
     def lost(self, error: str | None) -> None:
         """The connection is gone."""
         self._become("down", error)
+
+    async def _turn(self, js: JetStream) -> None:
+        """Look whether all is well, publish what is new, read a page back; then wait for more to do."""
+        if time.monotonic() >= self._check_at:
+            await self._check(js)
+            self._check_at = time.monotonic() + self.check_s
+        await self._pump(js)
+        await self._read_back(js)
+        wait_s = min(self._check_at - time.monotonic(), self._audit.wait_s)
+        await self._head.past(self.position, max(0.0, wait_s))
+
+    async def _read_back(self, js: JetStream) -> None:
+        """The next page of the audit. Where something is missing, what is there goes too: only all of it can be
+        published in order."""
+        if self._audit.wait_s:
+            return
+        if self._audit.over:
+            self._audit = await self._new_audit(js)
+        if not await self._audit.step(js):
+            await self._drop(js)
+            await self._align(js)
 
     async def _pump(self, js: JetStream) -> None:
         """Publish up to the head. What a failure leaves half done is left out, by its mark, the next time."""
@@ -146,11 +170,11 @@ class Lane:
     async def _publish(self, js: JetStream, origin: str, outgoing: Sequence[Outgoing]) -> None:
         mark = self._marks.get(origin)
         if mark is None:
-            mark = self._marks[origin] = self._mark(await js.last(self.stream, _of(origin)))
+            mark = self._marks[origin] = self._mark(await js.last(self.stream, of_origin(origin)))
         await self._cover(js, outgoing)
         limit = js.max_message_bytes
         for batch in _batches([(o, fitted(o.message, limit)) for o in outgoing if o.key > mark.key]):
-            sequence = await js.publish_batch([message for _, message in batch], _of(origin), mark.sequence)
+            sequence = await js.publish_batch([message for _, message in batch], of_origin(origin), mark.sequence)
             mark.key, mark.sequence = batch[-1][0].key, sequence
 
     async def _cover(self, js: JetStream, outgoing: Sequence[Outgoing]) -> None:
@@ -177,142 +201,64 @@ class Lane:
         origin = max(self._marks, key=lambda name: self._marks[name].sequence, default=None)
         if origin is None:
             return False
-        found = await js.last(self.stream, _of(origin))
+        found = await js.last(self.stream, of_origin(origin))
         return (found.sequence if found else 0) != self._marks[origin].sequence
 
     async def _align(self, js: JetStream) -> None:
         """Take position and marks from what the stream holds."""
         self._created = (await js.state(self.stream)).created
         self._marks.clear()
-        self.position = await self._start(js)
+        position = await self._start(js)
+        if position is None:
+            await self._drop(js)
+            self._marks.clear()
+            position = await self._start(js)
+        self.position = position or 0
+        self._audit = await self._new_audit(js)
+        self._check_at = time.monotonic() + self.check_s
         self._become("catching_up", None)
 
-    async def _start(self, js: JetStream) -> int:
+    async def _new_audit(self, js: JetStream) -> Audit:
+        marks = ((origin, self._marks.get(origin)) for origin in self._audited())
+        newest = {origin: mark.sequence for origin, mark in marks if mark and mark.sequence}
+        return Audit(self.stream, newest, self._key, await self._comparison(js))
+
+    async def _start(self, js: JetStream) -> int | None:
+        """Take the marks from the stream. Returns the position after which to go on; None: the stream is damaged."""
+        raise NotImplementedError
+
+    async def _held(self, js: JetStream) -> Counter[str]:
+        """How many messages of each origin the stream holds, as far as its index knows."""
+        held: Counter[str] = Counter()
+        for subject, count in (await js.subjects(self.stream, f"{SUBJECTS}.>")).items():
+            held[subject.rpartition(".")[2]] += count
+        return held
+
+    def _audited(self) -> Collection[str]:
+        """The origins that can be published anew."""
+        raise NotImplementedError
+
+    async def _comparison(self, js: JetStream) -> Comparison:
+        raise NotImplementedError
+
+    async def _drop(self, js: JetStream) -> None:
+        """Take out of the stream all that can be published anew. Where that is all there is, without a filter: what
+        the server cannot read any more passes through every filter, and would stay."""
+        logger.warning("%s is damaged: what this log has is published anew", self.stream)
+        audited = set(self._audited())
+        origins = (await self._held(js)).keys()
+        for subject in map(of_origin, origins & audited) if origins - audited else (None,):
+            await js.purge(self.stream, subject)
+
+    def _key(self, headers: Mapping[str, str]) -> Key:
         raise NotImplementedError
 
     def _mark(self, stored: Stored | None) -> Mark:
-        raise NotImplementedError
+        return Mark(self._key(stored.headers), stored.sequence) if stored else Mark()
 
     def _become(self, state: State, error: str | None) -> None:
         self.state, self.error = state, error
         self._changed()
-
-
-class LedgerLane(Lane):
-    """Every ledger event, of this and of earlier incarnations, once, in order per origin."""
-
-    stream = "LEDGER"
-    fixed: ClassVar[Mapping[str, Any]] = {
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",  # full means refused; the default would silently drop the oldest
-        "max_age": 0,
-        "max_msgs_per_subject": -1,
-        "allow_atomic": True,
-        "allow_direct": True,
-    }
-
-    def __init__(
-        self,
-        rows: Rows,
-        incarnations: Incarnations,
-        head: Head,
-        types: Iterable[str],
-        origin: str,
-        changed: Callable[[], None],
-    ) -> None:
-        super().__init__(rows, LedgerMessages(rows), incarnations, head, types, changed)
-        self._origin = origin
-        self.foreign: list[str] = []
-        """Earlier origins of which the stream holds other or more events than this log: left alone."""
-
-    async def _start(self, js: JetStream) -> int:
-        self.foreign.clear()
-        places = [await self._place(js, span) for span in self._incarnations.spans()]
-        incomplete = [place for place in places if place is not None]
-        return min(incomplete, default=self._rows.head())
-
-    async def _place(self, js: JetStream, span: Span) -> int | None:
-        """The position after which this origin's events are missing in the stream; None if it lacks none."""
-        stored = await self._intact(js, span)
-        mark = self._marks[span.origin] = self._mark(stored)
-        if stored is None:
-            return span.first - 1
-        found = self._incarnations.find(span.origin, mark.key[0])
-        if found is None or found[1].hex() != stored.headers.get(DIGEST):
-            return self._unknown(span, mark, found is None)
-        return found[0] if mark.key[0] < span.last_oseq else None
-
-    async def _intact(self, js: JetStream, span: Span) -> Stored | None:
-        """The origin's newest message, if all before it are there too. A stream with a hole (bit rot) cannot be
-        mended in order: the origin is taken out, to be published anew, if this log has all of it."""
-        stored = await js.last(self.stream, _of(span.origin))
-        if stored is None or span.first_oseq != 1 or ledger_key(stored.headers)[0] > span.last_oseq:
-            return stored
-        if await js.count(self.stream, _of(span.origin)) >= ledger_key(stored.headers)[0]:
-            return stored
-        await js.purge(self.stream, _of(span.origin))
-        return None
-
-    def _unknown(self, span: Span, mark: Mark, missing: bool) -> int | None:
-        """The newest message is not what this log has there."""
-        if span.origin == self._origin:
-            raise Fenced(f"LEDGER holds event {mark.key[0]} of {span.origin}, which this log never recorded")
-        if missing and mark.key[0] < span.first_oseq:
-            return span.first - 1  # what lies between is in an archive
-        self.foreign.append(span.origin)
-        mark.key = BEYOND
-        return None
-
-    def _mark(self, stored: Stored | None) -> Mark:
-        return Mark(ledger_key(stored.headers), stored.sequence) if stored else Mark()
-
-
-class FrameLane(Lane):
-    """The frames of the last while, one message a frame; the oldest go when the stream is full."""
-
-    stream = "TOKENS"
-    fixed: ClassVar[Mapping[str, Any]] = {
-        "retention": "limits",
-        "storage": "file",
-        "discard": "old",
-        "allow_atomic": True,
-        "allow_direct": True,
-    }
-    max_age_s: ClassVar[int] = 24 * 3600
-    initial: ClassVar[Mapping[str, Any]] = {"max_bytes": 256 << 20, "max_age": max_age_s * 1_000_000_000}
-
-    def __init__(
-        self,
-        rows: Rows,
-        messages: FrameMessages,
-        incarnations: Incarnations,
-        head: Head,
-        event_type: str,
-        changed: Callable[[], None],
-    ) -> None:
-        super().__init__(rows, messages, incarnations, head, [event_type], changed)
-        self._frames = messages
-
-    async def _start(self, js: JetStream) -> int:
-        """Frames go out in order of position, so the newest origin that has a message says how far it went. Where
-        none has one, the stream is new, or all of it grew too old: begin with what is young enough to be kept."""
-        self._frames.rewind()
-        for span in reversed(self._incarnations.spans()):
-            if stored := await js.last(self.stream, _of(span.origin)):
-                mark = self._marks[span.origin] = self._mark(stored)
-                if mark.key[0] > self._rows.head():
-                    raise Fenced(f"TOKENS holds a frame at {mark.key[0]} of {span.origin}, past the end of this log")
-                return mark.key[0] - 1
-        return self._incarnations.position_before((time.time_ns() // 1000) - self.max_age_s * 1_000_000)
-
-    def _mark(self, stored: Stored | None) -> Mark:
-        return Mark(frame_key(stored.headers), stored.sequence) if stored else Mark()
-
-
-def _of(origin: str) -> str:
-    """The filter for all messages of one origin."""
-    return f"{SUBJECTS}.*.{origin}"
 
 
 def _batches(messages: Iterable[tuple[Outgoing, Message]]) -> Iterator[list[tuple[Outgoing, Message]]]:

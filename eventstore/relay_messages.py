@@ -91,6 +91,11 @@ def subject(event_type: str, origin: str, position: int) -> str:
     return f"{SUBJECTS}.{event_type}.{origin}"
 
 
+def of_origin(origin: str) -> str:
+    """The filter for all messages of one origin."""
+    return f"{SUBJECTS}.*.{origin}"
+
+
 def of_event(row: RecordedEvent) -> Outgoing:
     """The message of a ledger row."""
     headers = {POSITION: str(row.position), OSEQ: str(row.oseq), DIGEST: row.digest.hex()}
@@ -152,6 +157,10 @@ class FrameMessages:
         self._open = open_run
         self._runs: OrderedDict[int, tuple[str, Compose] | None] = OrderedDict()
         self.failed_runs = 0
+
+    def another(self) -> FrameMessages:
+        """The same frames again, to be read elsewhere in the log at the same time."""
+        return FrameMessages(self._rows, self._type, self._open)
 
     def rewind(self) -> None:
         """Forget all reading state: the next read may begin anywhere."""
