@@ -187,6 +187,11 @@ class NatsServer:
         await self._ready.wait()
         return f"nats://{self._token}@{(self.url or '').removeprefix('nats://')}"
 
+    def replace(self) -> None:
+        """End the child at once, in whatever state it is; `run` starts another."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     async def stop(self) -> None:
         """End the child in order, and if it does not end in time, at once. `run` must have been cancelled."""
         if self._process is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from eventstore.relay_lane import Head
 from gateway.exchange.tokens import TokenComposer
 from gateway.follower.channel import Channel
 from gateway.follower.projecting import Projecting
+from gateway.follower.stuck import Stuck
 from gateway.nats_server import NatsServer, subscribe_line
 
 logger = logging.getLogger(__name__)
 
 QUIET_S = 0.1
 """Least time between two status messages that nobody waits for."""
+MIND_S = 1.0
+"""Time between two looks at whether the server still stores what it is given."""
 ORPHAN_S = 1.5
 """When the gateway is gone: the time left to end in order."""
 
@@ -61,6 +65,8 @@ class Process:
             work.append(self._nats.run())
         if self._relay:
             work.append(self._relay.run())
+        if self._nats and self._relay:
+            work.append(mind(self._nats, self._relay, Stuck()))
         tasks = [asyncio.create_task(_reported(job)) for job in work]
         try:
             await self._listen()
@@ -157,6 +163,15 @@ class Process:
             "warning": self._nats.warning,
             "error": self._nats.error,
         }
+
+
+async def mind(server: NatsServer, relay: Relay, stuck: Stuck) -> None:
+    """Replace the server whenever it runs and stores nothing, for ever."""
+    while True:
+        await asyncio.sleep(MIND_S)
+        if stuck(time.monotonic(), server.state == "running", relay.status):
+            logger.warning("nats-server runs, but stores nothing: it is replaced")
+            server.replace()
 
 
 async def _reported(job: Coroutine[Any, Any, None]) -> None:
