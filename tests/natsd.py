@@ -13,10 +13,12 @@ from gateway.nats_server import binary
 
 
 class Natsd:
-    """A server under `directory`. Once started it keeps its port over restarts."""
+    """A server under `directory`. Once started it keeps its port over restarts. `limits` go into its `jetstream`
+    block, `more` follows in its configuration; both may be changed while it is down."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, limits: str = "", more: str = "") -> None:
         self.directory = directory
+        self.limits, self.more = limits, more
         self.store = directory / "jetstream"
         self.port = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +33,7 @@ class Natsd:
         config.write_text(
             f'listen: "127.0.0.1:{self.port}"\nports_file_dir: "{self.directory}"\n'
             f'authorization {{ token: "secret-of-the-test" }}\n'
-            f'jetstream {{ store_dir: "{self.store}" }}\nlog_file: "{self.directory}/log"\n'
+            f'jetstream {{ store_dir: "{self.store}"\n{self.limits} }}\nlog_file: "{self.directory}/log"\n{self.more}\n'
         )
         self._process = subprocess.Popen([binary(), "-c", config])
         ports = self.directory / f"nats-server_{self._process.pid}.ports"
@@ -49,10 +51,22 @@ class Natsd:
             self._process.wait()
             self._process = None
 
+    def terminate(self) -> None:
+        """SIGTERM: it writes its indexes, and ends."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
     def freeze(self) -> None:
         """SIGSTOP: connections stay, nothing answers. `kill` ends it all the same."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on with all that it was sent meanwhile."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def wipe(self) -> None:
         shutil.rmtree(self.store)

@@ -1,0 +1,1 @@
+"""NATS that fails in every way: nothing is lost there for good, and no request notices."""
