@@ -1,7 +1,8 @@
 """An HTTP client as an outlet. Its states: closed, live, behind, done; and gone from any of them.
 
-Live, bytes go to the socket as they are recorded. A client that has more than `BEHIND` bytes unread is behind: it reads
-the log from where it stopped, at its own pace, and the exchange goes on without it.
+Live, bytes go to the socket as they are recorded. A client that has not read what came, and would have more than
+`BEHIND` bytes unread, is behind: it reads the log from where it stopped, at its own pace, and the exchange goes on
+without it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class HttpOutlet:
             return
         try:
             writer = self._writer or await self._open()
-            if self._unread() > self._pace.behind:
+            unread = self._unread()
+            if unread and unread + len(data) > self._pace.behind:
                 await self._fall_behind(writer, data)
                 return
             await writer.write(data, drain=False)

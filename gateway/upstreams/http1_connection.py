@@ -18,6 +18,8 @@ BARE_LIMIT = 64 << 10
 """Bytes that may come in a row without any of a body: the head, trailers, the extensions of chunks."""
 UNREAD_LIMIT = 64 << 10
 """Bytes of an answer that may wait unread before the provider is made to wait. One read of the socket comes on top."""
+SOCKET_BUFFER = bytearray(64 << 10)
+"""Where every connection's bytes are read, to be parsed at once: nothing stays in it, so one serves all of a loop."""
 READ_MOST = 64 << 10
 """Bytes of an answer, in whole pieces, that are taken at a time: what becomes of them is a multiple of it."""
 PIECE_COST = 48
@@ -28,7 +30,7 @@ class SecondAnswer(Exception):
     """Another answer began where only one was asked for."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection. `send`, then `read` until it gives nothing; httptools calls the `on_` methods while it is fed.
 
     `finished`: no answer is awaited or its last byte has arrived; `idle_since` is its pool's note.
@@ -116,6 +118,12 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
         self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._open.add(self)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return SOCKET_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(SOCKET_BUFFER)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         unread = self._unread

@@ -17,6 +17,9 @@ from tests.serverprocess import ServerProcess
 
 AT_ONCE = 100
 BUSY_S = 0.5
+QUICK = ("--nats", "off", "--durability", "process")
+"""Whether the disk has it in a power cut is not the question here."""
+ESTABLISHED = "01"
 BEGIN = b"data: "
 T = TypeVar("T")
 
@@ -65,6 +68,13 @@ async def narrow(url: str, model: str, room: int = 4096) -> RawClient:
     client = RawClient(*await asyncio.open_connection(sock=opened, limit=room))
     await client.send(request(chat(f"openai-compatible/{model}", stream=True)))
     return client
+
+
+def connections(server: ServerProcess) -> int:
+    """How many connections of its clients the server has open. The format: proc_pid_net(5), `/proc/net/tcp`."""
+    port = f":{urlsplit(server.url).port:04X}"
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(port) and state == ESTABLISHED for _, local, _, state, *_ in sockets)
 
 
 def resident_kib(server: ServerProcess, name: str = "VmRSS") -> int:

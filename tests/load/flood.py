@@ -1,8 +1,11 @@
 """An upstream for volume, as a process of its own: thousands of streams at once, cheaper than what it is the test of.
 
-`async with flood() as upstream:` starts it; `upstream.base_url` is where it is. The name of the model that it is asked for says what it answers, in OpenAI's
-chunks: `words-6000` so many words as fast as they are taken, `slow-60-500` so many words with so many milliseconds between
-them, `held-60` so many words of which the last come after `release`, `endless` words for ever, as fast as they are taken.
+`async with flood() as upstream:` starts it; `upstream.base_url` is where it is. The name of the model that it is asked
+for says what it answers, in OpenAI's chunks:
+    words-6000   so many words, as fast as they are taken
+    slow-60-500  so many words, with so many milliseconds between them
+    held-60      so many words, the last of them after `upstream.release()`
+    endless      words for ever, as fast as they are taken
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.crash.load import environ
 from tests.eventstore.relay_rig import ledger_faults, messages
 from tests.gateway.raw import RawClient
 from tests.gateway.whole import PATIENCE_S
-from tests.load.crowd import all_begun, begun, in_turns, resident_kib
+from tests.load.crowd import QUICK, all_begun, begun, in_turns, resident_kib
 from tests.load.flood import flood
 from tests.load.log import ends, ledger
 from tests.natsd import Natsd
@@ -22,8 +22,6 @@ from tests.serverprocess import server_process
 
 STREAM_KIB = 43
 """What an open stream may take, upstream's socket included: 10,000 of them are to fit into 500 MB with the server."""
-QUICK = ("--nats", "off", "--durability", "process")
-"""Whether the disk has it in a power cut is not the question here."""
 FEW_FILES = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

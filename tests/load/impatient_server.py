@@ -1,0 +1,57 @@
+"""The server with less patience than the real one, so that tests need less: `python -m tests.load.impatient_server
+BEHIND ...`, where BEHIND is how many bytes a client may be behind before it reads the log instead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from dataclasses import replace
+
+import uvloop
+
+from gateway.__main__ import greet, raise_open_files
+from gateway.api.outlet import Pace
+from gateway.config import load
+from gateway.connection import Connection
+from gateway.server import Server
+
+HEAD_S = 1.5
+STALLED_S = 5.0
+KERNEL_BYTES = 16 << 10
+
+
+class Hasty(Connection):
+    """Waits a moment for a head."""
+
+    head_s = HEAD_S
+
+
+class Impatient(Server):
+    """A server of such connections. Clients that take nothing for a moment have left, and the kernel has little room
+    for them."""
+
+    connection = Hasty
+    pace = Pace(stalled_s=STALLED_S)
+
+    async def _listen(self, listening: socket.socket) -> asyncio.Server:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # its connections inherit it
+        return await super()._listen(listening)
+
+    def _compose(self, node: str, port: int) -> None:
+        super()._compose(node, port)
+        self.chat = replace(self.chat, pace=self.pace)
+
+
+async def serve(behind: int) -> None:
+    server = Impatient(load(sys.argv[2:], os.environ))
+    server.pace = replace(server.pace, behind=behind)
+    await server.start()
+    await greet(server, None)
+    await server.wait()
+
+
+if __name__ == "__main__":
+    raise_open_files()
+    uvloop.run(serve(int(sys.argv[1])))
