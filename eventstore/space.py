@@ -42,7 +42,7 @@ class DiskSpace:
     `short`: new work should be refused. `warning` is a sentence for the operator, or None.
     """
 
-    ballast, reserve, margin = BALLAST, RESERVE, MARGIN
+    ballast, reserve, margin, look_s = BALLAST, RESERVE, MARGIN, LOOK_S
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class DiskSpace:
     ) -> None:
         self._directory, self._path = directory, directory / FILE
         self._free_bytes, self._monotonic = free, monotonic
-        self._look_at = monotonic() + LOOK_S
+        self._look_at = monotonic() + self.look_s
         self.warning: str | None = None
         self.short = self._free() < self.reserve or not self._take()
         if self.short:
@@ -65,7 +65,7 @@ class DiskSpace:
         now = self._monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + LOOK_S
+        self._look_at = now + self.look_s
         if not self.short:
             self._become(self._free() < self.reserve)
         elif self._free() >= self._enough():

@@ -20,7 +20,6 @@ from eventstore.space import DiskSpace
 
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
-CHECKPOINT_COMMITS = 1_000
 """The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
 GATHER_S = 0.001
 BUSY_APPENDS = 4
@@ -44,6 +43,7 @@ class Writer(Thread):
     """Owns the writing connection from `start` to its end; `stop` ends it after what was submitted before."""
 
     appends_per_commit = 4_096
+    commits_per_checkpoint = 1_000
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Writer(Thread):
     def _checkpoint_is_due(self, *, idle: bool) -> bool:
         if self._commits == 0:
             return False
-        return idle or self._commits >= CHECKPOINT_COMMITS or self._bytes >= CHECKPOINT_BYTES
+        return idle or self._commits >= self.commits_per_checkpoint or self._bytes >= CHECKPOINT_BYTES
 
     def _checkpoint(self) -> None:
         """On a full disk it is left for later: the write-ahead log keeps what does not fit into the database."""
