@@ -148,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
         self._open.discard(self)
         what = "broke before its answer ended" if self._has_head else "ended without an answer"
         self._fail("connection_lost", f"the provider's connection {what}")
+        del self._parser  # it holds this connection: a cycle that only the collector would find
         self._wake()
 
     def on_message_begin(self) -> None:
