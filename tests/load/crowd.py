@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.api.outlet import USUAL
 from tests.gateway.raw import RawClient, request
 from tests.gateway.whole import chat
 from tests.serverprocess import ServerProcess
@@ -19,6 +21,14 @@ AT_ONCE = 100
 BUSY_S = 0.5
 QUICK = ("--nats", "off", "--durability", "process")
 """Whether the disk has it in a power cut is not the question here."""
+SOON_S = "1.5"
+
+
+def impatient(behind: int = USUAL.behind, head_s: str = SOON_S) -> tuple[str, ...]:
+    """The command of a server with little patience; see `tests/load/impatient_server.py`."""
+    return (sys.executable, "-m", "tests.load.impatient_server", str(behind), head_s)
+
+
 ESTABLISHED = "01"
 BEGIN = b"data: "
 T = TypeVar("T")

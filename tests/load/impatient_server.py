@@ -1,5 +1,10 @@
-"""The server with less patience than the real one, so that tests need less: `python -m tests.load.impatient_server
-BEHIND ...`, where BEHIND is how many bytes a client may be behind before it reads the log instead."""
+"""The server with less patience than the real one, so that tests need less.
+
+    python -m tests.load.impatient_server BEHIND HEAD_S ...
+
+BEHIND is how many bytes a client may be behind before it reads the log instead, HEAD_S how many seconds a connection
+may take for the head of its first request; what follows is for the server.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +22,12 @@ from gateway.config import load
 from gateway.connection import Connection
 from gateway.server import Server
 
-HEAD_S = 1.5
 STALLED_S = 5.0
 KERNEL_BYTES = 16 << 10
 
 
 class Hasty(Connection):
-    """Waits a moment for a head."""
-
-    head_s = HEAD_S
+    """Waits for a head as long as it is told."""
 
 
 class Impatient(Server):
@@ -44,9 +46,10 @@ class Impatient(Server):
         self.chat = replace(self.chat, pace=self.pace)
 
 
-async def serve(behind: int) -> None:
-    server = Impatient(load(sys.argv[2:], os.environ))
-    server.pace = replace(server.pace, behind=behind)
+async def serve(behind: str, head_s: str, *args: str) -> None:
+    Hasty.head_s = float(head_s)
+    server = Impatient(load(args, os.environ))
+    server.pace = replace(server.pace, behind=int(behind))
     await server.start()
     await greet(server, None)
     await server.wait()
@@ -54,4 +57,4 @@ async def serve(behind: int) -> None:
 
 if __name__ == "__main__":
     raise_open_files()
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(*sys.argv[1:]))

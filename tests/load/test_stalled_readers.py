@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.api.outlet import USUAL
 from tests.crash.check import wrongs
 from tests.crash.load import environ
 from tests.gateway.raw import received
-from tests.load.crowd import QUICK, begun, connections, in_turns, narrow, resident_kib
+from tests.load.crowd import QUICK, begun, connections, impatient, in_turns, narrow, resident_kib
 from tests.load.flood import flood
 from tests.load.log import ends
 from tests.serverprocess import COMMAND, server_process
@@ -22,8 +20,7 @@ LONG = "words-12000"
 """2.8 MB, for a client."""
 LONGER = "words-60000"
 """14 MB: more than the kernel takes for anybody."""
-IMPATIENT = (sys.executable, "-m", "tests.load.impatient_server", str(USUAL.behind))
-HOARDING = (sys.executable, "-m", "tests.load.impatient_server", str(1 << 40))
+HOARDING = impatient(behind=1 << 40)
 """The deliberate bug: whatever a client does not take waits for it in memory."""
 STALLED_KIB = 1536
 """What a reader may take: the 256 KiB that it may be behind, and while its answer comes, what a read of the upstream is
@@ -53,7 +50,7 @@ async def stalled(data_dir: Path, readers: int, command: Sequence[str], model: s
 
 
 async def test_nobody_waits_for_readers_that_stall(tmp_path: Path) -> None:
-    assert_well(tmp_path / "logs", *await stalled(tmp_path / "logs", 150, IMPATIENT))
+    assert_well(tmp_path / "logs", *await stalled(tmp_path / "logs", 150, impatient()))
     assert ends(tmp_path / "logs") == {"request_completed": 150, "request_cancelled": 1}
 
 
