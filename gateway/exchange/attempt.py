@@ -9,7 +9,8 @@ from eventstore.envelope import NewFrames
 from eventstore.frames import FrameRun
 from gateway.exchange.inputs import Payload, Seen
 from gateway.exchange.render import Renderer
-from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError
+from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError, WireError
+from gateway.wire.whole_body import BODY_LIMIT, TOO_LARGE
 
 
 class Attempt:
@@ -22,6 +23,7 @@ class Attempt:
     __slots__ = (
         "_digest",
         "_length",
+        "_taken",
         "called_at",
         "decoder",
         "ended",
@@ -47,10 +49,12 @@ class Attempt:
         self.ended = False
         self._digest = sha256()
         self._length = 0
+        self._taken = 0
 
     def take(self, frames: list[bytes], now: float) -> None:
         """The next whole frames, arrived `now` (monotonic seconds): packs, decodes, folds and renders them into `rows`
-        and `text`. Raises `WireError`, the rows then being kept all the same."""
+        and `text`. Raises `WireError`, the rows then being kept all the same: too, once an answer goes on beyond
+        `BODY_LIMIT`."""
         run, raw = self.run, b"\n".join(frames)
         if self.scrub(raw) is not raw:
             frames = [self.scrub(frame) for frame in frames]
@@ -58,6 +62,9 @@ class Attempt:
         rows, parts = run.pack(frames, int((now - self.called_at) * 1e6), opens)
         self.rows += rows
         self.add(self.decoder.decode(parts, run.template), now)
+        self._taken += len(raw)
+        if self._taken > BODY_LIMIT and not self.ended:
+            raise WireError(TOO_LARGE)
 
     def add(self, pieces: list[Piece], now: float) -> None:
         """Fold and render what frames meant."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from gateway.wire.values import WireError
 
 BODY_LIMIT = 64 << 20
-"""Bytes a whole answer may have."""
+"""Bytes an answer may have, whole or streamed."""
+TOO_LARGE = "the provider's answer is larger than 64 MiB"
 
 
 class BodyFramer:
@@ -21,7 +22,7 @@ class BodyFramer:
         """Nothing yet. Raises `WireError` for a body over `BODY_LIMIT`."""
         self._length += len(data)
         if self._length > BODY_LIMIT:
-            raise WireError("the provider's answer is larger than 64 MiB")
+            raise WireError(TOO_LARGE)
         self._parts.append(data)
         return []
 

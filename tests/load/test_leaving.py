@@ -1,4 +1,4 @@
-"""Clients that leave at each of 200 chunks of an answer: each request ends, its upstream call too, and all is booked."""
+"""Clients that leave at each of 200 chunks of an answer: each request ends, its upstream call too; all is booked."""
 
 from __future__ import annotations
 
