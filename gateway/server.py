@@ -71,7 +71,8 @@ class Server:
     connection = Connection
     """The class of its connections; tests give it less patience."""
     runs = Exchanges
-    """The class that runs its exchanges; tests prove their worth with a broken one."""
+    store = SQLiteLog
+    """The classes that run its exchanges and keep its log; tests prove their worth with broken ones."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -100,7 +101,7 @@ class Server:
         opened.callback(listening.close)
         port = listening.getsockname()[1]
         self.providers = providers(settings, port)
-        self.log = await SQLiteLog.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
+        self.log = await self.store.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
         opened.push_async_callback(self.log.close)
         node = self.log.origin[:9]
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from eventstore.errors import LogError
 from eventstore.reader import Reader
 from eventstore.relay_lane import Head
+from eventstore.space import RESERVE, free_bytes
 from projections.checkpoint import CheckpointMoved
 from projections.engine import Engine
 
@@ -102,6 +104,8 @@ class Projecting:
         return self._engine
 
     def _step(self) -> tuple[bool, dict[str, dict[str, Any]]]:
+        if free_bytes(self._data_dir) < RESERVE:
+            raise OSError(errno.ENOSPC, "what room is left is the log's")
         engine = self._open()
         return engine.step(), engine.status()
 
