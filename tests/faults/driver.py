@@ -94,8 +94,9 @@ def streams_of(number: int) -> tuple[str, str]:
 
 async def drive(data_dir: Path, kind: type[SQLiteLog], appends: int) -> int:
     """Open, append, close; the exit code."""
+    fatal: list[Exception] = []
     try:
-        log = await kind.open(data_dir, on_fatal=lambda error: say("fatal", str(error)))
+        log = await kind.open(data_dir, on_fatal=fatal.append)
     except LogUnavailable as error:
         say("fatal", str(error))
         return DISK_REFUSED
@@ -106,7 +107,9 @@ async def drive(data_dir: Path, kind: type[SQLiteLog], appends: int) -> int:
         return DISK_REFUSED
     finally:
         await log.close()
-    return 0
+        for error in fatal:
+            say("fatal", str(error))
+    return DISK_REFUSED if fatal and kind is not CarriesOn else 0
 
 
 async def append(log: SQLiteLog, appends: int) -> None:
