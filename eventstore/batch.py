@@ -113,7 +113,7 @@ class Batch:
     def _version(self, write: StreamWrite) -> int:
         known = self.streams.get(write.stream) or self._tail.streams.get(write.stream)
         if known is None:
-            if self._trusting and write.expected == NEW_STREAM:
+            if self._trusting and write.expected == NEW_STREAM and write.events:
                 return 0
             known = self.streams[write.stream] = self._find(write.stream)
         return known[1]
@@ -136,8 +136,10 @@ class Batch:
 
     def _add_events(self, write: StreamWrite) -> None:
         name, chain = write.stream, self.chain
+        if not write.events:
+            return
         stream_id, version = self.streams.get(name) or self._tail.streams.get(name) or (0, 0)
-        if not stream_id and write.events:
+        if not stream_id:
             self.last_stream_id = stream_id = self.last_stream_id + 1
             self.stream_rows += (stream_id, name)
         for event in write.events:

@@ -120,7 +120,9 @@ class LogMachine(RuleBasedStateMachine):
             return
         assert isinstance(real, WrongExpectedVersion)
         assert isinstance(model, WrongExpectedVersion)
-        assert (real.stream, real.expected, real.actual) == (model.stream, model.expected, model.actual)
+        wrong = {(write.stream, write.expected) for write in made[0]}  # of several, either log may name another
+        assert {(real.stream, real.expected), (model.stream, model.expected)} <= wrong
+        assert real.actual == model.actual or len(wrong) > 1
 
     @rule()
     def open_run(self) -> None:
@@ -237,7 +239,7 @@ def test_the_durable_log_does_what_the_reference_does() -> None:
 @pytest.mark.soak
 def test_the_durable_log_does_what_the_reference_does_at_length() -> None:
     run_state_machine_as_test(
-        LogMachine, settings=settings(CASES, max_examples=3_000, stateful_step_count=40, derandomize=False)
+        LogMachine, settings=settings(CASES, max_examples=1_000, stateful_step_count=30, derandomize=False)
     )
 
 
@@ -260,3 +262,19 @@ class MisrememberingMachine(LogMachine):
 def test_a_wrong_version_is_noticed() -> None:
     with pytest.raises((AssertionError, LogError)):
         run_state_machine_as_test(MisrememberingMachine, settings=FIRST_FAILURE)
+
+
+@pytest.mark.parametrize("kind", [SQLiteLog, MemoryLog])
+async def test_a_write_without_events_has_its_version_checked_too(
+    tmp_path: Path, kind: type[SQLiteLog | MemoryLog]
+) -> None:
+    """Found by the machine: taken for granted, it made the durable log forget a stream that it had."""
+    log: SQLiteLog | MemoryLog = await SQLiteLog.open(tmp_path) if kind is SQLiteLog else MemoryLog()
+    await log.append(StreamWrite("a", 0, (happened(),)))
+    if isinstance(log, SQLiteLog):
+        await log.close()
+        log = await SQLiteLog.open(tmp_path)
+    with pytest.raises(WrongExpectedVersion):
+        await log.append(StreamWrite("a", 0, ()))
+    assert (await log.append(StreamWrite("a", 1, (happened(),)))).last == 2
+    await log.close()

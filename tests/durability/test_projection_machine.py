@@ -207,7 +207,7 @@ def test_projections_are_the_fold_of_the_log() -> None:
 @pytest.mark.soak
 def test_projections_are_the_fold_of_the_log_at_length() -> None:
     run_state_machine_as_test(
-        ProjectionMachine, settings=settings(CASES, max_examples=3_000, stateful_step_count=50, derandomize=False)
+        ProjectionMachine, settings=settings(CASES, max_examples=2_000, stateful_step_count=40, derandomize=False)
     )
 
 
