@@ -205,23 +205,21 @@ class JetStream:
         """The messages from this sequence on, in order, at most `limit` (up to 1,000) and about `PAGE_BYTES` of them;
         none where it has no more. What the server cannot read any more it leaves out. Any replica may answer. After
         https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-31.md."""
+        request = orjson.dumps({"seq": sequence, "batch": limit, "max_bytes": PAGE_BYTES})
+        return await self._in_time(self._collect(f"$JS.API.DIRECT.GET.{stream}", request))
+
+    async def _collect(self, subject: str, request: bytes) -> list[Stored]:
+        """The messages of the answer, which a status ends. Where it fails, what is subscribed ends with us."""
         inbox = self._client.new_inbox()
         replies = await self._client.subscribe(inbox)
-        request = orjson.dumps({"seq": max(1, sequence), "batch": limit, "max_bytes": PAGE_BYTES})
-
-        async def collect() -> list[Stored]:
-            await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=inbox)
-            found: list[Stored] = []
-            while "Status" not in (headers := (await replies.next_msg(timeout=None)).headers or {}):
-                found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers))
-            if headers["Status"] not in _PAGE_ENDS:
-                raise NoAnswer(f"the stream cannot be read: {headers['Status']}")
-            return found
-
-        try:
-            return await self._in_time(collect())
-        finally:
-            await self._in_time(replies.unsubscribe())
+        await self._client.publish(subject, request, reply=inbox)
+        found: list[Stored] = []
+        while "Status" not in (headers := (await replies.next_msg(timeout=None)).headers or {}):
+            found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers))
+        if headers["Status"] not in _PAGE_ENDS:
+            raise NoAnswer(f"the stream cannot be read: {headers['Status']}")
+        await replies.unsubscribe()
+        return found
 
     async def _get(self, stream: str, which: Mapping[str, Any]) -> Stored | None:
         try:
@@ -286,12 +284,11 @@ async def within(timeout_s: float, work: Coroutine[Any, Any, T]) -> T:
     cancelling of our own task would otherwise get through.
     """
     task = asyncio.create_task(work)
+    task.add_done_callback(_ignore)
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        if not task.done():
-            task.add_done_callback(_ignore)
-            task.cancel()
+        task.cancel()
     if not task.done():
         raise TimeoutError
     return task.result()
