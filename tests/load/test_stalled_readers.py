@@ -18,14 +18,14 @@ from tests.serverprocess import COMMAND, server_process
 
 LONG = "words-12000"
 """2.8 MB, for a client."""
-LONGER = "words-60000"
-"""14 MB: more than the kernel takes for anybody."""
+LONGER = "words-24000"
+"""5.6 MB: more than the kernel takes for anybody."""
 HOARDING = impatient(behind=1 << 40)
 """The deliberate bug: whatever a client does not take waits for it in memory."""
 STALLED_KIB = 1536
 """What a reader may take: the 256 KiB that it may be behind, and while its answer comes, what a read of the upstream is
 and becomes."""
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 
 async def stalled(data_dir: Path, readers: int, command: Sequence[str], model: str = LONG) -> tuple[float, list[bytes]]:
@@ -39,7 +39,7 @@ async def stalled(data_dir: Path, readers: int, command: Sequence[str], model: s
         before = resident_kib(server)
         clients = await in_turns((lambda: narrow(server.url, model)) for _ in range(readers))
         async with asyncio.timeout(PATIENCE_S):
-            while ends(data_dir).total() <= readers or ends(data_dir)["open"] or connections(server):
+            while connections(server) or ends(data_dir).total() <= readers or ends(data_dir)["open"]:
                 await asyncio.sleep(0.2)
             each = (resident_kib(server, "VmHWM") - before) / readers
             for client in clients:
@@ -56,7 +56,7 @@ async def test_nobody_waits_for_readers_that_stall(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 async def test_nor_does_the_server_as_it_is(tmp_path: Path) -> None:
-    """Most have left before their answer is whole."""
+    """Many have left before their answer is whole, and some are told to come later: so many bytes wait for the disk."""
     assert_well(tmp_path / "logs", *await stalled(tmp_path / "logs", 1_000, COMMAND, LONGER))
 
 
@@ -68,9 +68,10 @@ async def test_a_server_that_keeps_what_they_do_not_take_is_caught(tmp_path: Pat
 def assert_well(data_dir: Path, each: float, sent: Sequence[bytes]) -> None:
     """Every request has its end, no reader was sent a whole answer, and what it was sent is in the log."""
     ended = ends(data_dir)
-    assert ended.keys() <= {"request_completed", "request_cancelled"}
+    assert ended.keys() <= {"request_completed", "request_cancelled", "request_rejected"}
     assert ended.total() == len(sent) + 1
-    answers = [received(raw) for raw in sent]
+    answers = [answer for raw in sent if (answer := received(raw)).status == 200]
+    assert len(answers) == len(sent) - ended["request_rejected"]
     assert not any(answer.whole for answer in answers)
     assert wrongs(data_dir, answers[:10]) == []
     assert each < STALLED_KIB, f"{each:.0f} KiB for each"
