@@ -109,13 +109,13 @@ class Engine:
             checkpoints.resume(self._rows, projection.name)
 
     def _log_holds(self, known: Checkpoint) -> bool:
-        """Whether this log is the one that the checkpoint was made from, and as long."""
+        """Whether this log is the one that the checkpoint was made from, and as long: up to the checkpoint its last
+        event is the one that was seen last. Behind that were frames, in whose place a log set back may have events."""
         if known.position > self._reader.head():
             return False
-        if not known.event_position:
-            return True
-        found = list(_ledger(self._reader, known.event_position - 1, 1, known.event_position))
-        return bool(found) and found[0].digest == known.event_digest
+        found = list(_ledger(self._reader, max(known.event_position - 1, 0), 2, known.position))
+        seen = [(known.event_position, known.event_digest)] if known.event_position else []
+        return [(event.position, event.digest) for event in found] == seen
 
     def _reset(self, projection: Projection) -> None:
         checkpoints.begin(self._rows, projection.name, projection.version)

@@ -181,12 +181,15 @@ class ProjectionMachine(RuleBasedStateMachine):
 
     @rule()
     def catch_up(self) -> None:
-        """Led on to the head it is what a rebuild makes, to the byte."""
+        """Led on to the head it is what a rebuild makes, to the byte. A file that a failed batch began, for an event
+        that the log then lost, belongs to nobody; the next rebuild deletes it."""
         while self.engine.step():
             pass
         anew = self.folder / f"anew-{next(self.numbers)}"
         anew.mkdir()
-        assert view(self.live) == fold(anew, self.log, self.projections)
+        tables, files = view(self.live)
+        known = {file for _, file, _ in tables["projection_files"]}
+        assert (tables, {name: files[name] for name in known}) == fold(anew, self.log, self.projections)
 
     def teardown(self) -> None:
         self.engine.close()
@@ -239,3 +242,16 @@ class RewritesMachine(ProjectionMachine):
 def test_a_bug_is_noticed(machine: type[ProjectionMachine]) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(machine, settings=FIRST_FAILURE)
+
+
+def test_a_log_set_back_into_frames_is_recognised(tmp_path: Path) -> None:
+    """Found by the machine: events stood where the lost log had frames, behind the last event that was seen."""
+    log = Ledger("n1i0")
+    log.add(*answered("r1"))
+    log.add_frames(2)
+    fold(tmp_path, log, [Counts()])
+    older = Ledger("n1i1")
+    older.rows, older.now = log.rows[:-2], log.now
+    older.add(rejected("r2"), rejected("r3"))
+    tables, _ = fold(tmp_path, older, [Counts()])
+    assert ("request_rejected", 2) in tables["counts"]
