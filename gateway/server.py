@@ -51,6 +51,8 @@ from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Upstream
+from projections.files import set_aside
+from projections.registry import REGISTRY
 
 RECORD_S = 5.0
 """How long the interrupted ones get to be recorded; recovery ends any that were not."""
@@ -103,6 +105,9 @@ class Server:
         self.providers = providers(settings, port)
         self.log = await self.store.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
         opened.push_async_callback(self.log.close)
+        if self.log.previous is None:
+            for kept in set_aside(settings.data_dir, REGISTRY):
+                logger.warning("a file that was there before the log is kept as %s", kept.name)
         node = self.log.origin[:9]
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
         await self._say(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from projections.projection import Projection, is_file_projection
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
@@ -58,6 +61,25 @@ class ProjectionFiles:
                 "SELECT file, length FROM projection_files WHERE projection = ?", (self._projection,)
             ).fetchall()
         )
+
+
+def set_aside(data_dir: Path, projections: Iterable[Projection]) -> list[Path]:
+    """Rename files that bear the names of ours but were there before the log: they are not made from it, and nothing
+    could make them again. For a directory whose log is new. Gives the new names, `<name>.before` and a number."""
+    found = []
+    for projection in projections:
+        if is_file_projection(projection):
+            for pattern in projection.patterns:
+                found += [path for path in sorted(data_dir.glob(pattern)) if path.is_file()]
+    return [_rename(path) for path in found]
+
+
+def _rename(path: Path) -> Path:
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.before{number}")
+        if not aside.exists():
+            break
+    return path.rename(aside)
 
 
 def _write_at(path: Path, start: int, data: bytes) -> None:
