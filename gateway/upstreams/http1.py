@@ -1,7 +1,7 @@
 """The HTTP/1.1 client of the hot path: a POST on a kept-alive connection, its answer as it arrives.
 
 httptools parses, asyncio does TLS, aiohappyeyeballs connects; what is here is a pool and the order of things. It is
-here because of what it spares: a call by aiohttp's client costs 100 µs of processor time, this one 15. It speaks no
+here because of what it spares: a call by aiohttp's client costs 80 µs of processor time, this one 13. It speaks no
 proxy, no redirect, no cookie, no compression: an upstream call wants none of them.
 
 A connection is used again only after an answer that was read to its end. A POST is never sent twice.

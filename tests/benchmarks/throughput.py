@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import os
 import re
 import statistics
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,14 @@ class Gateway(Side):
     async def _lag(self, session: ClientSession) -> float:
         async with session.get(f"{self._url}/metrics") as answer:
             return max(map(float, LAG.findall(await answer.text())))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other run goes on here: two at once would measure each other."""
+    with (Path(tempfile.gettempdir()) / "abstractcore-throughput.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @asynccontextmanager
@@ -195,7 +204,7 @@ def waits(compared: Compared) -> Iterator[tuple[str, ...]]:
 
 async def main(asked: argparse.Namespace) -> None:
     wrk = has_wrk() and not asked.no_wrk
-    with tempfile.TemporaryDirectory(dir=asked.dir) as folder:
+    with alone(), tempfile.TemporaryDirectory(dir=asked.dir) as folder:
         print(f"{description(Path(folder))}; load by {'wrk' if wrk else 'load.py'}; answers of {asked.tokens} tokens;")
         print(
             f"medians of {asked.rounds} rounds of {asked.seconds:g} s, the two in turns (least and most in brackets)\n"
@@ -208,8 +217,8 @@ async def main(asked: argparse.Namespace) -> None:
                 for streamed in (False, True)
             ]
             print(rates(loaded), "\n", flush=True)
-            alone = [await compare(floor, gateway, streamed, 1, *turns, wrk=False) for streamed in (False, True)]
-            print(latencies(alone))
+            single = [await compare(floor, gateway, streamed, 1, *turns, wrk=False) for streamed in (False, True)]
+            print(latencies(single))
 
 
 if __name__ == "__main__":
