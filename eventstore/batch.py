@@ -6,6 +6,7 @@ A batch is staged on a copy of the log's tail. Committed, it is adopted by the t
 from __future__ import annotations
 
 from asyncio import Future
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -48,7 +49,7 @@ class Tail:
     position: int = 0
     last_stream_id: int = 0
     types: dict[str, int] = field(default_factory=dict)
-    streams: dict[str, Version] = field(default_factory=dict)
+    streams: OrderedDict[str, Version] = field(default_factory=OrderedDict)
 
     def adopt(self, batch: Batch) -> None:
         """The batch is durable: go on from its end."""
@@ -58,10 +59,10 @@ class Tail:
         self.types.update(batch.new_types)
         streams = self.streams
         for name, version in batch.streams.items():
-            streams.pop(name, None)  # so that it becomes the newest
             streams[name] = version
+            streams.move_to_end(name)
         while len(streams) > STREAMS_KEPT:
-            del streams[next(iter(streams))]
+            streams.popitem(last=False)  # a plain dict would look for its first key past all that it ever lost
 
 
 class Batch:
