@@ -33,32 +33,30 @@ class Exchange:
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
     """The exchange after one more of its events."""
+    return fold(exchange, (event,))
+
+
+def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
+    """The exchange after these events, in their order."""
     x = exchange
-    phase, attempt, provider, model, cost = x.phase, x.attempt, x.provider, x.model, x.cost
+    version, phase, attempt, provider, model, cost = x.version, x.phase, x.attempt, x.provider, x.model, x.cost
     retained, prompt_length, callers_url = x.retained, x.prompt_length, x.callers_url
-    if isinstance(event, RequestReceived):
-        phase, retained, prompt_length = "received", event.retention != "none", event.body_length
-    elif isinstance(event, RouteSelected):
-        phase, provider, model = "routed", event.provider, event.model
-        callers_url = bool(event.inputs.get("callers_url"))
-    elif isinstance(event, GenerationStarted):
-        phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
-    elif isinstance(event, (GenerationCompleted, GenerationFailed)):
-        phase, cost = "settled", total(cost, event.cost_usd)
-    elif event.type in TERMINAL:
-        phase = "ended"
-    return Exchange(
-        x.request_id, x.version + 1, phase, attempt, provider, model, retained, prompt_length, cost, callers_url
-    )
+    for event in events:
+        version += 1
+        if isinstance(event, RequestReceived):
+            phase, retained, prompt_length = "received", event.retention != "none", event.body_length
+        elif isinstance(event, RouteSelected):
+            phase, provider, model = "routed", event.provider, event.model
+            callers_url = bool(event.inputs.get("callers_url"))
+        elif isinstance(event, GenerationStarted):
+            phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
+        elif isinstance(event, (GenerationCompleted, GenerationFailed)):
+            phase, cost = "settled", total(cost, event.cost_usd)
+        elif event.type in TERMINAL:
+            phase = "ended"
+    return Exchange(x.request_id, version, phase, attempt, provider, model, retained, prompt_length, cost, callers_url)
 
 
 def total(cost: Usd | None, more: Usd | None) -> Usd | None:
     """Both together; unknown as soon as one is."""
     return None if cost is None or more is None else Usd(cost + more)
-
-
-def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
-    """`evolve` over all of them."""
-    for event in events:
-        exchange = evolve(exchange, event)
-    return exchange

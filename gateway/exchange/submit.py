@@ -129,12 +129,13 @@ def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: R
 
 def _tags(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str] | None:
     """From `metadata`, and from a header `name=value, name=value`, which wins."""
-    tags, given = dict(body.get("metadata") or {}), headers.get(TAGS_HEADER) or ""
-    check_utf8(given, TAGS_HEADER)
-    for pair in given.split(","):
-        name, equals, value = pair.partition("=")
-        if equals and name.strip():
-            tags[name.strip()] = value.strip()
+    tags, given = dict(body.get("metadata") or {}), headers.get(TAGS_HEADER)
+    if given:
+        check_utf8(given, TAGS_HEADER)
+        for pair in given.split(","):
+            name, equals, value = pair.partition("=")
+            if equals and name.strip():
+                tags[name.strip()] = value.strip()
     if len(tags) > MOST_TAGS:
         raise InvalidRequest(f"There are more than {MOST_TAGS} tags.", param="metadata")
     return tags or None

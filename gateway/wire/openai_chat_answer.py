@@ -173,10 +173,12 @@ def usage_object(fold: Fold) -> dict[str, Any]:
     raw, usage = fold.meta.usage_raw, fold.meta.usage
     if usage is None:
         return dict.fromkeys(_COUNTS, 0)
-    made = usage_to_openai(usage)
     if raw is None or "prompt_tokens" not in raw:
-        return made
-    return {**raw, **{name: made[name] for name in _COUNTS if type(raw.get(name)) is not int}}
+        return usage_to_openai(usage)
+    if missing := [name for name in _COUNTS if type(raw.get(name)) is not int]:
+        made = usage_to_openai(usage)
+        return {**raw, **{name: made[name] for name in missing}}
+    return raw
 
 
 def finish_reason(reason: str | None, called: bool) -> str:
