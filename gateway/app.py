@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from gateway.api import events, health, metrics, models, providers, requests, tickets, usage
-from gateway.api.chat_completions import CHAT, Chat, chat_completions
+from gateway.api.chat_completions import chat_completions
+from gateway.api.exchange import DESK, Desk
 from gateway.edge import Edge
 from gateway.services import SERVICES, Services
+from gateway.wire.dialect import Dialect
+from gateway.wire.dialects import CHAT
 
 ROUTES = (
     web.post("/v1/chat/completions", chat_completions),
@@ -29,14 +33,14 @@ ROUTES = (
     web.get("/health", health.health),
 )
 
-EXCHANGE_ROUTES = frozenset({"/v1/chat/completions"})
-"""Those whose requests are exchanges: what happens to each is in the log."""
+EXCHANGES: Mapping[str, Dialect] = {"/v1/chat/completions": CHAT}
+"""The routes whose POST requests are exchanges, and their dialects: what happens to each is in the log."""
 
 
-def make_app(services: Services, chat: Chat, edge: Edge) -> web.Application:
+def make_app(services: Services, desk: Desk, edge: Edge) -> web.Application:
     """The application, its routes answered with these services."""
     app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
-    app[SERVICES], app[CHAT], app[events.CLOSING] = services, chat, asyncio.Event()
+    app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
     app.on_shutdown.append(events.close_feeds)
     app.add_routes(ROUTES)
     return app

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from eventstore.errors import LogBusy, LogError
@@ -26,11 +25,12 @@ from gateway.errors import (
     TooLarge,
     Unavailable,
     not_now,
-    openai_error_body,
 )
 from gateway.exchange.ids import request_id as new_request_id
 from gateway.services import SERVICES, Handler
 from gateway.upstreams.http import HOP_HEADER
+from gateway.wire.dialect import Dialect
+from gateway.wire.dialects import CHAT
 from projections.db import NotReady
 
 REQUEST_ID_HEADER = "x-request-id"
@@ -124,8 +124,8 @@ def check_hop(headers: Mapping[str, str], own: str) -> None:
 
 
 class Edge:
-    """The one middleware. `hop` is what our own upstream calls carry. `exchange_routes` are the patterns of the POST
-    endpoints whose refusals are recorded, by `record`, at most 60 a minute."""
+    """The one middleware. `hop` is what our own upstream calls carry. `exchanges`: the patterns of the POST endpoints
+    whose refusals are recorded, by `record`, at most 60 a minute, and the dialects that say them."""
 
     def __init__(
         self,
@@ -134,12 +134,12 @@ class Edge:
         authenticator: Authenticator,
         limiter: RejectionLimiter,
         record: Record,
-        exchange_routes: Collection[str],
+        exchanges: Mapping[str, Dialect],
         debug: bool = False,
     ) -> None:
         self._hosts, self._hop, self._authenticator = HostCheck(bound, authenticator.keyed), hop, authenticator
         self._limiter, self._record, self._debug = limiter, record, debug
-        self._exchange_routes = frozenset(exchange_routes)
+        self._exchanges = exchanges
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -171,7 +171,7 @@ class Edge:
         return None
 
     async def _recorded(self, request: web.Request, refused: GatewayError) -> None:
-        if request.method == "POST" and _route(request) in self._exchange_routes and self._limiter.admit():
+        if request.method == "POST" and _route(request) in self._exchanges and self._limiter.admit():
             await self._record(request, refused)
 
     def _error_answer(self, request: web.Request, error: Exception) -> web.StreamResponse:
@@ -184,7 +184,8 @@ class Edge:
                 f"The server failed on this request; its own log says more about {request_id(request)}."
             )
         status = error.status if isinstance(error, web.HTTPException) else known.status
-        return error_response(known, status, request.app[SERVICES].redactor.text, self._debug)
+        dialect = self._exchanges.get(_route(request), CHAT)
+        return error_response(known, status, request.app[SERVICES].redactor.text, self._debug, dialect)
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -235,12 +236,17 @@ def translated(request: web.Request, error: Exception) -> GatewayError | None:
 
 
 def error_response(
-    error: GatewayError, status: int | None = None, scrub: Callable[[str], str] = str, debug: bool = False
+    error: GatewayError,
+    status: int | None = None,
+    scrub: Callable[[str], str] = str,
+    debug: bool = False,
+    dialect: Dialect = CHAT,
 ) -> web.Response:
-    """An error in OpenAI's shape. `scrub` takes secrets out of its message; `details` are for `--debug` only."""
-    body: dict[str, Any] = openai_error_body({**error.error(), "message": scrub(error.message)})
+    """An error in its caller's protocol. `scrub` takes secrets out of its message; `details` are for `--debug` only."""
+    told: dict[str, Any] = {**error.error(), "message": scrub(error.message)}
     if debug and error.details is not None:
-        body["error"]["details"] = error.details
+        told["details"] = error.details
+    status = status or error.status
     return web.Response(
-        body=orjson.dumps(body), status=status or error.status, headers=error.headers, content_type="application/json"
+        body=dialect.error_body(status, told), status=status, headers=error.headers, content_type="application/json"
     )

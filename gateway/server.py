@@ -25,8 +25,8 @@ from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.reader import Reader
 from eventstore.rows import FILE
 from eventstore.sqlite import SQLiteLog, wall_clock_us
-from gateway.api.chat_completions import Chat, caller_of, outlet_for
-from gateway.app import EXCHANGE_ROUTES, make_app
+from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
+from gateway.app import EXCHANGES, make_app
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.config import Settings
 from gateway.connection import Connection
@@ -156,7 +156,7 @@ class Server:
             debug=settings.debug,
         )
         rules = Rules(self.redactor, settings.model, settings.base_url_allowlist, is_loopback(settings.host))
-        self.chat = Chat(self.exchanges, rules)
+        self.desk = Desk(self.exchanges, rules)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""
@@ -185,10 +185,10 @@ class Server:
             Authenticator(settings.api_key, self.redactor, tickets),
             RejectionLimiter(time.monotonic),
             self._record_refusal,
-            EXCHANGE_ROUTES,
+            EXCHANGES,
             settings.debug,
         )
-        self._runner = web.AppRunner(make_app(services, self.chat, edge), handle_signals=False, shutdown_timeout=1)
+        self._runner = web.AppRunner(make_app(services, self.desk, edge), handle_signals=False, shutdown_timeout=1)
         opened.push_async_callback(self._runner.cleanup)
         await self._runner.setup()
         self._listener = await self._listen(listening)
@@ -272,7 +272,10 @@ class Server:
 
     async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
         """A caller who did not get in."""
-        await self.exchanges.refuse(unread(caller_of(request, _pattern(request))), outlet_for(request, None), error)
+        route = pattern(request)
+        await self.exchanges.refuse(
+            unread(caller_of(request, route), EXCHANGES[route]), outlet_for(request, None), error
+        )
 
     async def _command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """What tools on this machine may ask of the owner of the log."""
@@ -288,11 +291,6 @@ class Server:
 
     def _trouble(self) -> list[str]:
         return ["the log cannot be written"] if self.exit_code else []
-
-
-def _pattern(request: web.Request) -> str:
-    route = request.match_info.route.resource
-    return route.canonical if route is not None else request.path
 
 
 def listen(host: str, port: int) -> socket.socket:

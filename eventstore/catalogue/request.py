@@ -18,11 +18,12 @@ class RequestReceived(Event):
     """A request was read whole, its credentials replaced. Nothing was done for it yet.
 
     `body` is the request's JSON; large parts stand as `{"$blob": "<sha256 hex>"}`. `renderer` is the version of the
-    wire format's renderer that all later readers must use. `headers` are the recorded (allow-listed) ones.
+    wire format's renderer that all later readers must use; `options` is what else the form of the answer hangs on.
+    `headers` are the recorded (allow-listed) ones.
     """
 
     type: ClassVar[str] = "request_received"
-    CONTENT: ClassVar[frozenset[str]] = frozenset({"body"})
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"body", "options"})
 
     request_id: str
     endpoint: str
@@ -36,6 +37,7 @@ class RequestReceived(Event):
     body_digest: str
     body: dict[str, Any] | None = None
     include_usage: bool | None = None
+    options: dict[str, Any] | None = None
     session_id: str | None = None
     tags: dict[str, str] | None = None
     retention: str | None = None

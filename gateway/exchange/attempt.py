@@ -8,7 +8,7 @@ from hashlib import sha256
 from eventstore.envelope import NewFrames
 from eventstore.frames import FrameRun
 from gateway.exchange.inputs import Payload, Seen
-from gateway.exchange.render import Renderer
+from gateway.wire.dialect import Renderer
 from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError, WireError
 from gateway.wire.whole_body import BODY_LIMIT, TOO_LARGE
 

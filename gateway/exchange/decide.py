@@ -117,6 +117,7 @@ def _received(submission: Submission) -> RequestReceived:
         renderer=submission.renderer,
         stream_answer=submission.streamed,
         include_usage=submission.include_usage or None,
+        options=submission.options if submission.retained else None,
         model=submission.model,
         subject=submission.subject,
         key=submission.key,

@@ -15,8 +15,9 @@ from gateway.upstreams.upstream import Call
 
 @value(kw_only=True)
 class Submission:
-    """A request as it came in: what is recorded of it, and what is only used. `body` is the client's own JSON, with its
-    extension fields; `recorded` is the same with credentials replaced and large parts as blob references."""
+    """A request as it came in: what is recorded of it, and what is only used. `body` is the request as a chat
+    completions body, with the extension fields; `recorded` is the client's own JSON, with credentials replaced and
+    large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like."""
 
     request_id: str
     endpoint: str
@@ -30,6 +31,7 @@ class Submission:
     model: str = ""
     streamed: bool = False
     include_usage: bool = False
+    options: dict[str, Any] | None = None
     subject: str = "anonymous"
     key: str = "anonymous"
     session_id: str | None = None

@@ -6,37 +6,23 @@ Live, the frames' meaning is already at hand; in replay it is decoded again from
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Protocol
-
-import orjson
+from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.errors import LogError, UnknownEventType
 from eventstore.frames import FrameReader
-from gateway.errors import openai_error_body
 from gateway.exchange.ids import created_s
+from gateway.exchange.inputs import Submission
 from gateway.wire.decoders import DECODERS
-from gateway.wire.openai_chat_answer import ChatBody, ChatStream
+from gateway.wire.dialect import Dialect, Form, Renderer
+from gateway.wire.dialects import DIALECTS
 from gateway.wire.values import Fold, Piece
 
 SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
 JSON_HEADERS = {"content-type": "application/json"}
-
-
-class Renderer(Protocol):
-    """One answer in one wire format."""
-
-    def pieces(self, pieces: Sequence[Piece]) -> bytes:
-        """What these pieces add."""
-
-    def completed(self, fold: Fold) -> bytes:
-        """The end of a whole answer."""
-
-    def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The error, after the answer began (a frame) or instead of it (a body)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +44,49 @@ class NotRenderable(Exception):
     """The answer cannot be rendered again: its content was not retained, or it has no answer yet."""
 
 
-def renderer(wire: str, version: int, streamed: bool, request_id: str, model: str, include_usage: bool) -> Renderer:
-    """The renderer of a wire format in the version that `request_received` names. Raises `NotRenderable`."""
-    if (wire, version) != ("openai_chat", 1):
+def dialect(wire: str, version: int) -> Dialect:
+    """The dialect that an event names. Raises `NotRenderable`."""
+    known = DIALECTS.get((wire, version))
+    if known is None:
         raise NotRenderable(f"no renderer {wire} version {version}")
-    created = created_s(request_id)
-    if streamed:
-        return ChatStream(request_id, created, model, include_usage)
-    return ChatBody(request_id, created, model)
+    return known
 
 
-def error_body(error: Mapping[str, Any]) -> bytes:
-    """The body of an error answer that had not begun."""
-    return orjson.dumps(openai_error_body(error))
+def form(submission: Submission) -> Form:
+    """The form of an answer, live."""
+    return Form(
+        request_id=submission.request_id,
+        created=created_s(submission.request_id),
+        model=submission.model,
+        streamed=submission.streamed,
+        include_usage=submission.include_usage,
+        options=submission.options or {},
+    )
+
+
+def recorded_form(body: Mapping[str, Any]) -> Form:
+    """The same, from `request_received`."""
+    return Form(
+        request_id=body["request_id"],
+        created=created_s(body["request_id"]),
+        model=body["model"],
+        streamed=body["stream_answer"],
+        include_usage=body.get("include_usage") or False,
+        options=body.get("options") or {},
+    )
 
 
 class Rendering:
-    """The fold: give it an exchange's events and frame rows in order, take the bytes that each adds."""
+    """The fold: give it an exchange's events and frame rows in order, take the bytes that each adds. `form` makes
+    another form of the same answer than its client got."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Callable[[Mapping[str, Any]], Form] = recorded_form) -> None:
+        self._form = form
         self.status = 200
         self.headers: dict[str, str] = {}
         self.ended = False
         self.whole = False
+        self._dialect: Dialect | None = None
         self._renderer: Renderer | None = None
         self._replay: FrameReplay | None = None
 
@@ -103,16 +109,9 @@ class Rendering:
     def _received(self, body: dict[str, Any]) -> bytes:
         if body.get("retention") == "none":
             raise NotRenderable("the request asked that its content not be retained")
-        streamed = body["stream_answer"]
-        self.headers = dict(SSE_HEADERS if streamed else JSON_HEADERS)
-        self._renderer = renderer(
-            body["wire"],
-            body["renderer"],
-            streamed,
-            body["request_id"],
-            body["model"],
-            body.get("include_usage") or False,
-        )
+        self.headers = dict(SSE_HEADERS if body["stream_answer"] else JSON_HEADERS)
+        self._dialect = dialect(body["wire"], body["renderer"])
+        self._renderer = self._dialect.renderer(self._form(body))
         return b""
 
     def _started(self, body: dict[str, Any]) -> bytes:
@@ -135,6 +134,7 @@ class Rendering:
         if body.get("retention") == "none":
             raise NotRenderable("the request asked that its content not be retained")
         self._end(whole=True)
+        self._dialect = dialect(body["wire"], body["renderer"])
         return self._error(body)
 
     def _cut(self, body: dict[str, Any]) -> bytes:
@@ -143,7 +143,9 @@ class Rendering:
 
     def _error(self, body: dict[str, Any]) -> bytes:
         self.status, self.headers = body["status"], dict(JSON_HEADERS)
-        return error_body(body["error"])
+        if self._dialect is None:
+            raise NotRenderable("an error without its request")
+        return self._dialect.error_body(self.status, body["error"])
 
     def _end(self, whole: bool) -> None:
         self.ended, self.whole = True, whole
@@ -179,12 +181,16 @@ class FrameReplay:
         return pieces
 
 
-def render_again(events: Sequence[RecordedEvent], frames: Mapping[int, Sequence[RecordedFrames]]) -> Rendered:
+def render_again(
+    events: Sequence[RecordedEvent],
+    frames: Mapping[int, Sequence[RecordedFrames]],
+    form: Callable[[Mapping[str, Any]], Form] = recorded_form,
+) -> Rendered:
     """A request's answer from its recorded events and, by the position of their `generation_started`, its frames.
 
     Raises `NotRenderable` where its content was not retained, `LogCorrupt` where a row is damaged.
     """
-    rendering = Rendering()
+    rendering = Rendering(form)
     body = []
     for recorded in events:
         body.append(rendering.event(recorded))

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.errors import LogBusy, LogError
@@ -35,7 +36,7 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
-from gateway.exchange.render import JSON_HEADERS, Renderer, error_body, renderer
+from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
 from gateway.redaction import Redactor
@@ -141,22 +142,11 @@ class Exchanges:
             FrameRun(appended.last),
             plan.upstream.framer(call.streamed),
             decoder,
-            self._renderer(submission),
+            dialect(submission.wire, submission.renderer).renderer(form(submission)),
             plan.scrubber.bytes,
         )
         verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
-
-    @staticmethod
-    def _renderer(submission: Submission) -> Renderer:
-        return renderer(
-            submission.wire,
-            submission.renderer,
-            submission.streamed,
-            submission.request_id,
-            submission.model,
-            submission.include_usage,
-        )
 
     async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
         """Call the upstream and read its answer to the end. None: it is whole. Raises `LogError`."""
@@ -248,7 +238,7 @@ class Exchanges:
             happened, rest = self._failed(running, attempt, verdict, attempt.least(self._monotonic()), began)
             appended = await self._record(running, happened, frames=attempt.rows, price=_unpriced)
         if isinstance(verdict, Halt) and not began:
-            running.outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(STOPPING))
+            running.outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(running, 503, STOPPING))
         elif isinstance(verdict, (Leave, Halt)):
             await running.outlet.abort()
         elif running.submission.streamed and (verdict is None or began):
@@ -273,7 +263,7 @@ class Exchanges:
         self, running: Running, attempt: Attempt, failure: Failure, seen: Seen, began: bool
     ) -> tuple[Input, bytes]:
         status, error = error_value(failure)
-        rest = attempt.text + attempt.renderer.failed(error) if began else error_body(error)
+        rest = attempt.text + attempt.renderer.failed(error) if began else error_body(running, status, error)
         payload = attempt.payload(began, rest)
         return Failed(failure, error, status, seen, payload, *self._times(running, attempt)), rest
 
@@ -299,7 +289,7 @@ class Exchanges:
         value = error.error()
         if self._debug and error.details is not None:
             value["details"] = error.details
-        body = error_body(value)
+        body = error_body(running, error.status, value)
         refused = Refused(running.submission, error, value, sha256(body).hexdigest(), self._now_us())
         headers = {**JSON_HEADERS, **error.headers}
         if not self._log.full:
@@ -330,6 +320,12 @@ class Exchanges:
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
+
+
+def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:
+    """An error instead of an answer, in its client's protocol."""
+    submission = running.submission
+    return dialect(submission.wire, submission.renderer).error_body(status, error)
 
 
 def _unpriced(*_: object) -> tuple[None, None]:

@@ -14,8 +14,7 @@ from gateway.exchange.inputs import Submission
 from gateway.json_guard import check_id, check_ids, check_utf8
 from gateway.redaction import Redactor
 from gateway.routing.callers_url import check_base_url
-from gateway.wire.openai_chat_answer import RENDERER
-from gateway.wire.openai_chat_request import check
+from gateway.wire.dialect import Dialect
 
 RETENTION_HEADER = "x-abstractcore-retention"
 SESSION_HEADER = "x-abstractcore-session-id"
@@ -44,14 +43,14 @@ class Rules:
     bound_to_loopback: bool
 
 
-def unread(caller: Caller, raw: bytes = b"") -> Submission:
+def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
     """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest, and
     what was wrong with it, unless the caller asked that nothing be retained."""
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
-        wire="openai_chat",
-        renderer=RENDERER,
+        wire=dialect.wire,
+        renderer=dialect.version,
         body={},
         recorded=None,
         body_length=len(raw),
@@ -61,23 +60,26 @@ def unread(caller: Caller, raw: bytes = b"") -> Submission:
     )
 
 
-def submit(caller: Caller, body: dict[str, Any], raw: bytes, rules: Rules) -> Submission:
-    """A chat completions request, checked. Raises `GatewayError`."""
-    check(body)
-    check_ids(body)
+def submit(
+    caller: Caller, sent: dict[str, Any], raw: bytes, rules: Rules, dialect: Dialect, whole: dict[str, Any]
+) -> Submission:
+    """A request that its dialect has checked. `sent` is what came in the bytes `raw`, and is recorded; `whole` is the
+    same with what it refers to, and is used. Raises `GatewayError`."""
+    check_ids(sent)
+    body = dialect.chat(whole)
     headers = caller.headers
     session = _session(body, headers)
     base_url = body.get("base_url")
     if base_url is not None:
         check_base_url(base_url, rules.base_url_allowlist, rules.bound_to_loopback)
     retained = _retained(headers)
-    recorded, blobs = split(rules.redactor.body(body), len(raw)) if retained else ({}, [])
+    recorded, blobs = split(rules.redactor.body(sent), len(raw)) if retained else ({}, [])
     streamed = body.get("stream") is True
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
-        wire="openai_chat",
-        renderer=RENDERER,
+        wire=dialect.wire,
+        renderer=dialect.version,
         body=body,
         recorded=recorded,
         blobs=tuple(blobs),
@@ -85,6 +87,7 @@ def submit(caller: Caller, body: dict[str, Any], raw: bytes, rules: Rules) -> Su
         body_digest=sha256(raw).hexdigest(),
         model=body.get("model") or rules.default_model or "",
         streamed=streamed,
+        options=dialect.options(sent),
         include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),
         subject=_subject(session, body, caller.key, rules.redactor),
         key=caller.key,

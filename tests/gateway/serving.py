@@ -23,6 +23,7 @@ from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.api import events, health, metrics, models, providers, requests, tickets, usage
 from gateway.api.answers import json_response
+from gateway.app import EXCHANGES
 from gateway.auth import Authenticator, RejectionLimiter
 from gateway.config import Settings
 from gateway.discovery import Discovery
@@ -205,7 +206,7 @@ async def serving(
 
     door = edge(
         settings.host, HOP, Authenticator(settings.api_key, redactor, services.tickets), RejectionLimiter(clock),
-        record, ["/v1/chat/completions"], settings.debug,
+        record, EXCHANGES, settings.debug,
     )  # fmt: skip
     app = web.Application(middlewares=[door.middleware])
     app[SERVICES] = services

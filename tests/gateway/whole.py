@@ -42,7 +42,7 @@ class Paced(Server):
 
     def _compose(self, node: str, port: int) -> None:
         super()._compose(node, port)
-        self.chat = replace(self.chat, pace=self.pace)
+        self.desk = replace(self.desk, pace=self.pace)
 
 
 class Gateway:

@@ -43,7 +43,7 @@ class Impatient(Server):
 
     def _compose(self, node: str, port: int) -> None:
         super()._compose(node, port)
-        self.chat = replace(self.chat, pace=self.pace)
+        self.desk = replace(self.desk, pace=self.pace)
 
 
 async def serve(behind: str, head_s: str, *args: str) -> None:

@@ -14,6 +14,7 @@ from gateway.errors import Forbidden, GatewayError, InvalidRequest
 from gateway.exchange.inputs import Submission
 from gateway.exchange.submit import Caller, Rules, submit, unread
 from gateway.redaction import Redactor
+from gateway.wire.dialects import CHAT
 from tests.gateway.exchange.given import BODY, ID
 
 REDACTOR = Redactor(b"k" * 32)
@@ -26,7 +27,8 @@ def caller(headers: Mapping[str, str] | None = None, key: str = "anonymous") -> 
 
 def made(headers: Mapping[str, str] | None = None, key: str = "anonymous", **fields: Any) -> Submission:
     body = {**BODY, **fields}
-    return submit(caller(headers, key), body, orjson.dumps(body), RULES)
+    CHAT.check(body)
+    return submit(caller(headers, key), body, orjson.dumps(body), RULES, CHAT, body)
 
 
 def test_what_was_received_is_known_by_length_and_digest() -> None:
@@ -108,7 +110,7 @@ def test_what_must_not_be_retained_is_not_there() -> None:
     assert (found.retained, found.recorded, found.blobs, found.tags) == (False, {}, (), None)
     assert found.headers == {"user-agent": "u", "x-abstractcore-retention": "none"}
     assert found.body["metadata"] == {"a": "b"}, "it is still sent"
-    assert not unread(caller(headers), b"{").retained
+    assert not unread(caller(headers), CHAT, b"{").retained
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,6 @@ def test_what_is_refused(headers: dict[str, str], fields: dict[str, Any], error:
 
 
 def test_of_what_cannot_be_read_only_length_and_digest_are_known() -> None:
-    found = unread(caller(key="key-abc"), b'{"a"')
+    found = unread(caller(key="key-abc"), CHAT, b'{"a"')
     assert (found.recorded, found.body, found.body_length, found.key) == (None, {}, 4, "key-abc")
     assert found.body_digest == sha256(b'{"a"').hexdigest()

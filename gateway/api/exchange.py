@@ -1,0 +1,80 @@
+"""What every endpoint does whose requests are exchanges: read, check, submit, run, respond."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from gateway.api.outlet import USUAL, HttpOutlet, Pace
+from gateway.auth import ANONYMOUS
+from gateway.edge import KEY_ID, request_id
+from gateway.errors import GatewayError
+from gateway.exchange.inputs import Submission
+from gateway.exchange.resume import follow_answer
+from gateway.exchange.run import Exchanges
+from gateway.exchange.submit import Caller, Rules, submit, unread
+from gateway.json_guard import read_json
+from gateway.services import SERVICES
+from gateway.wire.dialect import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What these endpoints need besides the services."""
+
+    exchanges: Exchanges
+    rules: Rules
+    pace: Pace = USUAL
+
+
+DESK = web.AppKey("desk", Desk)
+
+Expand = Callable[[web.Request, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""From a checked body to one that stands alone, such as with the history that it refers to. What is recorded is the
+body as it came. Raises `GatewayError`."""
+
+
+async def serve(request: web.Request, dialect: Dialect, expand: Expand | None = None) -> web.StreamResponse:
+    """Answer a request in its dialect."""
+    desk = request.app[DESK]
+    caller = caller_of(request, pattern(request))
+    raw = b""
+    try:
+        body, raw = await read_json(request)
+        dialect.check(body)
+        whole = await expand(request, body) if expand else body
+        submission = submit(caller, body, raw, desk.rules, dialect, whole)
+    except GatewayError as error:
+        outlet = outlet_for(request, None)
+        await desk.exchanges.refuse(unread(caller, dialect, raw), outlet, error)
+        return outlet.response
+    outlet = outlet_for(request, submission)
+    await desk.exchanges.run(submission, outlet)
+    return outlet.response
+
+
+def caller_of(request: web.Request, endpoint: str) -> Caller:
+    """Who asks, and where."""
+    return Caller(request_id(request), endpoint, request.get(KEY_ID, ANONYMOUS), request.remote, request.headers)
+
+
+def outlet_for(request: web.Request, submission: Submission | None) -> HttpOutlet:
+    """The client of this request; one whose content is retained can read it from the log."""
+    services = request.app[SERVICES]
+    follow = None
+    if submission is not None and submission.retained:
+        follow = partial(follow_answer, services.log, submission.request_id)
+    outlet = HttpOutlet(request, follow, services.monotonic, request.app[DESK].pace)
+    if submission is not None and submission.streamed:
+        outlet.streams()
+    return outlet
+
+
+def pattern(request: web.Request) -> str:
+    """The route that the request resolved to, as it stands in the route table."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else request.path

@@ -1,0 +1,68 @@
+"""What a protocol that callers speak must say of itself: their request as a chat completions body, the answer in their
+words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Protocol
+
+from eventstore.value import value
+from gateway.wire.values import Fold, Piece
+
+
+@value(kw_only=True)
+class Form:
+    """What an answer's form hangs on besides its content. All of it is recorded in `request_received`, so that a replay
+    makes the same bytes. `created` is in seconds since 1970, `model` as the client named it, `options` the dialect's
+    own."""
+
+    request_id: str
+    created: int
+    model: str
+    streamed: bool
+    include_usage: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """One answer in one wire format. The bytes do not hang on how the pieces are batched."""
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """What these pieces add."""
+
+    def completed(self, fold: Fold) -> bytes:
+        """The end of a whole answer."""
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        """The error, after the answer began."""
+
+
+class Dialect(Protocol):
+    """A protocol that callers speak."""
+
+    @property
+    def wire(self) -> str:
+        """Its name in `request_received`."""
+
+    @property
+    def version(self) -> int:
+        """That of its renderer, recorded too. A change of bytes is a new version; the old one stays."""
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        """Raises `gateway.errors.InvalidRequest` for what this protocol does not allow."""
+
+    def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request as a chat completions body, with the gateway's extension fields. Never mutates.
+
+        Raises `InvalidRequest` where a part cannot be understood.
+        """
+
+    def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """For `Form.options`: small, and free of credentials."""
+
+    def renderer(self, form: Form) -> Renderer:
+        """A fresh one for an answer."""
+
+    def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
+        """The body of an error answer that had not begun. `error` is `{message, type, param, code}`."""
