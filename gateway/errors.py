@@ -9,6 +9,7 @@
     ├── RequestTimeout       408  the body did not arrive in time
     ├── Conflict             409  not now: what was asked about is still going on
     ├── TooLarge             413  the body is over the limit
+    ├── NotOffered           501  the provider has no such service, or what it needs is not installed
     ├── HopLoop              508  our own call came back to us
     ├── Unavailable          503  the queue is full, or a projection lags; try again
     │   └── StorageFull      507  the disk is nearly full; try again when there is room
@@ -107,6 +108,12 @@ class HopLoop(GatewayError):
     """Our own upstream call came back to us."""
 
     status, type, code, fault_domain = 508, "invalid_request_error", "loop_detected", "policy"
+
+
+class NotOffered(GatewayError):
+    """The provider has no such service, or what it needs is not installed here."""
+
+    status, type, code, fault_domain = 501, "invalid_request_error", "not_implemented", "policy"
 
 
 class Unavailable(GatewayError):

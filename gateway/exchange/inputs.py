@@ -15,9 +15,9 @@ from gateway.upstreams.upstream import Call
 
 @value(kw_only=True)
 class Submission:
-    """A request as it came in: what is recorded of it, and what is only used. `body` is the request as a chat
-    completions body, with the extension fields; `recorded` is the client's own JSON, with credentials replaced and
-    large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like."""
+    """A request as it came in: what is recorded of it, and what is only used. `body` is the request in its
+    dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
+    replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like."""
 
     request_id: str
     endpoint: str

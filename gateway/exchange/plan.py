@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from eventstore.value import value
-from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import InvalidRequest, NotOffered, UnsupportedParameter
 from gateway.exchange.inputs import Submission
+from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber
 from gateway.routing.choose import Route, choose, credential
-from gateway.upstreams.upstream import Call, Provider, Upstream
+from gateway.upstreams.natives import NATIVES
+from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
 from gateway.wire.values import Unsupported, WireError
 
 NOTHING = Scrubber([])
@@ -19,11 +22,13 @@ NOTHING = Scrubber([])
 
 @value
 class Plan:
-    """Where a request goes, in which words, with which credential (which is never recorded)."""
+    """Where a request goes, in which words, with which credential (which is never recorded). `speech` said `call`, and
+    reads its answer."""
 
     route: Route
     provider: Provider
     upstream: Upstream
+    speech: Speech
     call: Call
     api_key: str | None
     scrubber: Scrubber
@@ -40,9 +45,10 @@ class Planner:
         redactor: Redactor,
         default_provider: str | None,
         listed: Callable[[], Mapping[str, Collection[str]]],
+        natives: Mapping[tuple[str, str], Speech] = NATIVES,
     ) -> None:
         self._providers, self._upstreams, self._redactor = providers, upstreams, redactor
-        self._default_provider, self._listed = default_provider, listed
+        self._default_provider, self._listed, self._natives = default_provider, listed, natives
         self._own = {name: redactor.scrubber([p.api_key]) for name, p in providers.items() if p.api_key}
 
     def plan(self, submission: Submission) -> Plan:
@@ -57,13 +63,24 @@ class Planner:
             )
         api_key = credential(provider, submission.api_key, submission.base_url)
         upstream = self._upstreams[provider.family]
+        speech, body = self._said(submission, provider, upstream)
         try:
-            call = upstream.encode(provider, route.model, submission.body)
+            call = speech.encode(provider, route.model, body)
         except Unsupported as error:
             raise UnsupportedParameter(str(error), param=error.param) from error
         except WireError as error:
             raise InvalidRequest(str(error), param="messages") from error
-        return Plan(route, provider, upstream, call, api_key, self._scrubber(route.provider, api_key))
+        return Plan(route, provider, upstream, speech, call, api_key, self._scrubber(route.provider, api_key))
+
+    def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
+        """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
+        speech = self._natives.get((provider.family, submission.wire))
+        if speech is not None:
+            return speech, submission.body
+        spoken = dialect(submission.wire, submission.renderer)
+        if not spoken.as_chat:
+            raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
+        return upstream, spoken.chat(submission.body)
 
     def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
         """Cuts the call's credential out of what comes back; that of our own keys is made once."""

@@ -120,7 +120,7 @@ class Exchanges:
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call
-        decoder = plan.upstream.decoder(call.streamed)
+        decoder = plan.speech.decoder(call.streamed)
         submitted = Submitted(
             submission,
             plan.route,
@@ -140,7 +140,7 @@ class Exchanges:
             running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
         attempt = Attempt(
             FrameRun(appended.last),
-            plan.upstream.framer(call.streamed),
+            plan.speech.framer(call.streamed),
             decoder,
             dialect(submission.wire, submission.renderer).renderer(form(submission)),
             plan.scrubber.bytes,

@@ -66,7 +66,7 @@ def submit(
     """A request that its dialect has checked. `sent` is what came in the bytes `raw`, and is recorded; `whole` is the
     same with what it refers to, and is used. Raises `GatewayError`."""
     check_ids(sent)
-    body = dialect.chat(whole)
+    body = dialect.common(whole)
     headers = caller.headers
     session = _session(body, headers)
     base_url = body.get("base_url")
@@ -80,7 +80,7 @@ def submit(
         endpoint=caller.endpoint,
         wire=dialect.wire,
         renderer=dialect.version,
-        body=body,
+        body=whole,
         recorded=recorded,
         blobs=tuple(blobs),
         body_length=len(raw),

@@ -76,13 +76,11 @@ class Answer(Protocol):
     async def close(self, ended: bool = False) -> None: ...
 
 
-class Upstream(Protocol):
-    """A protocol family."""
-
-    family: str
+class Speech(Protocol):
+    """One protocol that a family speaks. Pure."""
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
-        """Pure: an OpenAI chat completions body in this family's words, for streaming iff `body["stream"]`.
+        """A request's body in this family's words, for streaming iff `body["stream"]`.
 
         Never mutates `body`, injects nothing the client did not ask for (except what is needed to account for the
         answer, such as asking for usage). Raises `Unsupported` for a field that changes the answer and cannot be
@@ -94,6 +92,13 @@ class Upstream(Protocol):
 
     def decoder(self, streamed: bool) -> Decoder:
         """How its frames are read, in the newest version."""
+
+
+class Upstream(Speech, Protocol):
+    """A protocol family. What it says by itself is OpenAI's chat completions; `gateway.upstreams.natives` lists what
+    else it speaks."""
+
+    family: str
 
     def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
         """The credential-bearing headers of a call. Never recorded."""

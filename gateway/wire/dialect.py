@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from eventstore.value import value
 from gateway.wire.values import Fold, Piece
@@ -39,27 +39,32 @@ class Renderer(Protocol):
 
 
 class Dialect(Protocol):
-    """A protocol that callers speak."""
+    """A protocol that callers speak. `wire` is its name in `request_received`, `version` that of its renderer, recorded
+    too: a change of bytes is a new version, and the old one stays. `as_chat`: whether its requests can be said as chat;
+    those of any other go only to families that speak it themselves."""
 
-    @property
-    def wire(self) -> str:
-        """Its name in `request_received`."""
-
-    @property
-    def version(self) -> int:
-        """That of its renderer, recorded too. A change of bytes is a new version; the old one stays."""
+    wire: ClassVar[str]
+    version: ClassVar[int]
+    as_chat: ClassVar[bool] = True
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Raises `gateway.errors.InvalidRequest` for what this protocol does not allow."""
 
+    def common(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What every request can say, under chat completions' names: model, stream, stream_options, user,
+        safety_identifier, metadata, session_id, api_key, base_url."""
+        return body
+
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         """The request as a chat completions body, with the gateway's extension fields. Never mutates.
 
-        Raises `InvalidRequest` where a part cannot be understood.
+        Called only where the upstream's family does not speak this protocol itself. Raises `InvalidRequest` where a
+        part cannot be understood, `UnsupportedParameter` where it cannot be said as chat.
         """
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """For `Form.options`: small, and free of credentials."""
+        return None
 
     def renderer(self, form: Form) -> Renderer:
         """A fresh one for an answer."""

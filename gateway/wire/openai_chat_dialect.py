@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 
 from gateway.errors import openai_error_body
-from gateway.wire.dialect import Form, Renderer
+from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.openai_chat_answer import RENDERER, ChatBody, ChatStream
 from gateway.wire.openai_chat_request import check
 
 
-class ChatDialect:
+class ChatDialect(Dialect):
     """https://platform.openai.com/docs/api-reference/chat"""
 
     wire = "openai_chat"
@@ -24,9 +24,6 @@ class ChatDialect:
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         return body
-
-    def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        return None
 
     def renderer(self, form: Form) -> Renderer:
         if form.streamed:
