@@ -91,13 +91,14 @@ class TextParser:
             return source.rest
         except NoCall:
             self._region = None
-            return self._give_up(source.held, found)
+            return self._give_up(source, found)
         return ""
 
-    def _give_up(self, held: str, found: list[Found]) -> str:
-        """The opening was none: its first character is text, and the rest is read again. A block of code is text to
-        its end."""
-        first = len(held) if held[0] == "`" else 1
+    def _give_up(self, source: Source, found: list[Found]) -> str:
+        """The opening was none: its first character is text, and the rest is read again. A block of code is text as far
+        as it was read."""
+        held = source.held
+        first = source.offset if held[0] == "`" else 1
         self._release(held[:first], found)
         return held[first:]
 
