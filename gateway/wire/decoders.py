@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
+from gateway.wire.tooltext.decoder import ToolTextDecoder
+from gateway.wire.tooltext.formats import FORMATS
 from gateway.wire.values import Decoder
 
 DECODERS: Mapping[str, Callable[[], Decoder]] = {
@@ -19,3 +21,16 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
         OllamaChatDecoder,
     )
 }
+
+_TOOL_TEXT = {format.suffix: format for format in FORMATS.values()}
+
+
+def decoder_named(name: str, seed: str) -> Decoder | None:
+    """The decoder that an event names, a family's own or one around it: None where there never was such a one. `seed`
+    is the request's id."""
+    own, plus, around = name.partition("+")
+    made = DECODERS.get(own)
+    if made is None or not plus:
+        return made and made()
+    format = _TOOL_TEXT.get(around)
+    return format and ToolTextDecoder(made(), format, seed)

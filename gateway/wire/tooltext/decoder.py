@@ -76,7 +76,7 @@ class ToolTextDecoder:
 
         for at, text in enumerate(texts):
             found = choice.parser.feed(text)
-            if found == [text] or not text:
+            if found == [text]:
                 passed.append(at)
             else:
                 settle()
@@ -99,11 +99,11 @@ class _Choice:
         found = self.parser.feed(delta.text)
         if delta.finish_reason is not None:
             found += self.parser.end()
-        calls = [replace(call, index=self._renumbered(call.index)) for call in delta.tool_calls]
+        calls = tuple(replace(call, index=self._renumbered(call.index)) for call in delta.tool_calls)
         if delta.finish_reason is None and (found == [delta.text] or not delta.text):
             return [replace(delta, tool_calls=calls)]
         head = replace(delta, text="", tool_calls=calls, finish_reason=None)
-        out = [head] if head != Delta(choice=self._index, tool_calls=[]) else []
+        out = [head] if head != Delta(choice=self._index) else []
         out += self.deltas(found)
         if delta.finish_reason is not None:
             out.append(Delta(choice=self._index, finish_reason=self._reason(delta.finish_reason)))
