@@ -8,16 +8,24 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.api import events, health, metrics, models, providers, requests, tickets, usage
+from gateway.api import events, health, metrics, models, operations, providers, requests, tickets, usage
 from gateway.api.chat_completions import chat_completions
 from gateway.api.exchange import DESK, Desk
 from gateway.edge import Edge
 from gateway.services import SERVICES, Services
+from gateway.wire import dialects
 from gateway.wire.dialect import Dialect
-from gateway.wire.dialects import CHAT
 
 ROUTES = (
     web.post("/v1/chat/completions", chat_completions),
+    web.post("/{provider}/v1/chat/completions", operations.chat_completions_of),
+    web.post("/v1/completions", operations.completions),
+    web.post("/v1/embeddings", operations.embeddings),
+    web.post("/v1/images/generations", operations.image_generations),
+    web.post("/v1/images/edits", operations.image_edits),
+    web.post("/v1/audio/transcriptions", operations.transcriptions),
+    web.post("/v1/audio/speech", operations.speech),
+    web.post("/v1/moderations", operations.moderations),
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.+}", models.one_model),
     web.get("/providers", providers.list_providers),
@@ -33,7 +41,17 @@ ROUTES = (
     web.get("/health", health.health),
 )
 
-EXCHANGES: Mapping[str, Dialect] = {"/v1/chat/completions": CHAT}
+EXCHANGES: Mapping[str, Dialect] = {
+    "/v1/chat/completions": dialects.CHAT,
+    "/{provider}/v1/chat/completions": dialects.CHAT,
+    "/v1/completions": dialects.COMPLETIONS,
+    "/v1/embeddings": dialects.EMBEDDINGS,
+    "/v1/images/generations": dialects.IMAGES,
+    "/v1/images/edits": dialects.IMAGE_EDITS,
+    "/v1/audio/transcriptions": dialects.TRANSCRIPTIONS,
+    "/v1/audio/speech": dialects.SPEECH,
+    "/v1/moderations": dialects.MODERATIONS,
+}
 """The routes whose POST requests are exchanges, and their dialects: what happens to each is in the log."""
 
 

@@ -38,13 +38,19 @@ Expand = Callable[[web.Request, dict[str, Any]], Awaitable[dict[str, Any]]]
 body as it came. Raises `GatewayError`."""
 
 
-async def serve(request: web.Request, dialect: Dialect, expand: Expand | None = None) -> web.StreamResponse:
+Read = Callable[[web.Request], Awaitable[tuple[dict[str, Any], bytes]]]
+"""From a request to its body, and the bytes that it was read from. Raises `GatewayError`."""
+
+
+async def serve(
+    request: web.Request, dialect: Dialect, expand: Expand | None = None, read: Read = read_json
+) -> web.StreamResponse:
     """Answer a request in its dialect."""
     desk = request.app[DESK]
     caller = caller_of(request, pattern(request))
     raw = b""
     try:
-        body, raw = await read_json(request)
+        body, raw = await read(request)
         dialect.check(body)
         whole = await expand(request, body) if expand else body
         submission = submit(caller, body, raw, desk.rules, dialect, whole)

@@ -273,10 +273,11 @@ def _identity(exchange: Exchange) -> dict[str, Any]:
 
 
 def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
-    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing. What a
-    host takes that the caller named is not known, unless it is a kind that takes nothing."""
+    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing; of what
+    is no chat the price is then not known. Nor is what a host takes that the caller named, unless it is a kind that
+    takes nothing."""
     usage, source = _usage(seen, exchange)
-    cost: Usd | None = Usd(0)
+    cost: Usd | None = Usd(0) if exchange.chat or not seen.began else None
     rule: str | None = None
     if source != "none":
         provider, model = exchange.provider or "", exchange.model or ""
@@ -300,6 +301,8 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
 def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
     if seen.usage is not None and not seen.usage_estimated:
         return seen.usage, "provider"
+    if not exchange.chat:
+        return Usage(), "none"
     if seen.usage is not None or seen.began or seen.finish_reason:
         guess = estimate(exchange.prompt_length, seen.text_length)
         return _filled(seen.usage, guess) if seen.usage else guess, "estimated"

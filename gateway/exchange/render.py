@@ -109,9 +109,9 @@ class Rendering:
     def _received(self, body: dict[str, Any]) -> bytes:
         if body.get("retention") == "none":
             raise NotRenderable("the request asked that its content not be retained")
-        self.headers = dict(SSE_HEADERS if body["stream_answer"] else JSON_HEADERS)
-        self._dialect = dialect(body["wire"], body["renderer"])
-        self._renderer = self._dialect.renderer(self._form(body))
+        self._dialect, form = dialect(body["wire"], body["renderer"]), self._form(body)
+        self.headers = dict(SSE_HEADERS) if form.streamed else {"content-type": self._dialect.content_type(form)}
+        self._renderer = self._dialect.renderer(form)
         return b""
 
     def _started(self, body: dict[str, Any]) -> bytes:

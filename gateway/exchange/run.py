@@ -275,12 +275,15 @@ class Exchanges:
     @staticmethod
     def _answer(running: Running, failure: Verdict | None, body: bytes, appended: Appended) -> None:
         """The whole answer, or the error instead of it."""
-        headers = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}
-        status = 200
+        headers, status = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}, 200
         if isinstance(failure, Failure):
             status = error_value(failure)[0]
             headers |= failure.headers or {}
-        elif running.exchange.cost is not None:
+            running.outlet.answer(status, headers, body)
+            return
+        submission = running.submission
+        headers["content-type"] = dialect(submission.wire, submission.renderer).content_type(form(submission))
+        if running.exchange.cost is not None:
             headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
         running.outlet.answer(status, headers, body)
 

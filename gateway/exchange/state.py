@@ -10,6 +10,7 @@ from eventstore.catalogue.generation import GenerationCompleted, GenerationFaile
 from eventstore.catalogue.request import TERMINAL, RequestReceived, RouteSelected
 from eventstore.catalogue.values import Usd
 from eventstore.value import value
+from gateway.wire.dialects import NO_CHAT
 
 Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 
@@ -17,7 +18,8 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 @value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
-    body's length in bytes, for estimates. `callers_url`: the call went where its caller said."""
+    body's length in bytes, for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`: the call went where its
+    caller said."""
 
     request_id: str
     version: int = 0
@@ -29,6 +31,7 @@ class Exchange:
     prompt_length: int = 0
     cost: Usd | None = Usd(0)  # an immutable number
     callers_url: bool = False
+    chat: bool = True
 
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
@@ -40,11 +43,12 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
     """The exchange after these events, in their order."""
     x = exchange
     version, phase, attempt, provider, model, cost = x.version, x.phase, x.attempt, x.provider, x.model, x.cost
-    retained, prompt_length, callers_url = x.retained, x.prompt_length, x.callers_url
+    retained, prompt_length, callers_url, chat = x.retained, x.prompt_length, x.callers_url, x.chat
     for event in events:
         version += 1
         if isinstance(event, RequestReceived):
             phase, retained, prompt_length = "received", event.retention != "none", event.body_length
+            chat = event.wire not in NO_CHAT
         elif isinstance(event, RouteSelected):
             phase, provider, model = "routed", event.provider, event.model
             callers_url = bool(event.inputs.get("callers_url"))
@@ -54,7 +58,9 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
             phase, cost = "settled", total(cost, event.cost_usd)
         elif event.type in TERMINAL:
             phase = "ended"
-    return Exchange(x.request_id, version, phase, attempt, provider, model, retained, prompt_length, cost, callers_url)
+    return Exchange(
+        x.request_id, version, phase, attempt, provider, model, retained, prompt_length, cost, callers_url, chat
+    )
 
 
 def total(cost: Usd | None, more: Usd | None) -> Usd | None:

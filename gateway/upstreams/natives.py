@@ -2,9 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from gateway.upstreams.upstream import Speech
+import orjson
 
-NATIVES: Mapping[tuple[str, str], Speech] = {}
+from gateway.upstreams.openai_compatible import OWN_FIELDS
+from gateway.upstreams.upstream import Call, Provider, Speech
+from gateway.wire import multipart
+from gateway.wire.completions import echoed
+from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
+from gateway.wire.sse import SSEFramer
+from gateway.wire.values import Decoder, Framer, Unsupported
+from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, TranscriptDecoder
+from gateway.wire.whole_body import BodyFramer
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A protocol whose answers are one body each. `form`: its requests are multipart forms."""
+
+    path: str
+    reads: Callable[[], Decoder] = JsonDecoder
+    form: bool = False
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS} | {"model": model}
+        if not self.form:
+            return Call(self.path, orjson.dumps(sent), streamed=False)
+        content_type, data = multipart.encode(sent)
+        return Call(self.path, data, streamed=False, headers={"content-type": content_type})
+
+    def framer(self, streamed: bool) -> Framer:
+        return BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return self.reads()
+
+
+class Completions:
+    """The old completions, where a server has them. A prompt that we can repeat ourselves we do repeat ourselves."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS} | {"model": model}
+        if echoed(body):
+            del sent["echo"]
+        streamed = sent.get("stream") is True
+        if streamed and "asks_usage" in provider.traits:
+            sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+        return Call("/completions", orjson.dumps(sent), streamed)
+
+    def framer(self, streamed: bool) -> Framer:
+        return SSEFramer() if streamed else BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return TextStreamDecoder() if streamed else TextBodyDecoder()
+
+
+class OllamaEmbeddings(Whole):
+    """https://docs.ollama.com/api/embed: texts only, and no user."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        if not all(isinstance(text, str) for text in texts):
+            raise Unsupported("input", f"{provider.name} takes texts, not tokens.")
+        sent = {"model": model, "input": texts}
+        if body.get("dimensions") is not None:
+            sent["dimensions"] = body["dimensions"]
+        ignored = ("user",) if body.get("user") is not None else ()
+        return Call(self.path, orjson.dumps(sent), streamed=False, ignored=ignored)
+
+
+NATIVES: Mapping[tuple[str, str], Speech] = {
+    ("openai_compatible", "completions"): Completions(),
+    ("openai_compatible", "embeddings"): Whole("/embeddings"),
+    ("openai_compatible", "moderations"): Whole("/moderations"),
+    ("openai_compatible", "images_generations"): Whole("/images/generations"),
+    ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
+    ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
+    ("openai_compatible", "audio_speech"): Whole("/audio/speech", RawDecoder),
+    ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
+}
 """By family and `Dialect.wire`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
+from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.tooltext.decoder import ToolTextDecoder
 from gateway.wire.tooltext.formats import FORMATS
 from gateway.wire.values import Decoder
+from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, TranscriptDecoder
 
 DECODERS: Mapping[str, Callable[[], Decoder]] = {
     made.name: made
@@ -19,6 +21,12 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
         MessagesStreamDecoder,
         MessagesBodyDecoder,
         OllamaChatDecoder,
+        TextStreamDecoder,
+        TextBodyDecoder,
+        JsonDecoder,
+        RawDecoder,
+        TranscriptDecoder,
+        OllamaEmbedDecoder,
     )
 }
 

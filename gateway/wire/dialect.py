@@ -61,10 +61,15 @@ class Dialect(Protocol):
         Called only where the upstream's family does not speak this protocol itself. Raises `InvalidRequest` where a
         part cannot be understood, `UnsupportedParameter` where it cannot be said as chat.
         """
+        return body
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """For `Form.options`: small, and free of credentials."""
         return None
+
+    def content_type(self, form: Form) -> str:
+        """Of a whole answer."""
+        return "application/json"
 
     def renderer(self, form: Form) -> Renderer:
         """A fresh one for an answer."""

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.wire.completions import CompletionsDialect
 from gateway.wire.dialect import Dialect
+from gateway.wire.embeddings import EmbeddingsDialect
+from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions
 from gateway.wire.openai_chat_dialect import ChatDialect
 
 CHAT: Dialect = ChatDialect()
+COMPLETIONS: Dialect = CompletionsDialect()
+EMBEDDINGS: Dialect = EmbeddingsDialect()
+IMAGES: Dialect = Images()
+IMAGE_EDITS: Dialect = ImageEdits()
+MODERATIONS: Dialect = Moderations()
+SPEECH: Dialect = Speech()
+TRANSCRIPTIONS: Dialect = Transcriptions()
 
-DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in (CHAT,)}
+DIALECTS: Mapping[tuple[str, int], Dialect] = {
+    (made.wire, made.version): made
+    for made in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MODERATIONS, SPEECH, TRANSCRIPTIONS)
+}
+
+NO_CHAT = frozenset(made.wire for made in DIALECTS.values() if not made.as_chat)
+"""Protocols whose requests cannot be said as chat, and whose tokens cannot be guessed."""

@@ -22,9 +22,6 @@ class ChatDialect(Dialect):
     def check(self, body: Mapping[str, Any]) -> None:
         check(body)
 
-    def chat(self, body: dict[str, Any]) -> dict[str, Any]:
-        return body
-
     def renderer(self, form: Form) -> Renderer:
         if form.streamed:
             return ChatStream(form.request_id, form.created, form.model, form.include_usage)

@@ -86,10 +86,7 @@ def check(body: Mapping[str, Any]) -> None:
         raise InvalidRequest(
             "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
         )
-    try:
-        _ADAPTER.validate_python(body)
-    except ValidationError as error:
-        raise _invalid(error) from None
+    validate(_ADAPTER, body)
     for index, message in enumerate(body["messages"]):
         if "role" not in message:
             param = f"messages[{index}].role"
@@ -98,6 +95,14 @@ def check(body: Mapping[str, Any]) -> None:
             )
     if body.get("stream_options") and not body.get("stream"):
         raise InvalidRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
+
+
+def validate(adapter: TypeAdapter[Any], body: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` where the body is not of the adapter's type."""
+    try:
+        adapter.validate_python(body)
+    except ValidationError as error:
+        raise _invalid(error) from None
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:

@@ -101,7 +101,14 @@ class Meta:
     top: dict[str, Any] | None = None
 
 
-Piece = Delta | TextRun | Meta
+@dataclass(slots=True)
+class Body:
+    """A whole answer that is no chat (vectors, an image, speech): the bytes that its dialect's renderer reads."""
+
+    data: bytes
+
+
+Piece = Delta | TextRun | Body | Meta
 """What decoding yields, in the order of the frames."""
 
 
@@ -168,6 +175,7 @@ class Fold:
         self._first: _Choice | None = None
         self._whole: list[dict[str, Any]] | None = None
         self.meta = Meta()
+        self.body: bytes | None = None
         self.began = False
 
     def add(self, pieces: Sequence[Piece]) -> None:
@@ -182,6 +190,8 @@ class Fold:
                 self._add_delta(piece)
             elif type(piece) is Meta:
                 self._add_meta(piece)
+            elif type(piece) is Body:
+                self.body, self.began = piece.data, True
 
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)

@@ -1,0 +1,80 @@
+"""Requests that are forms: multipart/form-data (RFC 7578), read whole, and parsed off the event loop where large."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from io import BytesIO
+from typing import Any
+
+from aiohttp import web
+from python_multipart import parse_form
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File
+
+from gateway.errors import InvalidRequest
+from gateway.json_guard import LARGE, read_body, read_json
+
+
+async def read_form(request: web.Request) -> tuple[dict[str, Any], bytes]:
+    """The form as a JSON object, and the bytes that it was read from. A file becomes `{"filename", "content_type",
+    "data"}`, `data` in base64; fields of one name, or named `name[]`, become a list. JSON passes as it is.
+
+    Raises `GatewayError`.
+    """
+    content_type = request.headers.get("Content-Type", "")
+    if not content_type.lower().startswith("multipart/form-data"):
+        return await read_json(request)
+    raw = await read_body(request)
+    parse = _parse if len(raw) <= LARGE else _parse_aside
+    found = parse(raw, content_type)
+    return (found if isinstance(found, dict) else await found), raw
+
+
+async def _parse_aside(raw: bytes, content_type: str) -> dict[str, Any]:
+    return await asyncio.to_thread(_parse, raw, content_type)
+
+
+def _parse(raw: bytes, content_type: str) -> dict[str, Any]:
+    form: dict[str, list[Any]] = {}
+    many: set[str] = set()
+
+    def add(name: bytes | None, value: Any) -> None:
+        text = _text(name)
+        if text.endswith("[]"):
+            text = text[:-2]
+            many.add(text)
+        form.setdefault(text, []).append(value)
+
+    try:
+        parse_form(
+            {"Content-Type": content_type.encode(), "Content-Length": str(len(raw)).encode()},
+            BytesIO(raw),
+            lambda field: add(field.field_name, _value(field)),
+            lambda file: add(file.field_name, _file(file)),
+        )
+    except FormParserError as error:
+        raise InvalidRequest("The form cannot be read.", code="invalid_form") from error
+    return {name: found if name in many or len(found) > 1 else found[0] for name, found in form.items()}
+
+
+def _value(field: Field) -> str:
+    return _text(field.value)
+
+
+def _file(file: File) -> dict[str, str]:
+    file.file_object.seek(0)
+    data = file.file_object.read()
+    return {
+        "filename": _text(file.file_name),
+        "content_type": _text(file.content_type) if file.content_type else "application/octet-stream",
+        "data": b64encode(data).decode(),
+    }
+
+
+def _text(value: bytes | str | None) -> str:
+    """Raises `InvalidRequest` for what is no UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value or ""
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("A field of the form is not UTF-8.", code="invalid_form") from error

@@ -1,0 +1,119 @@
+"""Images, audio and moderations as callers' protocols: a request that passes as it came, and an answer as it came back.
+
+https://platform.openai.com/docs/api-reference/images, …/audio, …/moderations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest, UnsupportedParameter, openai_error_body
+from gateway.wire.dialect import Dialect, Form, Renderer
+from gateway.wire.values import Fold, Piece
+
+JSON = "application/json"
+SPEECH_TYPES: Mapping[str, str] = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/opus",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+TRANSCRIPT_TYPES: Mapping[str, str] = {
+    "json": JSON,
+    "verbose_json": JSON,
+    "diarized_json": JSON,
+    "text": "text/plain; charset=utf-8",
+    "srt": "text/plain; charset=utf-8",
+    "vtt": "text/plain; charset=utf-8",
+}
+
+
+class Forwarded(Dialect):
+    """A protocol that is not looked into. `required` are the fields that must be there; `types`: the content type of an
+    answer by the request's `response_format`, the first being the usual one; empty where it is always JSON."""
+
+    as_chat = False
+    version = 1
+    required: tuple[str, ...] = ()
+    types: Mapping[str, str] = {}
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        for name in self.required:
+            if body.get(name) in (None, "", []):
+                raise InvalidRequest(
+                    f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
+                )
+        if not isinstance(body.get("model", ""), str | None):
+            raise InvalidRequest("'model' must be a text.", param="model", code="invalid_type")
+        if body.get("stream") not in (None, False, "false"):
+            raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")
+        if self.types and self._format(body) not in self.types:
+            known = ", ".join(self.types)
+            raise InvalidRequest(f"'response_format' must be one of {known}.", param="response_format")
+
+    def common(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in body.items() if name not in ("stream", "metadata")}
+
+    def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        return {"content_type": self.types[self._format(body)]} if self.types else None
+
+    def content_type(self, form: Form) -> str:
+        kind: str = form.options.get("content_type", JSON)
+        return kind
+
+    def renderer(self, form: Form) -> Renderer:
+        return AsItCame()
+
+    def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
+        return orjson.dumps(openai_error_body(error))
+
+    def _format(self, body: Mapping[str, Any]) -> str:
+        return str(body.get("response_format") or next(iter(self.types)))
+
+
+class Images(Forwarded):
+    wire = "images_generations"
+    required = ("prompt",)
+
+
+class ImageEdits(Forwarded):
+    wire = "images_edits"
+    required = ("prompt", "image")
+
+
+class Moderations(Forwarded):
+    wire = "moderations"
+    required = ("input",)
+
+
+class Speech(Forwarded):
+    wire = "audio_speech"
+    required = ("input", "voice")
+    types = SPEECH_TYPES
+
+
+class Transcriptions(Forwarded):
+    wire = "audio_transcriptions"
+    required = ("file",)
+    types = TRANSCRIPT_TYPES
+
+
+class AsItCame:
+    """Renders what the provider sent."""
+
+    def pieces(self, pieces: Sequence[Piece]) -> bytes:
+        """Nothing: a body is released whole."""
+        return b""
+
+    def completed(self, fold: Fold) -> bytes:
+        """The body."""
+        return fold.body or b""
+
+    def failed(self, error: Mapping[str, Any]) -> bytes:
+        """The error body."""
+        return orjson.dumps(openai_error_body(error))

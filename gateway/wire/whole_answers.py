@@ -1,0 +1,132 @@
+"""Answers that are no chat, read: one body, whose inside is its dialect's affair. What is read of it here is the usage.
+
+Formats: https://platform.openai.com/docs/api-reference for embeddings, images, audio and moderations;
+https://docs.ollama.com/api/embed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from eventstore.catalogue.values import Usage
+from eventstore.frames import Part, Template
+from gateway.wire.fastlane import loads_lenient
+from gateway.wire.openai_chat import error_of, usage_of
+from gateway.wire.values import Body, Meta, Piece, WireError, count
+
+
+class WholeDecoder:
+    """Reads a body that is the single frame of its generation."""
+
+    name: str
+    __slots__ = ("_read",)
+
+    def __init__(self) -> None:
+        self._read = False
+
+    @property
+    def complete(self) -> bool:
+        return self._read
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        return None
+
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        return [piece for part in parts if isinstance(part, bytes) for piece in self._whole(part)]
+
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self._whole(frame) for frame in frames]
+
+    def _whole(self, frame: bytes) -> list[Piece]:
+        pieces = self.body(frame)
+        self._read = True
+        return pieces
+
+    def body(self, frame: bytes) -> list[Piece]:
+        """What the body means. Raises `WireError`."""
+        raise NotImplementedError
+
+
+class RawDecoder(WholeDecoder):
+    """Bytes of any kind: speech, or a transcript as plain text."""
+
+    name = "whole_raw.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        return [Body(frame)]
+
+
+class JsonDecoder(WholeDecoder):
+    """A JSON object in OpenAI's words."""
+
+    name = "whole_json.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        value = object_of(frame)
+        if value.get("error"):
+            return [Meta(error=error_of(value["error"], 502))]
+        raw, model = value.get("usage"), value.get("model")
+        raw = raw if isinstance(raw, dict) else None
+        return [
+            Body(frame),
+            Meta(
+                usage=usage_of_work(raw) if raw else None,
+                usage_raw=raw,
+                model=model if isinstance(model, str) else None,
+            ),
+        ]
+
+
+class TranscriptDecoder(JsonDecoder):
+    """A transcript: JSON, or plain text where that was asked for."""
+
+    name = "transcript.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        return super().body(frame) if frame.lstrip().startswith(b"{") else [Body(frame)]
+
+
+class OllamaEmbedDecoder(WholeDecoder):
+    """Ollama's vectors, put into OpenAI's words."""
+
+    name = "ollama_embed.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        value = object_of(frame)
+        vectors = value.get("embeddings")
+        if not isinstance(vectors, list):
+            raise WireError("the upstream's answer has no embeddings")
+        usage = Usage(input_tokens=count(value.get("prompt_eval_count")))
+        data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+        counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens}
+        body = orjson.dumps({"object": "list", "data": data, "usage": counts})
+        return [Body(body), Meta(usage=usage, usage_raw=counts)]
+
+
+def object_of(frame: bytes) -> dict[str, Any]:
+    """A body that must be a JSON object. Raises `WireError`."""
+    value = loads_lenient(frame)
+    if not isinstance(value, dict):
+        raise WireError("the upstream's answer is not a JSON object")
+    return value
+
+
+def usage_of_work(raw: Mapping[str, Any]) -> Usage | None:
+    """The usage of images and audio, which say input and output, or of the others, which say prompt. None for one that
+    counts no tokens, such as seconds of audio."""
+    if "input_tokens" not in raw:
+        return usage_of(raw) if "prompt_tokens" in raw else None
+    details = raw.get("input_token_details") or raw.get("input_tokens_details")
+    audio = details.get("audio_tokens") if isinstance(details, dict) else None
+    return Usage(
+        input_tokens=count(raw.get("input_tokens")),
+        output_tokens=count(raw.get("output_tokens")),
+        input_audio_tokens=count(audio),
+    )
