@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from eventstore.chain import PLAIN, Chain
 from eventstore.envelope import ANY_VERSION, NEW_STREAM, Appended, NewFrames, Run, StreamWrite
-from eventstore.errors import LogError, WrongExpectedVersion
+from eventstore.errors import WrongExpectedVersion
 
 STREAMS_KEPT = 65_536
 """How many streams' versions the tail remembers; the least recently written one is looked up again when needed."""
@@ -24,20 +25,24 @@ FindStream = Callable[[str], Version]
 
 
 class Waiting:
-    """One append on its way: what to write, who waits for it, and what became of it."""
+    """One append on its way: what to write, who waits for it, and what became of it. `pulled` are events that are
+    chained already (`ingest`), which get a transaction of their own."""
 
-    __slots__ = ("blobs", "frames", "future", "outcome", "size", "writes")
+    __slots__ = ("blobs", "frames", "future", "outcome", "pulled", "size", "writes")
 
     def __init__(
         self,
         writes: Sequence[StreamWrite],
         frames: Sequence[NewFrames],
         blobs: Sequence[bytes],
-        future: Future[Appended],
+        future: Future[Any],
         size: int = 0,
+        pulled: Sequence[Any] = (),
     ) -> None:
         self.writes, self.frames, self.blobs, self.future, self.size = writes, frames, blobs, future, size
-        self.outcome: Appended | LogError | None = None
+        self.pulled = pulled
+        self.outcome: Any = None
+        """`Appended`, for pulled events `ingest.Taken`, or a `LogError`."""
 
 
 @dataclass(slots=True)

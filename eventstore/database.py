@@ -26,10 +26,12 @@ SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
 _PREVIOUS = """
-SELECT origins.name, oseq, digest FROM origins CROSS JOIN ledger ON ledger.origin = origins.id
-WHERE origins.name GLOB :node || '*' ORDER BY origins.id DESC, oseq DESC LIMIT 1
+SELECT origins.name, last.oseq, last.digest FROM origins CROSS JOIN ledger AS last ON last.origin = origins.id
+    AND last.oseq = (SELECT max(oseq) FROM ledger WHERE origin = origins.id)
+WHERE origins.name GLOB :node || '*' ORDER BY last.at DESC LIMIT 1
 """
-_LAST_AT = "SELECT at FROM ledger ORDER BY position DESC LIMIT 1"
+"""By time: what was pulled back of incarnations before it lies behind the newest one's beginning."""
+_LAST_AT = f"SELECT max(at) FROM (SELECT at FROM ledger ORDER BY position DESC LIMIT {TAIL_CHECKED})"  # noqa: S608  a constant
 _LAST_STREAM = "SELECT ifnull(max(id), 0) FROM streams"
 _BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSET ?"
 
@@ -155,7 +157,7 @@ def _take_up(connection: sqlite3.Connection) -> Opened:
     connection.commit()
     assert origin_id is not None
     tail = Tail(
-        chain=Chain(origin, at=(one(_LAST_AT).fetchone() or (0,))[0]),
+        chain=Chain(origin, at=one(_LAST_AT).fetchone()[0] or 0),
         origin_id=origin_id,
         position=one(rows.HEAD).fetchone()[0],
         last_stream_id=one(_LAST_STREAM).fetchone()[0],

@@ -23,6 +23,7 @@ from eventstore.database import Opened, open_database, sqlite_warnings
 from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.errors import LogBusy, LogClosed, LogError, LogFull
 from eventstore.head import Head
+from eventstore.ingest import PulledEvent, Taken
 from eventstore.lock import DirectoryLock
 from eventstore.space import DiskSpace
 from eventstore.writer import Writer
@@ -148,6 +149,18 @@ class SQLiteLog:
         self._queued += 1
         self._queued_bytes += size
         self._writer.submit(Waiting(writes, frames, blobs, future, size))
+        return future
+
+    def ingest(self, pulled: Sequence[PulledEvent]) -> asyncio.Future[Taken]:
+        """Take in events of earlier incarnations, chained as they are, in this order and in one commit: what is new and
+        chains to what is here is stored at new positions; what does not is named in `Taken.refused`."""
+        if self._closed:
+            raise LogClosed("the log is closed")
+        size = sum(len(event.data) for event in pulled)
+        future: asyncio.Future[Taken] = self._loop.create_future()
+        self._queued += 1
+        self._queued_bytes += size
+        self._writer.submit(Waiting((), (), (), future, size, pulled))
         return future
 
     def _admit(self) -> None:
