@@ -18,8 +18,8 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 @value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
-    body's length in bytes, for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`: the call went where its
-    caller said."""
+    body's length in bytes, for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`:
+    the call went where its caller said."""
 
     request_id: str
     version: int = 0

@@ -5,8 +5,7 @@ Providers differ in whether they give vectors as numbers or in base64; the clien
 
 from __future__ import annotations
 
-import sys
-from array import array
+import struct
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -99,19 +98,14 @@ def _numbers(vector: Any) -> list[Any]:
     """From little-endian 32-bit floats in base64, as OpenAI sends them, or from numbers."""
     if isinstance(vector, list):
         return vector
-    floats = array("f", b64decode(_text(vector)))
-    if sys.byteorder == "big":
-        floats.byteswap()
-    return floats.tolist()
+    data = b64decode(_text(vector))
+    return list(struct.unpack(f"<{len(data) // 4}f", data))
 
 
 def _encoded(vector: Any) -> str:
     if not isinstance(vector, list):
         return _text(vector)
-    floats = array("f", vector)
-    if sys.byteorder == "big":
-        floats.byteswap()
-    return b64encode(floats.tobytes()).decode()
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _text(vector: Any) -> str:
