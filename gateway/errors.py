@@ -145,6 +145,7 @@ STATUS_OF_KIND: Mapping[str, int] = {
     "connection_lost": 502,
     "cut": 502,
     "bad_response": 502,
+    "validation_failed": 502,
     "upstream_error": 502,
     "internal_error": 500,
     "client_left": 499,

@@ -18,7 +18,8 @@ UsageSource = Literal["provider", "estimated", "none"]
 @value(kw_only=True)
 class GenerationStarted(Event):
     """The upstream call is about to be made. `decoder` names how its frames are read, for ever: `<wire>.<version>`;
-    `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent."""
+    `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent.
+    `held` names how the answer is cleaned that is shown only once it is whole and right."""
 
     type: ClassVar[str] = "generation_started"
 
@@ -31,6 +32,7 @@ class GenerationStarted(Event):
     url: str
     call_digest: str
     call_length: int
+    held: str | None = None
 
 
 @event
@@ -103,3 +105,33 @@ class GenerationFailed(Event):
     choices: list[dict[str, Any]] | None = None
     usage_raw: dict[str, Any] | None = None
     price_rule: str | None = None
+
+
+@event
+@value(kw_only=True)
+class ValidationFailed(Event):
+    """A whole answer was not what the request asked for, and nobody was shown it. The model is told the `problem`."""
+
+    type: ClassVar[str] = "validation_failed"
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"problem"})
+
+    request_id: str
+    provider: str
+    model: str
+    attempt: int
+    problem: str | None = None
+
+
+@event
+@value(kw_only=True)
+class RetryAttempted(Event):
+    """Another attempt follows: `attempt` is its number, `inputs` what the decision was made from."""
+
+    type: ClassVar[str] = "retry_attempted"
+
+    request_id: str
+    provider: str
+    model: str
+    attempt: int
+    reason: str
+    inputs: dict[str, Any]

@@ -10,7 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted, UsageSource
+from eventstore.catalogue.generation import (
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationStarted,
+    RetryAttempted,
+    UsageSource,
+    ValidationFailed,
+)
 from eventstore.catalogue.request import (
     RequestCancelled,
     RequestCompleted,
@@ -35,9 +42,12 @@ from gateway.exchange.inputs import (
     Seen,
     Submission,
     Submitted,
+    Unfit,
 )
 from gateway.exchange.state import Exchange, fold, total
 from gateway.prices.table import LOCAL
+from gateway.wire.held import HELD
+from gateway.wire.structure import MOST_ATTEMPTS
 
 Price = Callable[[str, str, Usage, str | None, str | None, int], tuple[Usd | None, str | None]]
 """(provider, model, usage, cost that the provider reported, service tier that it named, time in microseconds) ->
@@ -68,6 +78,8 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
         return _submitted(happened)
     if isinstance(happened, Answered):
         return _answered(happened, exchange, views)
+    if isinstance(happened, Unfit):
+        return _unfit(happened, exchange, views)
     if isinstance(happened, Failed):
         return _failed(happened, exchange, views)
     if isinstance(happened, Left):
@@ -101,6 +113,7 @@ def _submitted(happened: Submitted) -> list[Event]:
             url=happened.url,
             call_digest=happened.call_digest,
             call_length=len(call.body),
+            held=happened.held,
         ),
     ]
 
@@ -155,17 +168,7 @@ def _refused(happened: Refused) -> list[Event]:
 def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:
     seen = happened.seen
     identity = _identity(exchange)
-    completed = GenerationCompleted(
-        **identity,
-        **_account(seen, exchange, views),
-        attempt=exchange.attempt,
-        finish_reason=seen.finish_reason or "stop",
-        duration_ms=seen.duration_ms,
-        ttft_ms=seen.ttft_ms,
-        choices=seen.choices if exchange.retained else None,
-        provider_model=seen.provider_model,
-        provider_request_id=seen.provider_request_id,
-    )
+    completed = _generation_completed(seen, exchange, views)
     events: list[Event] = [completed, *_tools(seen, exchange, identity)]
     events.append(
         RequestCompleted(
@@ -181,6 +184,44 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
         )
     )
     return events
+
+
+def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
+    identity, attempt, call = _identity(exchange), exchange.attempt, happened.call
+    return [
+        _generation_completed(happened.seen, exchange, views),
+        ValidationFailed(**identity, attempt=attempt, problem=happened.problem if exchange.retained else None),
+        RetryAttempted(
+            **identity,
+            attempt=attempt + 1,
+            reason="validation_failed",
+            inputs={"now_us": happened.now_us, "most": MOST_ATTEMPTS},
+        ),
+        GenerationStarted(
+            **identity,
+            attempt=attempt + 1,
+            decoder=happened.decoder,
+            streamed=call.streamed,
+            url=happened.url,
+            call_digest=happened.call_digest,
+            call_length=len(call.body),
+            held=HELD,
+        ),
+    ]
+
+
+def _generation_completed(seen: Seen, exchange: Exchange, views: Views) -> GenerationCompleted:
+    return GenerationCompleted(
+        **_identity(exchange),
+        **_account(seen, exchange, views),
+        attempt=exchange.attempt,
+        finish_reason=seen.finish_reason or "stop",
+        duration_ms=seen.duration_ms,
+        ttft_ms=seen.ttft_ms,
+        choices=seen.choices if exchange.retained else None,
+        provider_model=seen.provider_model,
+        provider_request_id=seen.provider_request_id,
+    )
 
 
 def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:

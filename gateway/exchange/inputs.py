@@ -54,6 +54,7 @@ class Submitted:
     url: str
     call_digest: str
     now_us: int
+    held: str | None = None
 
 
 @value
@@ -108,6 +109,20 @@ class Answered:
 
 
 @value
+class Unfit:
+    """The upstream's answer is whole, and not what the request asked for (`problem`); nobody was shown any of it. The
+    rest is the call that follows."""
+
+    seen: Seen
+    problem: str
+    call: Call
+    decoder: str
+    url: str
+    call_digest: str
+    now_us: int
+
+
+@value
 class Failure:
     """Why an attempt gave no whole answer; see `gateway.errors.STATUS_OF_KIND` for the words of `kind`."""
 
@@ -155,4 +170,4 @@ class Interrupted:
     payload: Payload | None
 
 
-Input = Submitted | Refused | Answered | Failed | Left | Interrupted
+Input = Submitted | Refused | Answered | Unfit | Failed | Left | Interrupted

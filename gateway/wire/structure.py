@@ -1,0 +1,100 @@
+"""Structured answers from models that have no such thing: asked for in the prompt, checked, and asked for again with
+what was wrong. Pure.
+
+`response_format` as in https://platform.openai.com/docs/guides/structured-outputs
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+
+from eventstore.value import value
+from gateway.wire.chat_request import json_schema
+from gateway.wire.values import WireError
+
+MOST_ATTEMPTS = 3
+LONGEST_PROBLEM = 500
+_FENCED = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
+
+
+@value
+class Structure:
+    """What an answer must be: any JSON object, or what the schema says."""
+
+    schema: dict[str, Any] | None
+
+    def prompt(self) -> str:
+        """How a model is told."""
+        if self.schema is None:
+            return "Answer with one JSON object and nothing else: no explanation, no code fence."
+        return (
+            "Answer with one JSON value and nothing else: no explanation, no code fence. "
+            f"It must be valid against this JSON Schema:\n{orjson.dumps(self.schema).decode()}"
+        )
+
+    def problem(self, text: str) -> str | None:
+        """What is wrong with an answer, in words for the model; None where it is right."""
+        try:
+            found = orjson.loads(only_json(text))
+        except orjson.JSONDecodeError as error:
+            return f"It is not valid JSON: {error}"[:LONGEST_PROBLEM]
+        if self.schema is None:
+            return None if isinstance(found, dict) else "It is not a JSON object."
+        worst = best_match(_validator(self.schema).iter_errors(found))
+        return None if worst is None else _said(worst)
+
+
+def wanted(body: Mapping[str, Any]) -> Structure | None:
+    """What a chat body asks for; None where any text will do. Raises `WireError` for a schema that is none."""
+    response_format = body.get("response_format") or {}
+    kind = response_format.get("type", "text")
+    if kind == "json_object":
+        return Structure(None)
+    if kind != "json_schema":
+        return None
+    schema = json_schema(response_format)
+    try:
+        _validator(schema).check_schema(schema)
+    except SchemaError as error:
+        raise WireError(f"response_format.json_schema.schema is not a JSON Schema: {error.message[:200]}") from error
+    return Structure(schema)
+
+
+def prompted(body: Mapping[str, Any], structure: Structure) -> dict[str, Any]:
+    """The body with the wish in its system message instead of `response_format`."""
+    messages = list(body["messages"])
+    if messages and messages[0].get("role") in ("system", "developer") and isinstance(messages[0].get("content"), str):
+        messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{structure.prompt()}"}
+    else:
+        messages.insert(0, {"role": "system", "content": structure.prompt()})
+    return {name: held for name, held in body.items() if name != "response_format"} | {"messages": messages}
+
+
+def corrected(body: Mapping[str, Any], answer: str, problem: str) -> dict[str, Any]:
+    """The body of the next attempt: the answer, and what was wrong with it."""
+    wish = f"That answer cannot be used. {problem} Answer again with the corrected JSON alone."
+    more = [{"role": "assistant", "content": answer}, {"role": "user", "content": wish}]
+    return {**body, "messages": [*body["messages"], *more]}
+
+
+def only_json(text: str) -> str:
+    """The JSON of an answer, out of the code fence that models like to put around it."""
+    text = text.strip()
+    fenced = _FENCED.match(text)
+    return fenced.group(1).strip() if fenced else text
+
+
+def _validator(schema: dict[str, Any]) -> Validator:
+    return validator_for(schema, default=Draft202012Validator)(schema)
+
+
+def _said(error: ValidationError) -> str:
+    return f"At {error.json_path}: {error.message}"[:LONGEST_PROBLEM]

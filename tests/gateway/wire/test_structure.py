@@ -1,0 +1,101 @@
+"""Structured answers from models that have no such thing: what they are told, and what counts as right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from eventstore.catalogue.values import Usage
+from gateway.wire.dialect import Form
+from gateway.wire.dialects import CHAT
+from gateway.wire.held import Held
+from gateway.wire.structure import Structure, corrected, only_json, prompted, wanted
+from gateway.wire.values import Delta, Fold, Meta, WireError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+PERSON = Structure(SCHEMA)
+ANY = Structure(None)
+
+
+def asking(kind: str, schema: Any = SCHEMA) -> dict[str, Any]:
+    wrapper = {"json_schema": {"name": "person", "schema": schema}} if kind == "json_schema" else {}
+    return {"messages": [{"role": "user", "content": "Who?"}], "response_format": {"type": kind, **wrapper}}
+
+
+def test_what_is_wanted_is_read_from_the_format() -> None:
+    assert wanted({"messages": []}) is None
+    assert wanted(asking("text")) is None
+    assert wanted(asking("json_object")) == ANY
+    assert wanted(asking("json_schema")) == PERSON
+
+
+def test_a_schema_that_is_none_is_refused() -> None:
+    with pytest.raises(WireError, match="not a JSON Schema"):
+        wanted(asking("json_schema", {"type": "nothing"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"name":"Ada","age":36}', None),
+        ('  {"name":"Ada","age":36}\n', None),
+        ('```json\n{"name":"Ada","age":36}\n```', None),
+        ("```\n{}\n```", "required"),
+        ('{"name":"Ada","age":-1}', "age"),
+        ('{"name":"Ada","age":36,"x":1}', "x"),
+        ('Here it is: {"name":"Ada","age":36}', "not valid JSON"),
+        ("", "not valid JSON"),
+        ('{"name":"Ada"', "not valid JSON"),
+    ],
+)
+def test_an_answer_is_right_or_it_is_said_what_is_wrong(text: str, problem: str | None) -> None:
+    found = PERSON.problem(text)
+    assert found is None if problem is None else found is not None and problem in found
+
+
+@pytest.mark.parametrize(("text", "right"), [('{"a":[1]}', True), ("[1]", False), ("1", False), ("x", False)])
+def test_any_object_is_an_object(text: str, right: bool) -> None:
+    assert (ANY.problem(text) is None) == right
+
+
+def test_the_wish_stands_in_the_system_message() -> None:
+    body = asking("json_schema")
+    told = prompted(body, PERSON)
+    assert "response_format" in body
+    assert "response_format" not in told
+    assert [m["role"] for m in told["messages"]] == ["system", "user"]
+    assert '"minimum":0' in told["messages"][0]["content"]
+    told = prompted({**body, "messages": [{"role": "system", "content": "Be brief."}, *body["messages"]]}, PERSON)
+    assert told["messages"][0]["content"].startswith("Be brief.\n\nAnswer with one JSON value")
+
+
+def test_the_next_attempt_sees_its_answer_and_what_was_wrong() -> None:
+    again = corrected(prompted(asking("json_object"), ANY), "[1]", "It is not a JSON object.")
+    assert [m["role"] for m in again["messages"]] == ["system", "user", "assistant", "user"]
+    assert again["messages"][2]["content"] == "[1]"
+    assert "It is not a JSON object." in again["messages"][3]["content"]
+
+
+def test_only_a_fence_around_all_of_it_is_taken_away() -> None:
+    assert only_json('{"a":"```json\\n{}\\n```"}') == '{"a":"```json\\n{}\\n```"}'
+    assert only_json("```json\n{}\n```") == "{}"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_held_answer_is_shown_whole_and_counted_with_the_attempts_before_it(streamed: bool) -> None:
+    form = Form(request_id="01M7XXBW4QVD9HCQGVX09HHCXC", created=1, model="m", streamed=streamed, include_usage=True)
+    held, first, second = Held(CHAT.renderer(form)), Fold(), Fold()
+    first.add([Delta(text="no"), Meta(usage=Usage(input_tokens=5, output_tokens=1))])
+    assert held.pieces([Delta(text="no")]) == b""
+    held.again(first)
+    second.add([Delta(text="```json\n{}\n```", finish_reason="stop"), Meta(usage=Usage(input_tokens=9, output_tokens=2))])
+    shown = held.completed(second)
+    assert b"no" not in shown
+    assert b'"content":"{}"' in shown
+    assert b'"prompt_tokens":14,"completion_tokens":3' in shown
