@@ -11,6 +11,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gateway.errors import InvalidRequest
+from gateway.wire.tooltext.models import rules_of
+from gateway.wire.tooltext.rewrite import tags_of
+
 
 class ConfigError(Exception):
     """A setting that cannot be used; the message names it and says what would do."""
@@ -52,6 +56,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
             "--allow-unauthenticated", kind=bool),
     Setting("api_key", None, "the key that clients must present", env=("ABSTRACTCORE_API_KEY",), secret=True),
+    Setting("tool_call_tags", None, "how chat answers write tool calls into their text: qwen3, llama3, xml, gemma, or "
+            "START,END (unless set, they do not; a request's agent_format wins)",
+            env=("ABSTRACTCORE_DEFAULT_TOOL_CALL_TAGS",)),
+    Setting("tool_modes", None, "models that are told of tools natively or in their prompt: rows such as "
+            "lmstudio/*=prompted, comma separated (native, prompted, or a format's name)",
+            env=("ABSTRACTCORE_TOOL_MODES",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
@@ -91,6 +101,8 @@ class Settings:
     drain_timeout_s: float = 30.0
     allow_unauthenticated: bool = False
     api_key: str | None = field(default=None, repr=False)
+    tool_call_tags: str | None = None
+    tool_modes: str | None = None
     base_url_allowlist: frozenset[str] = frozenset()
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str = "https://api.openai.com/v1"
@@ -188,5 +200,17 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("--log-level must be debug, info, warning or error")
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
+    _check_tools(values)
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
+
+
+def _check_tools(values: dict[str, Any]) -> None:
+    try:
+        rules_of(values["tool_modes"] or "")
+    except ValueError as e:
+        raise ConfigError(f"ABSTRACTCORE_TOOL_MODES: {e}") from e
+    try:
+        tags_of(values["tool_call_tags"])
+    except InvalidRequest as e:
+        raise ConfigError(f"ABSTRACTCORE_DEFAULT_TOOL_CALL_TAGS: {e}") from e

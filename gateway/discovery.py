@@ -47,6 +47,7 @@ class Discovery:
         self._redactor, self._monotonic, self._patience_s = redactor, monotonic, patience_s
         self._known: dict[str, Listing] = {}
         self._listed: dict[str, frozenset[str]] = {}
+        self._capable: dict[tuple[str, str], tuple[str, ...]] = {}
         self._asking: dict[str, asyncio.Task[Listing]] = {}
 
     async def listings(self, names: Iterable[str] | None = None) -> list[Listing]:
@@ -57,6 +58,10 @@ class Discovery:
     def listed(self) -> Mapping[str, frozenset[str]]:
         """The models' ids that each provider last listed, without asking."""
         return self._listed
+
+    def capabilities(self, provider: str, model: str) -> tuple[str, ...]:
+        """What a provider last said that its model can, without asking; nothing where it says nothing of that."""
+        return self._capable.get((provider, model), ())
 
     async def close(self) -> None:
         """Ends questions that are still open."""
@@ -86,6 +91,7 @@ class Discovery:
         listing = _unconfigured(provider, self._monotonic()) or await self._asked(provider)
         self._known[provider.name] = listing
         self._listed[provider.name] = frozenset(model.id for model in listing.models)
+        self._capable |= {(provider.name, model.id): model.capabilities for model in listing.models}
         return listing
 
     async def _asked(self, provider: Provider) -> Listing:

@@ -51,6 +51,7 @@ from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Upstream
+from gateway.wire.tooltext.models import ToolModes, rules_of
 from projections.files import set_aside
 from projections.registry import REGISTRY
 
@@ -154,8 +155,15 @@ class Server:
             now_us=wall_clock_us,
             monotonic=time.monotonic,
             debug=settings.debug,
+            tools=ToolModes(rules_of(settings.tool_modes or ""), self.discovery.capabilities),
         )
-        rules = Rules(self.redactor, settings.model, settings.base_url_allowlist, is_loopback(settings.host))
+        rules = Rules(
+            self.redactor,
+            settings.model,
+            settings.base_url_allowlist,
+            is_loopback(settings.host),
+            settings.tool_call_tags,
+        )
         self.desk = Desk(self.exchanges, rules)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:

@@ -13,7 +13,10 @@ from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber
 from gateway.routing.choose import Route, choose, credential
 from gateway.upstreams.natives import NATIVES
+from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
+from gateway.wire.tooltext.models import ToolModes
+from gateway.wire.tooltext.prompt import speaks_of_tools
 from gateway.wire.values import Unsupported, WireError
 
 NOTHING = Scrubber([])
@@ -36,7 +39,7 @@ class Plan:
 
 class Planner:
     """Plans by the configured `providers` (by name) and `upstreams` (by family). `listed`: provider -> models, as last
-    discovered."""
+    discovered; `tools`: which models are told of tools in their prompt."""
 
     def __init__(
         self,
@@ -46,9 +49,11 @@ class Planner:
         default_provider: str | None,
         listed: Callable[[], Mapping[str, Collection[str]]],
         natives: Mapping[tuple[str, str], Speech] = NATIVES,
+        tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
     ) -> None:
         self._providers, self._upstreams, self._redactor = providers, upstreams, redactor
         self._default_provider, self._listed, self._natives = default_provider, listed, natives
+        self._tools = tools
         self._own = {name: redactor.scrubber([p.api_key]) for name, p in providers.items() if p.api_key}
 
     def plan(self, submission: Submission) -> Plan:
@@ -64,6 +69,7 @@ class Planner:
         api_key = credential(provider, submission.api_key, submission.base_url)
         upstream = self._upstreams[provider.family]
         speech, body = self._said(submission, provider, upstream)
+        route, speech = self._with_tools(submission, route, speech, body)
         try:
             call = speech.encode(provider, route.model, body)
         except Unsupported as error:
@@ -81,6 +87,20 @@ class Planner:
         if not spoken.as_chat:
             raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
         return upstream, spoken.chat(submission.body)
+
+    def _with_tools(
+        self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]
+    ) -> tuple[Route, Speech]:
+        """Tools go into the prompt, where the model has none; the route says so."""
+        if (route.provider.family, submission.wire) in self._natives or not speaks_of_tools(body):
+            return route, speech
+        provider = route.provider
+        choice = self._tools.choose(body.get("tool_mode"), provider.name, route.model, provider.local)
+        if choice.by != "default":
+            route = replace(route, inputs={**route.inputs, **choice.said()})
+        if choice.format is None:
+            return route, speech
+        return route, PromptedTools(speech, choice.format, submission.request_id)
 
     def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
         """Cuts the call's credential out of what comes back; that of our own keys is made once."""

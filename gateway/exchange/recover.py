@@ -99,7 +99,7 @@ def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange
     started = next((e for e in reversed(recorded) if e.type == "generation_started"), None)
     if started is None or exchange.phase != "generating":
         return None, None
-    replay = FrameReplay(started.body["decoder"])
+    replay = FrameReplay(started.body["decoder"], exchange.request_id)
     rows = reader.read_frames(started.position, reader.head())
     for row in rows:
         try:

@@ -12,11 +12,11 @@ from hashlib import sha256
 from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
-from eventstore.errors import LogError, UnknownEventType
+from eventstore.errors import LogError
 from eventstore.frames import FrameReader
 from gateway.exchange.ids import created_s
 from gateway.exchange.inputs import Submission
-from gateway.wire.decoders import DECODERS
+from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.dialects import DIALECTS
 from gateway.wire.values import Fold, Piece
@@ -115,7 +115,7 @@ class Rendering:
         return b""
 
     def _started(self, body: dict[str, Any]) -> bytes:
-        self._replay = FrameReplay(body["decoder"])
+        self._replay = FrameReplay(body["decoder"], body["request_id"])
         return b""
 
     def _completed(self, body: dict[str, Any]) -> bytes:
@@ -165,11 +165,8 @@ _STEPS = {
 class FrameReplay:
     """Recorded rows of one generation, decoded again. `fold` is the whole answer so far."""
 
-    def __init__(self, decoder: str) -> None:
-        made = DECODERS.get(decoder)
-        if made is None:
-            raise UnknownEventType(f"decoder {decoder}")
-        self.decoder = made()
+    def __init__(self, decoder: str, request_id: str) -> None:
+        self.decoder = decoder_named(decoder, request_id)
         self.reader = FrameReader()
         self.fold = Fold()
 

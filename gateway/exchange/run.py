@@ -42,6 +42,7 @@ from gateway.exchange.state import fold
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.upstream import Answer, Provider, Upstream, UpstreamFailure
+from gateway.wire.tooltext.models import ToolModes
 from gateway.wire.values import WireError
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,11 @@ class Exchanges:
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
         debug: bool = False,
+        tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
-        self._planner = Planner(providers, upstreams, redactor, default_provider, listed)
+        self._planner = Planner(providers, upstreams, redactor, default_provider, listed, tools=tools)
         self.open: set[Running] = set()
         self._idle = asyncio.Event()
         self._idle.set()

@@ -35,12 +35,14 @@ class Caller:
 
 @value
 class Rules:
-    """The settings that a submission hangs on. `default_model` stands for a request that names none."""
+    """The settings that a submission hangs on. `default_model` stands for a request that names none,
+    `agent_format` for one that leaves it to the server."""
 
     redactor: Redactor
     default_model: str | None
     base_url_allowlist: Collection[str]
     bound_to_loopback: bool
+    agent_format: str | None = None
 
 
 def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
@@ -87,7 +89,7 @@ def submit(
         body_digest=sha256(raw).hexdigest(),
         model=body.get("model") or rules.default_model or "",
         streamed=streamed,
-        options=dialect.options(sent),
+        options=dialect.options(_with_format(sent, rules.agent_format)),
         include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),
         subject=_subject(session, body, caller.key, rules.redactor),
         key=caller.key,
@@ -99,6 +101,12 @@ def submit(
         api_key=body.get("api_key") or None,
         base_url=base_url,
     )
+
+
+def _with_format(sent: dict[str, Any], default: str | None) -> dict[str, Any]:
+    if default is None or sent.get("agent_format") not in (None, "auto"):
+        return sent
+    return {**sent, "agent_format": default}
 
 
 def _session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:

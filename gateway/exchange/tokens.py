@@ -7,7 +7,7 @@ from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.frames import FrameReader
-from gateway.wire.decoders import DECODERS
+from gateway.wire.decoders import decoder_named
 from gateway.wire.values import Delta, Piece, TextRun
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ class TokenComposer:
             "model": body["model"],
         }
         self._began = EPOCH + timedelta(microseconds=started.at)
-        self._decoder = DECODERS[body["decoder"]]()
+        self._decoder = decoder_named(body["decoder"], body["request_id"])
         self._reader = FrameReader()
 
     def compose(self, row: RecordedFrames) -> list[dict[str, Any]]:

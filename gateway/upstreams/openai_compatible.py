@@ -20,7 +20,7 @@ from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, UpstreamError, WireError
 from gateway.wire.whole_body import BodyFramer
 
-OWN_FIELDS = frozenset({"api_key", "base_url", "session_id"})
+OWN_FIELDS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode"})
 """Extension fields of the gateway; no upstream gets them."""
 
 

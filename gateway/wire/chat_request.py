@@ -14,7 +14,19 @@ import orjson
 
 from gateway.wire.values import Unsupported, WireError
 
-GATEWAY_FIELDS = frozenset({"model", "messages", "stream", "stream_options", "api_key", "base_url", "session_id"})
+GATEWAY_FIELDS = frozenset(
+    {
+        "agent_format",
+        "api_key",
+        "base_url",
+        "messages",
+        "model",
+        "session_id",
+        "stream",
+        "stream_options",
+        "tool_mode",
+    }
+)
 """What the gateway itself answers for: said in the family's way, obeyed by the renderer, or our own extension."""
 
 ADVISORY = frozenset(

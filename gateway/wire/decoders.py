@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from eventstore.errors import UnknownEventType
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.ollama import OllamaChatDecoder
@@ -33,12 +34,11 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
 _TOOL_TEXT = {format.suffix: format for format in FORMATS.values()}
 
 
-def decoder_named(name: str, seed: str) -> Decoder | None:
-    """The decoder that an event names, a family's own or one around it: None where there never was such a one. `seed`
-    is the request's id."""
+def decoder_named(name: str, request_id: str) -> Decoder:
+    """The decoder that an event names, a family's own or one around it. Raises `UnknownEventType` where there never was
+    such a one."""
     own, plus, around = name.partition("+")
-    made = DECODERS.get(own)
-    if made is None or not plus:
-        return made and made()
-    format = _TOOL_TEXT.get(around)
-    return format and ToolTextDecoder(made(), format, seed)
+    made, format = DECODERS.get(own), _TOOL_TEXT.get(around)
+    if made is None or (plus and format is None):
+        raise UnknownEventType(f"decoder {name}")
+    return made() if format is None else ToolTextDecoder(made(), format, request_id)

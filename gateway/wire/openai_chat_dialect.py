@@ -11,6 +11,7 @@ from gateway.errors import openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.openai_chat_answer import RENDERER, ChatBody, ChatStream
 from gateway.wire.openai_chat_request import check
+from gateway.wire.tooltext.rewrite import TaggedRenderer, tags_of
 
 
 class ChatDialect(Dialect):
@@ -21,11 +22,18 @@ class ChatDialect(Dialect):
 
     def check(self, body: Mapping[str, Any]) -> None:
         check(body)
+        tags_of(body.get("agent_format"))
+
+    def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        tags = tags_of(body.get("agent_format"))
+        return None if tags is None else {"tool_call_tags": list(tags)}
 
     def renderer(self, form: Form) -> Renderer:
+        made: Renderer = ChatBody(form.request_id, form.created, form.model)
         if form.streamed:
-            return ChatStream(form.request_id, form.created, form.model, form.include_usage)
-        return ChatBody(form.request_id, form.created, form.model)
+            made = ChatStream(form.request_id, form.created, form.model, form.include_usage)
+        tags = form.options.get("tool_call_tags")
+        return TaggedRenderer(made, (tags[0], tags[1])) if tags else made
 
     def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
         return orjson.dumps(openai_error_body(error))

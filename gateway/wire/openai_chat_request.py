@@ -75,6 +75,8 @@ class ChatRequest(TypedDict, total=False):
     api_key: Credential | None
     base_url: str | None
     session_id: str | None
+    agent_format: str | None
+    tool_mode: Literal["native", "prompted", "auto"] | None
 
 
 _ADAPTER: TypeAdapter[ChatRequest] = TypeAdapter(ChatRequest)

@@ -13,6 +13,7 @@ from gateway.config import SETTINGS, ConfigError, Setting, Settings, load, parse
 GOOD: dict[str, str] = {
     "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
     "base_url_allowlist": "one.example, TWO.example", "api_key": "a-key-long-enough",
+    "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
 }  # fmt: skip
 
 

@@ -50,6 +50,10 @@ class Rule:
     mode: str
 
 
+def _unsaid(provider: str, model: str) -> Collection[str]:
+    return ()
+
+
 @value
 class Choice:
     """How a model is told of tools. `format` None: natively. `by` says what decided: request, setting, provider, table,
@@ -76,26 +80,31 @@ def rules_of(said: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def choose_tools(
-    asked: Any, provider: str, model: str, local: bool, rules: Sequence[Rule], capabilities: Collection[str]
-) -> Choice:
-    """How this model is told of tools. `asked` is the request's `tool_mode`; `local` models are looked up by name.
+@value
+class ToolModes:
+    """What this server knows of models' tools."""
 
-    Raises `InvalidRequest` where `asked` is no mode.
-    """
-    if asked not in (None, AUTO):
-        if asked not in (NATIVE, PROMPTED):
-            raise InvalidRequest("tool_mode must be native, prompted or auto.", param="tool_mode")
-        return _choice(asked, model, "request")
-    name = f"{provider}/{model}".lower()
-    for rule in rules:
-        if fnmatchcase(name, rule.pattern):
-            return _choice(rule.mode, model, "setting")
-    if capabilities:
-        return _choice(NATIVE if "tools" in capabilities else PROMPTED, model, "provider")
-    if local and any(fnmatchcase(_short(model), pattern) for pattern in WITHOUT_TOOLS):
-        return _choice(PROMPTED, model, "table")
-    return Choice(None, "default")
+    rules: tuple[Rule, ...] = ()
+    capabilities: Capabilities = _unsaid
+
+    def choose(self, asked: Any, provider: str, model: str, local: bool) -> Choice:
+        """How this model is told of tools. `asked` is the request's `tool_mode`; `local` models are looked up by name.
+
+        Raises `InvalidRequest` where `asked` is no mode.
+        """
+        if asked not in (None, AUTO):
+            if asked not in (NATIVE, PROMPTED):
+                raise InvalidRequest("tool_mode must be native, prompted or auto.", param="tool_mode")
+            return _choice(asked, model, "request")
+        name = f"{provider}/{model}".lower()
+        for rule in self.rules:
+            if fnmatchcase(name, rule.pattern):
+                return _choice(rule.mode, model, "setting")
+        if said := self.capabilities(provider, model):
+            return _choice(NATIVE if "tools" in said else PROMPTED, model, "provider")
+        if local and any(fnmatchcase(_short(model), pattern) for pattern in WITHOUT_TOOLS):
+            return _choice(PROMPTED, model, "table")
+        return Choice(None, "default")
 
 
 def _choice(mode: str, model: str, by: Literal["request", "setting", "provider", "table", "default"]) -> Choice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.wire.tooltext.models import choose_tools, format_of, rules_of
+from gateway.wire.tooltext.models import ToolModes, format_of, rules_of
 
 RULES = rules_of("lmstudio/*=prompted, ollama/Gemma3*=gemma,vllm/x=native")
 
@@ -28,14 +28,14 @@ def test_who_decides(
     asked: str | None, provider: str, model: str, capabilities: tuple[str, ...], chosen: tuple[str | None, str]
 ) -> None:
     local = provider in {"lmstudio", "ollama", "vllm"}
-    choice = choose_tools(asked, provider, model, local, RULES, capabilities)
+    choice = ToolModes(RULES, lambda *_: capabilities).choose(asked, provider, model, local)
     assert (choice.format and choice.format.name, choice.by) == chosen
     assert choice.said()["tools"] == ("prompted" if choice.format else "native")
 
 
 def test_a_mode_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidRequest):
-        choose_tools("always", "openai", "m", False, (), ())
+        ToolModes().choose("always", "openai", "m", local=False)
 
 
 @pytest.mark.parametrize("said", ["x", "x=native", "a/b=always", "a/b="])
