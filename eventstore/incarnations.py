@@ -21,6 +21,12 @@ DIGEST = """
 SELECT position, digest FROM ledger WHERE origin = (SELECT id FROM origins WHERE name = :origin) AND oseq = :oseq
 """
 
+CURRENT = """
+SELECT name FROM origins CROSS JOIN ledger AS last ON last.origin = origins.id
+    AND last.oseq = (SELECT max(oseq) FROM ledger WHERE origin = origins.id)
+ORDER BY last.at DESC LIMIT 1
+"""
+
 AT = "SELECT position, at FROM ledger WHERE position >= :position ORDER BY position LIMIT 1"
 
 
@@ -44,13 +50,14 @@ class Incarnations:
         )
 
     def spans(self) -> list[Span]:
-        """Every origin that has events here, in the order in which they began."""
+        """Every origin that has events here, in the order of their first positions. What was pulled back of an earlier
+        one lies behind the beginning of the one that pulled it."""
         return [Span(*row) for row in self._connection.execute(SPANS)]
 
     def current(self) -> str:
-        """The origin that began last; the empty string for an empty log."""
-        found = self.spans()
-        return found[-1].origin if found else ""
+        """The origin that wrote last, by its clock; the empty string for an empty log."""
+        found = self._connection.execute(CURRENT).fetchone()
+        return str(found[0]) if found else ""
 
     def find(self, origin: str, oseq: int) -> tuple[int, bytes] | None:
         """Position and digest of that event, or None if it is not here."""

@@ -37,8 +37,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @value
 class PulledFrames:
-    """A row of the frames lane, as it was written. `opened` is the oseq of the event that opened its run."""
+    """A row of the frames lane, as it was written. `origin` and `opened` (its oseq) name the event that opened its
+    run."""
 
+    origin: str
     opened: int
     frame: int
     count: int
@@ -50,7 +52,7 @@ class PulledFrames:
 @value
 class PulledEvent:
     """A ledger event as its origin wrote it, and the frames rows that belong just `before` and `after` it: those of
-    the run that it closes, and those of runs of its origin that nothing closes."""
+    the run that it closes, and those of runs that nothing closes."""
 
     origin: str
     oseq: int
@@ -110,7 +112,7 @@ class Intake:
             return "what was written before it lies in an archive"
         if not self._follows(event, oseq, digest):
             return f"it does not chain to event {oseq}, the last one here"
-        row = _row(event)
+        row = parsed(event)
         if row is None or (what := disagreement(row)):
             return "it is no event" if row is None else what
         return self._store(event, row, origin)
@@ -144,7 +146,7 @@ class Intake:
         if not stream:
             self._last_stream_id = stream = self._last_stream_id + 1
             self._insert("streams", stream, row.stream)
-        self._store_frames(origin, event.before)
+        self._store_frames(event.before)
         self._position += 1
         columns = (
             origin,
@@ -161,13 +163,13 @@ class Intake:
         self._taken.events += 1
         self._at = max(self._at, row.at)
         self._touched.add(row.stream)
-        self._store_frames(origin, event.after)
+        self._store_frames(event.after)
         return None
 
-    def _store_frames(self, origin: int, frames: Sequence[PulledFrames]) -> None:
+    def _store_frames(self, frames: Sequence[PulledFrames]) -> None:
         """Those that go on where their run ends here; others are here already, or their run has a gap before them."""
         for row in frames:
-            opening = self._connection.execute(_AT, (origin, row.opened)).fetchone()
+            opening = self._connection.execute(_AT, (self._known(row.origin)[0], row.opened)).fetchone()
             if opening is None:
                 continue
             generation: int = opening[0]
@@ -203,7 +205,7 @@ class Intake:
         return done.lastrowid or 0
 
 
-def _row(event: PulledEvent) -> RecordedEvent | None:
+def parsed(event: PulledEvent) -> RecordedEvent | None:
     """The row that the event's bytes describe, at no position yet; None where they are no event."""
     try:
         body = orjson.loads(event.data)

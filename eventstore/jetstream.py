@@ -87,11 +87,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One message as a stream holds it: its sequence there, its subject, its headers."""
+    """One message as a stream holds it: its sequence there, its subject, its headers, its bytes."""
 
     sequence: int
     subject: str
     headers: dict[str, str]
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +215,8 @@ class JetStream:
         replies = await self._client.subscribe(inbox)
         await self._client.publish(subject, request, reply=inbox)
         found: list[Stored] = []
-        while "Status" not in (headers := (await replies.next_msg(timeout=None)).headers or {}):
-            found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers))
+        while "Status" not in (headers := (reply := await replies.next_msg(timeout=None)).headers or {}):
+            found.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, reply.data))
         if headers["Status"] not in _PAGE_ENDS:
             raise NoAnswer(f"the stream cannot be read: {headers['Status']}")
         await replies.unsubscribe()
@@ -228,7 +229,8 @@ class JetStream:
             if e.status != _NOT_FOUND:
                 raise
             return None
-        return Stored(found["seq"], found["subject"], _headers(base64.b64decode(found.get("hdrs", ""))))
+        headers, payload = (base64.b64decode(found.get(part, "")) for part in ("hdrs", "data"))
+        return Stored(found["seq"], found["subject"], _headers(headers), payload)
 
     async def publish_batch(self, messages: Sequence[Message], fence: str, last_sequence: int) -> int:
         """Store all of these, or none, if the newest message under `fence` has this sequence (0: there is none).

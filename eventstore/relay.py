@@ -13,17 +13,20 @@ import logging
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from eventstore.errors import LogError
 from eventstore.incarnations import Incarnations
+from eventstore.ingest import PulledEvent, Taken
+from eventstore.ingest_pull import Outcome, Pull
 from eventstore.jetstream import JetStream, JetStreamError
 from eventstore.reader import Reader
 from eventstore.relay_frames import FrameLane
 from eventstore.relay_lane import CHECK_S, Fenced, Head, Lane
 from eventstore.relay_ledger import LedgerLane
 from eventstore.relay_messages import FrameMessages, OpenRun
+from eventstore.verify import RunOf
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ RETRY_MOST_S = 5.0
 
 Servers = Callable[[], Awaitable[Sequence[str]]]
 """The URLs to try, credentials included; awaited before every connection, so it may wait for a server to come up."""
+Take = Callable[[Sequence[PulledEvent]], Awaitable[Taken]]
+"""Stores what is new of these and chains (`SQLiteLog.ingest`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,9 @@ class RelayStatus:
 
     `state`: down (no connection), catching_up, live, full (a stream has no room: see `last_error`), fenced (stopped
     for good). `foreign` counts earlier origins of which the server holds something that this log does not.
-    `failed_runs` counts runs of frames that could not be composed.
+    `failed_runs` counts runs of frames that could not be composed. `pulled` counts events of earlier incarnations that
+    this log lacked and took back (None: not compared yet), `gone` runs among them whose frames JetStream no longer has;
+    `refused` says what was there and not taken, and why.
     """
 
     state: Literal["down", "catching_up", "live", "full", "fenced"]
@@ -51,6 +58,9 @@ class RelayStatus:
     foreign: int
     failed_runs: int
     last_error: str | None
+    pulled: int | None = None
+    gone: int = 0
+    refused: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For the status line between processes."""
@@ -62,8 +72,9 @@ class Relay:
 
     `types` are the ledger's event types, `origin` the current incarnation (default: the newest in the log),
     `frames_type` the event type of a frame; `open_run` composes the frames of a run. `changed` is called after every
-    change of `status` and must be cheap. Every `check_s` seconds what the server holds is compared with what it
-    should hold.
+    change of `status` and must be cheap. `take` takes back events that the log lacks, a piece at a time (None: leave
+    them where they are), and `run_of` says which of them open and close runs. Every `check_s` seconds what the server
+    holds is compared with what it should hold.
     """
 
     def __init__(
@@ -76,22 +87,26 @@ class Relay:
         open_run: OpenRun,
         servers: Servers,
         changed: Callable[[], None] = lambda: None,
+        take: Take | None = None,
+        run_of: RunOf = lambda event: None,
         connect: Callable[[Sequence[str]], Awaitable[JetStream]] = JetStream.connect,
         check_s: float = CHECK_S,
     ) -> None:
         self._connect = connect
+        self._reader, self._take, self._run_of = reader, take, run_of
         self._incarnations = Incarnations(reader.path)
+        self._origin = origin or self._incarnations.current()
+        self._pulled: int | None = None
+        self._outcome = Outcome()
         self._head = Head(reader.head())
         self._servers = servers
         self._changed = changed
         self._moved = asyncio.Event()
         self._fenced: str | None = None
         self._frames = FrameMessages(reader, frames_type, open_run)
-        self._ledger_lane = LedgerLane(
-            reader, self._incarnations, self._head, types, origin or self._incarnations.current(), self._notice
-        )
+        self._ledger_lane = LedgerLane(reader, self._incarnations, self._head, types, self._origin, self._notice)
         self._frame_lane = FrameLane(
-            reader, self._frames, self._incarnations, self._head, frames_type, self._notice
+            reader, self._frames, self._incarnations, self._head, frames_type, self._origin, self._notice
         )  # fmt: skip
         for lane in (self._ledger_lane, self._frame_lane):
             lane.check_s = check_s
@@ -118,6 +133,9 @@ class Relay:
             foreign=len(self._ledger_lane.foreign),
             failed_runs=self._frames.failed_runs,
             last_error=self._fenced or next((lane.error for lane in self._lanes if lane.error), None),
+            pulled=self._pulled,
+            gone=self._outcome.gone,
+            refused=sorted(self._outcome.refused.values()),
         )
 
     async def run(self) -> None:
@@ -127,6 +145,7 @@ class Relay:
             try:
                 js = await self._connect(await self._servers())
                 try:
+                    await self._pull(js)
                     await self._over(js)
                 finally:
                     pause = self._next_pause(pause)
@@ -152,6 +171,24 @@ class Relay:
     def close(self) -> None:
         """Let go of the log's file; `run` must have ended."""
         self._incarnations.close()
+
+    async def _pull(self, js: JetStream) -> None:
+        """Take back what JetStream holds of earlier incarnations and this log lacks, before anything else is done."""
+        if self._take is None:
+            return
+        pull = Pull(self._reader, self._incarnations, self._origin, self._run_of)
+        async for piece in pull.pieces(js):
+            taken = await self._take(piece)
+            pull.outcome.refused.update(taken.refused)
+            self._pulled = (self._pulled or 0) + taken.events
+            self._head.advance(taken.last)
+        for refused in pull.outcome.refused.values():
+            logger.warning("JetStream holds history of this node that was not taken: %s", refused)
+        self._pulled = self._pulled or 0
+        self._outcome.refused = pull.outcome.refused
+        self._outcome.gone += pull.outcome.gone
+        self._frame_lane.refused = pull.outcome.refused.keys()
+        self._notice()
 
     async def _over(self, js: JetStream) -> None:
         """Both lanes over this connection, until it ends or one of them cannot go on."""

@@ -6,6 +6,8 @@
               Abstractcore-Oseq       ledger: the origin's own count, gapless
               Abstractcore-Digest     ledger: hex, sha256(digest of the origin's event before it + recorded bytes)
               Abstractcore-Frame      frames: the frame's number in its run
+              Abstractcore-Row        on the first frame of a row, if there is room: the row as it was written
+                                      (`RowHeader`), so that the frames lane can be made again to the byte
               Abstractcore-Whole      only on a stub: how many bytes the whole event has
 
 An event too large for one message goes out as a *stub*: the same subject, headers and envelope fields, without the
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import re
+from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +34,13 @@ from eventstore.jetstream import Message
 logger = logging.getLogger(__name__)
 
 SUBJECTS = "abstractcore.events"
-POSITION, OSEQ, DIGEST, FRAME, WHOLE = (
+POSITION, OSEQ, DIGEST, FRAME, WHOLE, ROW = (
     "Abstractcore-Position",
     "Abstractcore-Oseq",
     "Abstractcore-Digest",
     "Abstractcore-Frame",
     "Abstractcore-Whole",
+    "Abstractcore-Row",
 )
 ENVELOPE = ("type", "schema", "stream", "version", "origin", "oseq", "time", "request_id", "attempt", "frame")
 ROWS = 500
@@ -102,17 +106,27 @@ def of_event(row: RecordedEvent) -> Outgoing:
     return Outgoing(row.origin, (row.oseq, 0), Message(subject(row.type, row.origin, row.position), row.data, headers))
 
 
-def of_frames(row: RecordedFrames, objects: Sequence[bytes], event_type: str, origin: str) -> list[Outgoing]:
-    """The messages of a frames row."""
+def of_frames(
+    row: RecordedFrames, objects: Sequence[bytes], event_type: str, opening: tuple[str, int]
+) -> list[Outgoing]:
+    """The messages of a frames row; `opening` is origin and oseq of the event that opened its run."""
+    origin, opened = opening
     name = subject(event_type, origin, row.position)
-    return [
+    found = [
         Outgoing(origin, (row.position, frame), Message(name, data, {POSITION: str(row.position), FRAME: str(frame)}))
         for frame, data in enumerate(objects, row.frame)
     ]
+    if found:
+        header = RowHeader(opened, row.back, row.count, row.offset_us, row.codec, row.bytes)
+        found[0].message.headers[ROW] = header.text()
+    return found
 
 
 def fitted(message: Message, limit: int) -> Message:
-    """The message itself, or its stub if payload and headers would take more than `limit` bytes."""
+    """The message itself, without its row or its stub if payload and headers would take more than `limit` bytes."""
+    if message.size > limit and ROW in message.headers:
+        headers = {name: value for name, value in message.headers.items() if name != ROW}
+        message = Message(message.subject, message.payload, headers)
     if message.size <= limit:
         return message
     body: dict[str, Any] = orjson.loads(message.payload)
@@ -130,6 +144,36 @@ def frame_key(headers: Mapping[str, str]) -> Key:
     """The place of a stored frame message among its origin's; `BEYOND` where no relay wrote these headers."""
     position, frame = headers.get(POSITION, ""), headers.get(FRAME, "")
     return (int(position), int(frame)) if position.isdecimal() and frame.isdecimal() else BEYOND
+
+
+@dataclass(frozen=True, slots=True)
+class RowHeader:
+    """A frames row as one header: `<opened>,<back>,<count>,<offset_us>,<codec>,<bytes in base64>`, where `opened` is
+    the oseq of the event that opened its run. Position and first frame stand in headers of their own."""
+
+    opened: int
+    back: int
+    count: int
+    offset_us: int
+    codec: int
+    bytes: bytes
+
+    def text(self) -> str:
+        """As it stands in the header."""
+        numbers = f"{self.opened},{self.back},{self.count},{self.offset_us},{self.codec},"
+        return numbers + b64encode(self.bytes).decode()
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str]) -> RowHeader | None:
+        """The row that these headers carry; None where they carry none that makes sense."""
+        *numbers, packed = headers.get(ROW, "").split(",")
+        if len(numbers) != 5 or not all(number.isdecimal() for number in numbers):
+            return None
+        opened, back, count, offset_us, codec = map(int, numbers)
+        try:
+            return cls(opened, back, count, offset_us, codec, b64decode(packed, validate=True))
+        except ValueError:
+            return None
 
 
 class LedgerMessages:
@@ -155,7 +199,7 @@ class FrameMessages:
         self._rows = rows
         self._type = event_type
         self._open = open_run
-        self._runs: OrderedDict[int, tuple[str, Compose] | None] = OrderedDict()
+        self._runs: OrderedDict[int, tuple[tuple[str, int], Compose] | None] = OrderedDict()
         self.failed_runs = 0
 
     def another(self) -> FrameMessages:
@@ -185,8 +229,9 @@ class FrameMessages:
             self.failed_runs += 1
             return []
 
-    def _run(self, row: RecordedFrames) -> tuple[str, Compose] | None:
-        """Origin and composer of the row's run, the composer fed with all rows before this one; None: leave it out."""
+    def _run(self, row: RecordedFrames) -> tuple[tuple[str, int], Compose] | None:
+        """Origin and oseq of the opening of the row's run, and its composer, fed with all rows before this one; None:
+        leave it out."""
         if row.generation in self._runs:
             self._runs.move_to_end(row.generation)
             return self._runs[row.generation]
@@ -196,7 +241,7 @@ class FrameMessages:
             self._runs.popitem(last=False)
         return run
 
-    def _opened(self, row: RecordedFrames) -> tuple[str, Compose] | None:
+    def _opened(self, row: RecordedFrames) -> tuple[tuple[str, int], Compose] | None:
         opening = self._rows.read(row.generation - 1, 1, until=row.generation, frames=False)
         if not opening or not isinstance(opening[0], RecordedEvent):
             return None  # its beginning lies in an archive
@@ -204,4 +249,4 @@ class FrameMessages:
         if row.back:
             for earlier in self._rows.read_frames(row.generation, row.position - row.back):
                 compose(earlier)
-        return opening[0].origin, compose
+        return (opening[0].origin, opening[0].oseq), compose

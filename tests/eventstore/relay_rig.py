@@ -15,9 +15,10 @@ from eventstore.envelope import ANY_VERSION, NewEvent, RecordedEvent, RecordedFr
 from eventstore.frames import FrameReader, FrameRun
 from eventstore.jetstream import JetStream
 from eventstore.reader import Reader
-from eventstore.relay import Relay
+from eventstore.relay import Relay, Take
 from eventstore.relay_messages import DIGEST, FRAME, OSEQ, POSITION
 from eventstore.sqlite import SQLiteLog
+from eventstore.verify import RunOf
 from tests.natsd import Natsd
 
 TYPES = ("thing_begun", "thing_done")
@@ -65,6 +66,8 @@ async def relaying(
     connect: Callable[[Sequence[str]], Awaitable[JetStream]] = JetStream.connect,
     check_s: float = 0.2,
     origin: str | None = None,
+    take: Take | None = None,
+    run_of: RunOf = lambda event: None,
 ) -> AsyncIterator[Relay]:
     """A running relay that hears of every commit."""
 
@@ -74,7 +77,7 @@ async def relaying(
     reader = Reader(data_dir)
     relay = Relay(
         reader, origin=origin or log.origin, types=TYPES, frames_type=FRAMES, open_run=open_run, servers=servers,
-        connect=connect, check_s=check_s,
+        connect=connect, check_s=check_s, take=take, run_of=run_of,
     )  # fmt: skip
     heard = log.on_commit
 

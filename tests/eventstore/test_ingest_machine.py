@@ -83,16 +83,16 @@ async def history(data_dir: Path) -> tuple[int, list[PulledEvent]]:
 def as_pulled(rows: Sequence[RecordedEvent | RecordedFrames]) -> list[PulledEvent]:
     """What another copy would give back for these rows."""
     pulled: list[PulledEvent] = []
-    oseqs: dict[int, int] = {}
+    opened: dict[int, tuple[str, int]] = {}
     waiting: list[PulledFrames] = []
     for row in rows:
         if isinstance(row, RecordedEvent):
-            oseqs[row.position] = row.oseq
+            opened[row.position] = row.origin, row.oseq
             pulled.append(PulledEvent(row.origin, row.oseq, row.data, row.digest, before=tuple(waiting)))
             waiting.clear()
         else:
             waiting.append(
-                PulledFrames(oseqs[row.generation], row.frame, row.count, row.offset_us, row.codec, row.bytes)
+                PulledFrames(*opened[row.generation], row.frame, row.count, row.offset_us, row.codec, row.bytes)
             )
     return pulled
 
