@@ -15,9 +15,10 @@ from gateway.routing.choose import Route, choose, credential
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
+from gateway.wire.structure import Structure, corrected, prompted, wanted
 from gateway.wire.tooltext.models import ToolModes
 from gateway.wire.tooltext.prompt import speaks_of_tools
-from gateway.wire.values import Unsupported, WireError
+from gateway.wire.values import Fold, Unsupported, WireError
 
 NOTHING = Scrubber([])
 """For a call without a credential."""
@@ -25,8 +26,8 @@ NOTHING = Scrubber([])
 
 @value
 class Plan:
-    """Where a request goes, in which words, with which credential (which is never recorded). `speech` said `call`, and
-    reads its answer."""
+    """Where a request goes, in which words, with which credential (which is never recorded). `speech` said `body` as
+    `call`, and reads its answer. `structure` is what the answer must be, where nobody but us sees to that."""
 
     route: Route
     provider: Provider
@@ -35,6 +36,26 @@ class Plan:
     call: Call
     api_key: str | None
     scrubber: Scrubber
+    body: dict[str, Any]
+    structure: Structure | None = None
+
+    def problem(self, answer: Fold) -> str | None:
+        """What is wrong with a whole answer, in words for the model. One that calls tools is not looked at."""
+        if self.structure is None:
+            return None
+        message = text_of(answer)
+        return None if message.get("tool_calls") else self.structure.problem(message.get("content") or "")
+
+    def again(self, answer: Fold, problem: str) -> Plan:
+        """The next attempt, which sees what was wrong."""
+        body = corrected(self.body, text_of(answer).get("content") or "", problem)
+        return replace(self, body=body, call=self.speech.encode(self.provider, self.route.model, body))
+
+
+def text_of(answer: Fold) -> dict[str, Any]:
+    """The message of the first choice."""
+    message: dict[str, Any] = (answer.choices() or [{"message": {}}])[0]["message"]
+    return message
 
 
 class Planner:
@@ -71,12 +92,13 @@ class Planner:
         speech, body = self._said(submission, provider, upstream)
         route, speech = self._with_tools(submission, route, speech, body)
         try:
-            call = speech.encode(provider, route.model, body)
+            call, body, structure = _call(speech, provider, route.model, body)
         except Unsupported as error:
             raise UnsupportedParameter(str(error), param=error.param) from error
         except WireError as error:
             raise InvalidRequest(str(error), param="messages") from error
-        return Plan(route, provider, upstream, speech, call, api_key, self._scrubber(route.provider, api_key))
+        scrubber = self._scrubber(route.provider, api_key)
+        return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, structure)
 
     def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
         """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
@@ -107,6 +129,22 @@ class Planner:
         if not api_key:
             return NOTHING
         return self._own[provider.name] if api_key == provider.api_key else self._redactor.scrubber([api_key])
+
+
+def _call(
+    speech: Speech, provider: Provider, model: str, body: dict[str, Any]
+) -> tuple[Call, dict[str, Any], Structure | None]:
+    """The call. A structured answer that the family knows nothing of is asked for in the prompt, and we see to it."""
+    try:
+        return speech.encode(provider, model, body), body, None
+    except Unsupported as error:
+        structure = wanted(body) if error.param == "response_format" else None
+        if structure is None:
+            raise
+    if body.get("n") not in (None, 1):
+        raise Unsupported("n", f"{provider.name} gives one answer at a time where it must be structured.")
+    told = prompted(body, structure)
+    return speech.encode(provider, model, told), told, structure
 
 
 def at_url(provider: Provider, url: str) -> Provider:

@@ -19,6 +19,7 @@ from gateway.exchange.inputs import Submission
 from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.dialects import DIALECTS
+from gateway.wire.held import Held
 from gateway.wire.values import Fold, Piece
 
 SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -116,6 +117,13 @@ class Rendering:
 
     def _started(self, body: dict[str, Any]) -> bytes:
         self._replay = FrameReplay(body["decoder"], body["request_id"])
+        if body.get("held") and self._renderer is not None and not isinstance(self._renderer, Held):
+            self._renderer = Held(self._renderer)
+        return b""
+
+    def _again(self, body: dict[str, Any]) -> bytes:
+        if isinstance(self._renderer, Held) and self._replay is not None:
+            self._renderer.again(self._replay.fold)
         return b""
 
     def _completed(self, body: dict[str, Any]) -> bytes:
@@ -154,6 +162,7 @@ class Rendering:
 _STEPS = {
     "request_received": Rendering._received,
     "generation_started": Rendering._started,
+    "retry_attempted": Rendering._again,
     "request_completed": Rendering._completed,
     "request_failed": Rendering._failed,
     "request_rejected": Rendering._rejected,

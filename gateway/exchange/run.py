@@ -33,6 +33,7 @@ from gateway.exchange.inputs import (
     Seen,
     Submission,
     Submitted,
+    Unfit,
 )
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
@@ -42,8 +43,11 @@ from gateway.exchange.state import fold
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.upstream import Answer, Provider, Upstream, UpstreamFailure
+from gateway.wire.dialect import Renderer
+from gateway.wire.held import HELD, Held
+from gateway.wire.structure import MOST_ATTEMPTS
 from gateway.wire.tooltext.models import ToolModes
-from gateway.wire.values import WireError
+from gateway.wire.values import Decoder, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -123,15 +127,8 @@ class Exchanges:
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call
         decoder = plan.speech.decoder(call.streamed)
-        submitted = Submitted(
-            submission,
-            plan.route,
-            call,
-            decoder.name,
-            self._redactor.url(plan.provider.base_url + call.path),
-            sha256(call.body).hexdigest(),
-            self._now_us(),
-        )
+        held = HELD if plan.structure is not None else None
+        submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
         try:
             appended = await self._record(running, submitted, admit=True)
         except LogBusy as busy:
@@ -140,15 +137,31 @@ class Exchanges:
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
         if call.ignored:
             running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
-        attempt = Attempt(
-            FrameRun(appended.last),
-            plan.speech.framer(call.streamed),
-            decoder,
-            dialect(submission.wire, submission.renderer).renderer(form(submission)),
-            plan.scrubber.bytes,
-        )
+        renderer = dialect(submission.wire, submission.renderer).renderer(form(submission))
+        attempt = _begun(plan, appended, decoder, renderer if held is None else Held(renderer))
         verdict = await self._attempt(running, plan, attempt)
+        while verdict is None and (problem := plan.problem(attempt.fold)) is not None:
+            if running.exchange.attempt == MOST_ATTEMPTS:
+                verdict = Failure("validation_failed", f"The model gave no valid answer. {problem}")
+                break
+            plan = plan.again(attempt.fold, problem)
+            attempt = await self._again(running, plan, attempt, problem)
+            verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
+
+    async def _again(self, running: Running, plan: Plan, before: Attempt, problem: str) -> Attempt:
+        """Record that the attempt before was of no use, and that another follows."""
+        decoder, renderer = plan.speech.decoder(plan.call.streamed), before.renderer
+        if isinstance(renderer, Held):
+            renderer.again(before.fold)
+        unfit = Unfit(before.seen(self._monotonic()), problem, plan.call, decoder.name, *self._said(plan))
+        appended = await self._record(running, unfit, frames=before.rows)
+        return _begun(plan, appended, decoder, renderer)
+
+    def _said(self, plan: Plan) -> tuple[str, str, int]:
+        """What is recorded of a call beside its words: its URL, their digest, the time."""
+        url = self._redactor.url(plan.provider.base_url + plan.call.path)
+        return url, sha256(plan.call.body).hexdigest(), self._now_us()
 
     async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
         """Call the upstream and read its answer to the end. None: it is whole. Raises `LogError`."""
@@ -325,6 +338,11 @@ class Exchanges:
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
+
+
+def _begun(plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:
+    framer = plan.speech.framer(plan.call.streamed)
+    return Attempt(FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:
