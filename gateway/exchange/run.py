@@ -247,9 +247,10 @@ class Exchanges:
             appended = await self._record(running, happened, frames=attempt.rows)
         except LogError:
             raise
-        except Exception:
-            logger.exception("request %s failed at its end", running.submission.request_id)
-            verdict = BROKEN
+        except Exception as error:
+            verdict = Failure("bad_response", str(error)) if isinstance(error, WireError) else BROKEN
+            if verdict is BROKEN:
+                logger.exception("request %s failed at its end", running.submission.request_id)
             happened, rest = self._failed(running, attempt, verdict, attempt.least(self._monotonic()), began)
             appended = await self._record(running, happened, frames=attempt.rows, price=_unpriced)
         if isinstance(verdict, Halt) and not began:

@@ -85,7 +85,10 @@ class EmbeddingsBody:
         if not isinstance(items, list):
             raise WireError("the upstream's answer has no vectors")
         encode = _encoded if self._form.options["encoding_format"] == "base64" else _numbers
-        data = [{**item, "embedding": encode(item.get("embedding"))} for item in items]
+        try:
+            data = [{**item, "embedding": encode(item["embedding"])} for item in items]
+        except (TypeError, KeyError, ValueError, struct.error) as error:
+            raise WireError("the upstream sent a vector that is none") from error
         usage = value.get("usage") or {"prompt_tokens": 0, "total_tokens": 0}
         return orjson.dumps({"object": "list", "data": data, "model": self._form.model, "usage": usage})
 
@@ -98,17 +101,11 @@ def _numbers(vector: Any) -> list[Any]:
     """From little-endian 32-bit floats in base64, as OpenAI sends them, or from numbers."""
     if isinstance(vector, list):
         return vector
-    data = b64decode(_text(vector))
+    data = b64decode(vector)
     return list(struct.unpack(f"<{len(data) // 4}f", data))
 
 
 def _encoded(vector: Any) -> str:
-    if not isinstance(vector, list):
-        return _text(vector)
+    if isinstance(vector, str):
+        return vector
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _text(vector: Any) -> str:
-    if not isinstance(vector, str):
-        raise WireError("the upstream sent a vector that is none")
-    return vector

@@ -92,6 +92,17 @@ async def test_the_clients_own_default_gives_numbers(server: Front, client: Asyn
     assert answer.data[0].embedding == VECTOR
 
 
+@pytest.mark.parametrize("sent", ["AAA", [1, "x"], None, {"a": 1}], ids=str)
+@pytest.mark.parametrize("format", ["float", "base64"])
+async def test_a_vector_that_is_none_is_an_error(server: Front, client: AsyncOpenAI, sent: Any, format: Any) -> None:
+    play(server, f"{OPENAI}/embeddings", vectors(sent))
+    if (sent, format) in (("AAA", "base64"), ([1, "x"], "float")):
+        return  # what is passed on as it came is not looked into
+    with pytest.raises(openai.InternalServerError) as failed:
+        await client.embeddings.create(model="openai/text-embedding-3-small", input="a", encoding_format=format)
+    assert failed.value.code == "bad_response"
+
+
 async def test_ollama_gives_vectors_too(server: Front, client: AsyncOpenAI) -> None:
     play(server, "/ollama/api/embed", Script.json({"model": "e", "embeddings": [VECTOR], "prompt_eval_count": 7}))
     answer = await client.embeddings.create(model="ollama/embeddinggemma", input="a")

@@ -28,6 +28,12 @@ FAMILIES: Mapping[str, tuple[str, Callable[[], Framer]]] = {
     "anthropic_messages_stream.1": ("anthropic/*.sse", SSEFramer),
     "anthropic_messages_body.1": ("anthropic/body*.json", BodyFramer),
     "ollama_chat.1": ("ollama/*.ndjson", LineFramer),
+    "openai_text_stream.1": ("completions/*.sse", SSEFramer),
+    "openai_text_body.1": ("completions/body.json", BodyFramer),
+    "whole_json.1": ("whole/*.json", BodyFramer),
+    "whole_raw.1": ("whole/*.json", BodyFramer),
+    "transcript.1": ("whole/*.json", BodyFramer),
+    "ollama_embed.1": ("ollama_embed/*.json", BodyFramer),
 }
 DEEP = json.loads("[" * 300 + "]" * 300)
 HOSTILE = st.sampled_from([

@@ -94,7 +94,8 @@ def test_a_held_answer_is_shown_whole_and_counted_with_the_attempts_before_it(st
     first.add([Delta(text="no"), Meta(usage=Usage(input_tokens=5, output_tokens=1))])
     assert held.pieces([Delta(text="no")]) == b""
     held.again(first)
-    second.add([Delta(text="```json\n{}\n```", finish_reason="stop"), Meta(usage=Usage(input_tokens=9, output_tokens=2))])
+    second.add([Delta(text="```json\n{}\n```", finish_reason="stop")])
+    second.add([Meta(usage=Usage(input_tokens=9, output_tokens=2))])
     shown = held.completed(second)
     assert b"no" not in shown
     assert b'"content":"{}"' in shown

@@ -163,3 +163,17 @@ def test_an_endless_half_call_is_let_go() -> None:
         text += text_of(parser.feed("x" * 1000))
     assert len(text) > MOST_HELD
     assert parser.end() == []
+
+
+@pytest.mark.parametrize("length", [4090, 4096, 4100, 9000])
+def test_a_long_text_is_read_as_a_short_one(length: int) -> None:
+    before, words = "<" * length + "\n", '"' + "x" * 10_000 + '"'
+    written = '<tool_call>{"name":"f","arguments":{"x":' + words + '}}\n{"name":"g"}</tool_call>'
+    expected = [before, Call("f", '{"x":' + words + "}"), Call("g", "{}"), "end"]
+    assert parse(TextParser(FORMATS["hermes"]), [before + written + " end"]) == expected
+    assert parse(TextParser(FORMATS["hermes"]), [before, written[:5000], written[5000:], " end"]) == expected
+
+
+def test_much_python_is_text() -> None:
+    text = "```tool_code\n" + "f(x=1)\n" * 10_000 + "```"
+    assert found("gemma", text) == [text]
