@@ -15,6 +15,8 @@ from gateway.wire.tooltext.source import NoCall
 from gateway.wire.values import WireError
 
 _NAME = re.compile(r"[\w.:/-]{1,128}")
+_MOST_CODE = 64 << 10
+"""Characters of Python that are parsed: it takes the loop's time."""
 _ARGUMENTS = ("arguments", "parameters")
 _BARE = frozenset({"type", "id", "name", *_ARGUMENTS})
 """The keys that an object may have which claims to be a call by itself."""
@@ -91,6 +93,8 @@ def code_calls(text: str) -> list[Call]:
 
 def _python_calls(text: str) -> Iterator[Call]:
     """`name(key=value)`, one a line, in a list, or printed: the ways in which models write them."""
+    if len(text) > _MOST_CODE:
+        raise NoCall
     try:
         statements = ast.parse(text.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -8,6 +8,7 @@ out as it went in, in order; white space right after a call is left out, as tool
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from gateway.wire.tooltext.calls import Call
 from gateway.wire.tooltext.code import Code
@@ -17,6 +18,9 @@ from gateway.wire.tooltext.source import NoCall, Source, Wait
 
 Found = str | Call
 
+_SLICE = 1024
+"""Characters looked at together: what is read twice is never more."""
+
 
 class TextParser:
     """`feed` it text, `end` it; both give what is certain, in order. However the text is split, the joined texts and
@@ -24,8 +28,7 @@ class TextParser:
 
     def __init__(self, format: Format) -> None:
         self._format = format
-        firsts = {opening.text[0] for opening in format.openings} | ({"{"} if format.bare else set())
-        self._candidate = re.compile("[" + re.escape("".join(sorted(firsts))) + "]")
+        self._candidate = _candidates(format)
         self._code = Code()
         self._source = Source()
         self._region: Wait[list[Call]] | None = None
@@ -35,9 +38,11 @@ class TextParser:
     def feed(self, text: str) -> list[Found]:
         """The next piece of text."""
         found: list[Found] = []
-        while text:
-            text = self._open(text, found) if self._region is None else self._read(text, found)
-        return found
+        for at in range(0, len(text), _SLICE):
+            rest = text[at : at + _SLICE]
+            while rest:
+                rest = self._open(rest, found) if self._region is None else self._read(rest, found)
+        return _merged(found)
 
     def end(self) -> list[Found]:
         """The text is over: what was still held back."""
@@ -45,36 +50,35 @@ class TextParser:
         while self._region is not None:
             self._source.ended = True
             rest = self._read("", found)
-            for item in self.feed(rest):
-                _add(found, item)
-        return found
+            found += self.feed(rest)
+        return _merged(found)
 
     def _open(self, text: str, found: list[Found]) -> str:
         """Release text up to where calls may begin; gives the rest."""
+        if self._format.bare and not self._begun and text.lstrip().startswith("{"):
+            done = text.index("{")
+            self._release(text[:done], found)
+            self._begin(bare)
+            return text[done:]
         done = 0
         for match in self._candidate.finditer(text):
             self._release(text[done : match.start()], found)
             done = match.start()
-            if (reading := self._begins(match.group())) is not None:
-                self._region = reading
+            if self._may_begin(text[done]):
+                self._begin(region)
                 break
         else:
             self._release(text[done:], found)
             done = len(text)
         return text[done:]
 
-    def _begins(self, character: str) -> Wait[list[Call]] | None:
-        """A reader, where this character can begin calls here."""
-        if character == "`":
-            possible = self._code.at_line_start()
-        elif character == "{":
-            possible = not self._begun
-        else:
-            possible = not self._code.inside()
-        if not possible:
-            return None
+    def _may_begin(self, character: str) -> bool:
+        """Whether an opening that begins with this character opens something here."""
+        return self._code.at_line_start() if character == "`" else not self._code.inside()
+
+    def _begin(self, grammar: Callable[[Source, Format], Wait[list[Call]]]) -> None:
         self._source = Source()
-        return bare(self._source) if character == "{" else region(self._source, self._format)
+        self._region = grammar(self._source, self._format)
 
     def _read(self, text: str, found: list[Found]) -> str:
         """Let the reader go on with this text; gives what it leaves."""
@@ -109,12 +113,26 @@ class TextParser:
         if text:
             self._begun = self._begun or not text.isspace()
             self._code.feed(text)
-            _add(found, text)
+            found.append(text)
 
 
-def _add(found: list[Found], item: Found) -> None:
-    """Neighbouring texts are one."""
-    if found and isinstance(item, str) and isinstance(found[-1], str):
-        found[-1] += item
-    else:
-        found.append(item)
+def _candidates(format: Format) -> re.Pattern[str]:
+    """Where calls may begin: at an opening, or where the text ends within one."""
+    ways = ["".join(f"{re.escape(c)}(?:" for c in o.text) + ("|\\Z)" * len(o.text)) for o in format.openings]
+    return re.compile("|".join(ways))
+
+
+def _merged(found: list[Found]) -> list[Found]:
+    """Neighbouring texts as one."""
+    merged: list[Found] = []
+    texts: list[str] = []
+    for item in (*found, None):
+        if isinstance(item, str):
+            texts.append(item)
+            continue
+        if texts:
+            merged.append("".join(texts))
+            texts.clear()
+        if item is not None:
+            merged.append(item)
+    return merged

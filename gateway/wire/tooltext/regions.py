@@ -22,7 +22,7 @@ def region(source: Source, format: Format) -> Wait[list[Call]]:
     return (yield from _SHAPES[opening.shape](source, opening))
 
 
-def bare(source: Source) -> Wait[list[Call]]:
+def bare(source: Source, format: Format) -> Wait[list[Call]]:
     """Call objects, one after the other (with `;` or white space between), up to the end of the answer."""
     calls = []
     while True:

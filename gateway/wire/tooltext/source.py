@@ -60,7 +60,16 @@ class Source:
 
     def since(self, start: int) -> str:
         """What was read from this offset on."""
-        return self.held[start : self.offset]
+        if start >= self._before:
+            return self._chunk[start - self._before : self._at]
+        parts, position = [self._chunk[: self._at]], self._before
+        for at in range(len(self._chunks) - 2, -1, -1):
+            chunk = self._chunks[at]
+            position -= len(chunk)
+            parts.append(chunk[max(start - position, 0) :])
+            if position <= start:
+                break
+        return "".join(reversed(parts))
 
     def look(self) -> Wait[str]:
         """The next character, not taken; empty at the end."""
