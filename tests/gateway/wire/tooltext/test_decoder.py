@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eventstore.envelope import RecordedFrames
 from eventstore.errors import UnknownEventType
-from eventstore.frames import FrameReader, FrameRun
+from eventstore.frames import FrameReader, FrameRun, Part, Template
 from gateway.wire.decoders import decoder_named
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.openai_chat_answer import ChatBody, ChatStream
@@ -184,3 +184,18 @@ def test_a_whole_body() -> None:
 def test_a_name_that_nobody_has_is_unknown(name: str) -> None:
     with pytest.raises(UnknownEventType):
         decoder_named(name, SEED)
+
+
+class Hasty(ToolTextDecoder):
+    """Twin: ends the text with each batch, so that what is found depends on how frames were batched."""
+
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        pieces = super().decode(parts, template)
+        return [*pieces, *(delta for choice in self._choices.values() for delta in choice.end())]
+
+
+def test_twin_a_decoder_that_depends_on_batches_is_noticed() -> None:
+    frames = stream([TEXT[:30], TEXT[30:]])
+    together, _ = live(Hasty(ChatStreamDecoder(), FORMATS["hermes"], SEED), [frames])
+    alone, _ = live(Hasty(ChatStreamDecoder(), FORMATS["hermes"], SEED), [[frame] for frame in frames])
+    assert chunks(together) != chunks(alone)

@@ -177,3 +177,16 @@ def test_a_long_text_is_read_as_a_short_one(length: int) -> None:
 def test_much_python_is_text() -> None:
     text = "```tool_code\n" + "f(x=1)\n" * 10_000 + "```"
     assert found("gemma", text) == [text]
+
+
+class Credulous(TextParser):
+    """Twin: takes a call that is shown in code for one that is made."""
+
+    def _may_begin(self, character: str) -> bool:
+        return True
+
+
+def test_twin_a_parser_that_does_not_mind_code_is_noticed() -> None:
+    shown = 'Write `<tool_call>{"name": "f"}</tool_call>` for it.'
+    assert calls_of(found("hermes", shown)) == []
+    assert calls_of(parse(Credulous(FORMATS["hermes"]), [shown])) == [("f", {})]
