@@ -62,6 +62,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tool_modes", None, "models that are told of tools natively or in their prompt: rows such as "
             "lmstudio/*=prompted, comma separated (native, prompted, or a format's name)",
             env=("ABSTRACTCORE_TOOL_MODES",)),
+    Setting("allow_unsafe_unload_after", False, "let requests unload models of an Ollama that others may use too",
+            env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
@@ -103,6 +105,7 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     tool_call_tags: str | None = None
     tool_modes: str | None = None
+    allow_unsafe_unload_after: bool = False
     base_url_allowlist: frozenset[str] = frozenset()
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str = "https://api.openai.com/v1"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.errors import Forbidden
 from gateway.upstreams.http import HttpClient
 from gateway.upstreams.times import unix_seconds
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
@@ -29,6 +30,14 @@ class Ollama:
         self._http = http
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        if body.get("unload_after"):
+            if "unload_after" not in provider.traits:
+                raise Forbidden(
+                    f"{provider.name} may serve others too: unload_after is not allowed here.",
+                    param="unload_after",
+                    code="forbidden",
+                )
+            body = {**body, "keep_alive": 0}  # it unloads when the last request under way is done
         said, ignored = encode(model, body)
         return Call("/api/chat", said, body.get("stream") is True, ignored=ignored)
 

@@ -3,6 +3,7 @@
 The request passes as it came, less our own extension fields. What servers of this family do differently is data:
     asks_usage      `stream_options.include_usage` is understood: asked for in streams, to account for the answer
     usage_include   OpenRouter: `usage: {include: true}` gives the authoritative cost
+    template_thinking  vLLM: whether a model thinks is an argument of its chat template, `enable_thinking`
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, Upstre
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder, error_of
 from gateway.wire.sse import SSEFramer
+from gateway.wire.thinking import effort
 from gateway.wire.values import Decoder, Framer, UpstreamError, WireError
 from gateway.wire.whole_body import BodyFramer
 
-OWN_FIELDS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode"})
+OWN_FIELDS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode", "unload_after"})
 """Extension fields of the gateway; no upstream gets them."""
 
 
@@ -35,6 +37,7 @@ class OpenAICompatible:
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
         sent = {key: value for key, value in body.items() if key not in OWN_FIELDS}
         sent["model"] = model
+        _think(sent, provider)
         streamed = sent.get("stream") is True
         if streamed and "asks_usage" in provider.traits:
             sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
@@ -72,6 +75,20 @@ class OpenAICompatible:
         if not isinstance(data, list):
             raise UpstreamFailure("bad_response", "the provider's list of models has no data")
         return [_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+
+
+def _think(sent: dict[str, Any], provider: Provider) -> None:
+    """`thinking` as `reasoning_effort`, or for the chat templates of models that only know yes and no."""
+    if "thinking" not in sent or isinstance(sent["thinking"], dict):
+        return
+    wished = sent.pop("thinking")
+    if (level := effort(wished)) is None:
+        return
+    if "template_thinking" in provider.traits:
+        flag = {"enable_thinking": level != "none"}
+        sent["chat_template_kwargs"] = {**flag, **(sent.get("chat_template_kwargs") or {})}
+    if level != "none" or "template_thinking" not in provider.traits:
+        sent["reasoning_effort"] = level
 
 
 def _model(item: dict[str, Any]) -> ModelInfo:

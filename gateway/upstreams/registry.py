@@ -24,7 +24,7 @@ from gateway.upstreams.upstream import Provider
 class _Known:
     """A row of the table. `url` and `key` name settings; `probe` is the usual port of a local server; `path` is what
     its base URL ends in where the user gave only a host; `drop` is an end that users add and the family does not;
-    `builtin` is the URL to show of what is no server."""
+    `builtin` is the URL to show of what is no server; `permits` is a setting and the trait that it gives."""
 
     name: str
     family: str
@@ -39,6 +39,7 @@ class _Known:
     builtin: str = ""
     prices: str | None = None
     traits: frozenset[str] = frozenset()
+    permits: tuple[str, str] | None = None
 
 
 _USAGE = frozenset({"asks_usage"})
@@ -57,13 +58,17 @@ _KNOWN = (
         key="openrouter_api_key", key_env="OPENROUTER_API_KEY", needs_key=True, prices="openrouter",
         traits=_USAGE | {"usage_include"},
     ),
-    _Known(name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434),
+    _Known(
+        name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434,
+        permits=("allow_unsafe_unload_after", "unload_after"),
+    ),
     _Known(
         name="lmstudio", family="openai_compatible", url="lmstudio_base_url", path="/v1", local=True, probe=1234,
         traits=_USAGE,
     ),
     _Known(
-        name="vllm", family="openai_compatible", url="vllm_base_url", path="/v1", local=True, probe=8000, traits=_USAGE,
+        name="vllm", family="openai_compatible", url="vllm_base_url", path="/v1", local=True, probe=8000,
+        traits=_USAGE | {"template_thinking"},
     ),
     _Known(
         name="openai-compatible", family="openai_compatible", url="compatible_base_url", path="/v1",
@@ -98,8 +103,15 @@ def _provider(known: _Known, settings: Settings, own_port: int) -> Provider:
         local=known.local,
         probed=probed,
         prices=known.prices,
-        traits=known.traits,
+        traits=known.traits | _permitted(known, settings),
     )
+
+
+def _permitted(known: _Known, settings: Settings) -> frozenset[str]:
+    if known.permits is None:
+        return frozenset()
+    setting, trait = known.permits
+    return frozenset({trait}) if getattr(settings, setting) else frozenset()
 
 
 def _base_url(known: _Known, given: str) -> str:

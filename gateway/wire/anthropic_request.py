@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.chat_request import Fields, Message, data_url, image_url, json_schema, messages, tool_calls
+from gateway.wire.thinking import USUAL, wish
 from gateway.wire.values import WireError
 
 DEFAULT_MAX_TOKENS = 8192
@@ -26,10 +27,12 @@ _SAME = {
     "inference_geo": "inference_geo",
     "speed": "speed",
     "temperature": "temperature",
-    "thinking": "thinking",
     "top_k": "top_k",
     "top_p": "top_p",
 }
+LEAST_BUDGET = 1024
+BUDGETS = {"minimal": LEAST_BUDGET, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
+"""Tokens of thought for a word (https://docs.claude.com/en/docs/build-with-claude/extended-thinking)."""
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
@@ -42,7 +45,7 @@ def encode(model: str, body: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]
     fields = Fields("anthropic", body)
     said: dict[str, Any] = {"model": model}
     system, turns = _conversation(body, fields)
-    said |= {"messages": turns} | ({"system": system} if system else {}) | fields.take_all(_SAME)
+    said |= {"messages": turns} | ({"system": system} if system else {}) | fields.take_all(_SAME) | _thinking(fields)
     said["max_tokens"] = _max_tokens(fields, said.get("thinking"))
     stop = fields.take("stop")
     if stop is not None:
@@ -52,6 +55,25 @@ def encode(model: str, body: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]
         said["stream"] = True
     fields.settle()
     return orjson.dumps(said), fields.ignored
+
+
+def _thinking(fields: Fields) -> dict[str, Any]:
+    """Anthropic's own object as it is; a word as a budget that leaves room for the answer."""
+    given = fields.take("thinking")
+    if isinstance(given, dict):
+        return {"thinking": given}
+    wished = wish(given)
+    if wished is None:
+        return {}
+    if fields.take("reasoning_effort") is not None:
+        fields.ignore("reasoning_effort")
+    if wished == "off":
+        return {"thinking": {"type": "disabled"}}
+    most = fields.peek("max_completion_tokens") or fields.peek("max_tokens")
+    budget = BUDGETS[USUAL if wished == "on" else wished]
+    if isinstance(most, int):
+        budget = max(LEAST_BUDGET, min(budget, most // 2))
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
 def _max_tokens(fields: Fields, thinking: Any) -> Any:

@@ -25,6 +25,7 @@ GATEWAY_FIELDS = frozenset(
         "stream",
         "stream_options",
         "tool_mode",
+        "unload_after",
     }
 )
 """What the gateway itself answers for: said in the family's way, obeyed by the renderer, or our own extension."""
@@ -92,6 +93,10 @@ class Fields:
         if value is not None and not isinstance(value, list):
             raise WireError(f"{name} must be an array.")
         return value
+
+    def peek(self, name: str) -> Any:
+        """The field's value, not yet carried."""
+        return self._left.get(name)
 
     def take_all(self, names: Mapping[str, str]) -> dict[str, Any]:
         """The fields of `names` that were given, under the family's names for them."""

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.chat_request import Fields, Message, data_url, image_url, json_schema, messages, tool_calls
+from gateway.wire.thinking import wish
 from gateway.wire.values import WireError
 
 SMALLEST_CONTEXT = 4096
@@ -57,7 +58,7 @@ def encode(model: str, body: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]
     """
     fields = Fields("ollama", body)
     said: dict[str, Any] = {"model": model, "messages": _messages(body, fields), "stream": body.get("stream") is True}
-    said |= {"truncate": False} | _think(fields) | fields.take_all(_SAME) | _format(fields) | _tools(fields)
+    said |= {"truncate": False} | _think(fields, model) | fields.take_all(_SAME) | _format(fields) | _tools(fields)
     options = _options(fields)
     fields.settle()
     if "num_ctx" not in options and (context := _context(said, options)):
@@ -90,17 +91,22 @@ def _context(said: Mapping[str, Any], options: Mapping[str, Any]) -> int | None:
     return None if need <= SMALLEST_CONTEXT else 1 << (need - 1).bit_length()
 
 
-def _think(fields: Fields) -> dict[str, Any]:
-    """From `reasoning_effort`, or from `thinking` as Anthropic writes it; Ollama's own `think` beats both."""
+def _think(fields: Fields, model: str) -> dict[str, Any]:
+    """From `thinking`, a word or Anthropic's object, or from `reasoning_effort`; Ollama's own `think` beats both.
+
+    Only gpt-oss knows levels (https://docs.ollama.com/capabilities/thinking).
+    """
     effort, thinking = fields.take("reasoning_effort"), fields.take("thinking")
-    if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive", "disabled"):
-        thinking = thinking["type"] != "disabled"
-    if thinking is not None:
-        if not isinstance(thinking, bool):
+    if isinstance(thinking, dict):
+        if thinking.get("type") not in ("enabled", "adaptive", "disabled"):
             raise fields.unsupported("thinking", "it knows enabled and disabled")
+        thinking = thinking["type"] != "disabled"
+    if (wished := wish(thinking)) is not None:
         if effort is not None:
             fields.ignore("reasoning_effort")
-        return {"think": thinking}
+        if wished in ("on", "off") or "gpt-oss" not in model:
+            return {"think": wished != "off"}
+        return {"think": _EFFORTS.get(wished, "low" if wished == "minimal" else "high")}
     if effort is None:
         return {}
     if not isinstance(effort, str) or effort not in _EFFORTS:
