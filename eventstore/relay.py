@@ -184,6 +184,8 @@ class Relay:
             self._head.advance(taken.last)
         for refused in pull.outcome.refused.values():
             logger.warning("JetStream holds history of this node that was not taken: %s", refused)
+        if pull.outcome.gone:
+            logger.warning("JetStream no longer has the frames of %d answers that came back", pull.outcome.gone)
         self._pulled = self._pulled or 0
         self._outcome.refused = pull.outcome.refused
         self._outcome.gone += pull.outcome.gone

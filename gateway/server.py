@@ -1,6 +1,6 @@
 """The server's life: everything is put together, started, and ended, in an order that loses nothing.
 
-Start: take the log, say so in it, end what a crash left open, publish prices, start the follower, then listen.
+Start: take the log, say so in it, publish prices, start the follower, end what a crash left open, then listen.
 End: listen no more, let running answers finish for a while, record the rest as interrupted, say so, let the follower
 relay what there is, close the log.
 """
@@ -61,6 +61,8 @@ KEEPALIVE_S = 75.0
 LINGER_S = 2.0
 """How long an answered request's body is still read, so that its client can hear the answer."""
 MARK_S = 5.0
+PAST_WITHIN_S = 3.0
+"""How long a start with exchanges to end waits for NATS, which may hold their end."""
 BACKLOG = 4096
 DISK_REFUSED = 74
 """Exit code after the disk refused a write or a sync (EX_IOERR of sysexits.h)."""
@@ -115,17 +117,17 @@ class Server:
             NodeStarted(node=node, release=release(), previous=self.log.previous, settings=self._settings_said())
         )
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
-        await self._recover()
         self.http = HttpClient(node)
         opened.push_async_callback(self.http.close)
         self._compose(node, port)
         opened.push_async_callback(self.discovery.close)
-        self.follower = Follower(settings)
+        self.follower = Follower(settings, self.log.origin, self.log.ingest)
         opened.push_async_callback(self.follower.stop)
         opened.push_async_callback(self._farewell)
         await self.follower.start()
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
+        await self._recover()
         await self._serve(listening, node)
 
     def _settings_said(self) -> dict[str, Any]:
@@ -205,7 +207,7 @@ class Server:
         opened.push_async_callback(control.stop)
         await control.start()
         watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
-        for work in (watch.run(), self._move_mark()):
+        for work in (watch.run(), self._move_mark(), self._end_what_comes_back()):
             opened.callback(asyncio.create_task(work).cancel)
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
@@ -260,15 +262,27 @@ class Server:
         await self.log.append(StreamWrite(f"node-{self.log.origin}", ANY_VERSION, (event.new(),)))
 
     async def _recover(self) -> None:
-        """End what the incarnation before left open."""
+        """End what the incarnation before left open. Where something is, the log may be an older copy: what JetStream
+        has of its past comes back first, since the end may be in it."""
         mark = LowWater(self.settings.data_dir)
         with Reader(self.settings.data_dir / FILE) as reader:
             after = mark.read()
             if after is None or after > reader.head():
                 after = 0 if self.log.previous is None else _start_of(reader, self.log.previous["origin"])
+            if open_streams(reader, after):
+                await self.follower.compared(PAST_WITHIN_S)
             for stream in open_streams(reader, after):
                 await interrupt(self.log, reader, stream, self.price, wall_clock_us())
         mark.write(await self.log.head())
+
+    async def _end_what_comes_back(self) -> None:
+        """End what came back from JetStream without its end, however late it came."""
+        if not await self.follower.compared(None):
+            return
+        with Reader(self.settings.data_dir / FILE) as reader:
+            for stream in open_streams(reader, _start_of(reader, self.log.origin)):
+                if reader.read_stream(stream)[-1].origin != self.log.origin:
+                    await interrupt(self.log, reader, stream, self.price, wall_clock_us())
 
     async def _move_mark(self) -> None:
         """Keep the low-water mark near the oldest open exchange, so that a crash costs little to recover from."""

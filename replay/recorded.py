@@ -12,9 +12,9 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.reader import Reader
 from gateway.exchange.ids import stream_of
+from gateway.exchange.runs import GENERATION_ENDS
 
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
-GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """What JSON leaves as it is and a terminal obeys."""
 

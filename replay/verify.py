@@ -10,11 +10,10 @@ from typing import Any
 
 import orjson
 
-from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
-from eventstore.verify import Finding, RunClosed, RunOpened, Verifier
-from replay.recorded import GENERATION_ENDS
+from eventstore.verify import Finding, Verifier
+from gateway.exchange.runs import run_of
 from replay.rerender import Requests, check_requests
 
 HELP = "check digests, frames and every rendered answer"
@@ -76,16 +75,6 @@ def _rows(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
 def _blobs(reader: Reader) -> Iterator[Finding]:
     for what in reader.blob_damages():
         yield Finding(0, what)
-
-
-def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
-    """A generation is a run of frames: opened when it starts, bound when it ends."""
-    if event.type == "generation_started":
-        return RunOpened((event.stream, event.body["attempt"]))
-    if event.type in GENERATION_ENDS:
-        body = event.body
-        return RunClosed((event.stream, body["attempt"]), body["frames"], body["frames_digest"])
-    return None
 
 
 class _Findings:

@@ -41,6 +41,7 @@ PURE = (
     "gateway/exchange/ids.py",
     "gateway/exchange/tokens.py",
     "gateway/exchange/render.py",
+    "gateway/exchange/runs.py",
     "gateway/prices/cost.py",
     "gateway/prices/rules.py",
     "gateway/prices/table.py",

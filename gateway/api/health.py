@@ -50,6 +50,8 @@ def degraded(status: Mapping[str, Any]) -> list[str]:
         reasons.append("projections: their database cannot be written")
     if word := _RELAY.get((status.get("relay") or {}).get("state", "")):
         reasons.append(f"relay: {word}")
+    if (status.get("relay") or {}).get("refused"):
+        reasons.append("relay: NATS holds history of this node that does not fit to the log: see the server's log")
     for name, projection in sorted((status.get("projections") or {}).items()):
         if halted := projection.get("halted"):
             what = f"{halted['type']} at" if "type" in halted else "an event at"

@@ -1,14 +1,16 @@
 """What the gateway and its follower say to each other: one JSON object a line, over a socket pair.
 
-gateway -> follower   first {"data_dir", "nats", "head", "log_level"}: credentials of `nats` travel here and not on a
-                      command line; then {"head": N} as the log grows, {"rebuild": projection, "number": N} on demand,
-                      {"stop": seconds, "head": N} at the end
+gateway -> follower   first {"data_dir", "nats", "head", "log_level", "origin"}: credentials of `nats` travel here and
+                      not on a command line; then {"head": N} as the log grows, {"rebuild": projection, "number": N} on
+                      demand,
+                      {"taken": …} for each {"take": …} (see `taking`), {"stop": seconds, "head": N} at the end
 follower -> gateway   whenever something changed, all of
                       {"projections": {name: {"position", "version", "halted": null | {"position", "type", "error"}}},
                        "projecting": {"error": null | text, "rebuilt": {name: number of the newest demand begun}},
                        "relay": {"state", "ledger_position", "tokens_position", "head", "lag_events", "foreign",
-                                 "failed_runs", "last_error"},
+                                 "failed_runs", "last_error", "pulled", "gone", "refused"},
                        "nats": {"state", "url", "token_file", "subscribe", "warning", "error"}}
+                      and {"take": …}, events of earlier incarnations that JetStream has and the log lacks
 The end of the stream means that the other process is gone.
 """
 
@@ -20,7 +22,8 @@ from typing import Any, Self
 
 import orjson
 
-LINE_BYTES = 1 << 20
+LINE_BYTES = 32 << 20
+"""More than the largest piece of history that comes back takes."""
 
 
 class Channel:

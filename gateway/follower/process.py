@@ -21,10 +21,12 @@ from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.reader import Reader
 from eventstore.relay import Relay
 from eventstore.relay_lane import Head
+from gateway.exchange.runs import run_of
 from gateway.exchange.tokens import TokenComposer
 from gateway.follower.channel import Channel
 from gateway.follower.projecting import Projecting
 from gateway.follower.stuck import Stuck
+from gateway.follower.taking import Handover
 from gateway.nats_server import NatsServer, subscribe_line
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class Process:
         self._nats_setting: str = task["nats"]
         self._data_dir = Path(task["data_dir"])
         self._head = Head(task["head"])
+        self._origin: str | None = task.get("origin")
+        self._handover = Handover(channel)
         self._dirty, self._urgent = asyncio.Event(), asyncio.Event()
         self._reader = Reader(self._data_dir)
         self._projecting = Projecting(self._data_dir, self._head, self._tell_now)
@@ -87,6 +91,8 @@ class Process:
                 demand = asyncio.create_task(self._projecting.rebuild(message["rebuild"], message["number"]))
                 self._demands.add(demand)
                 demand.add_done_callback(self._demands.discard)
+            if "taken" in message:
+                self._handover.answered(message)
             if "stop" in message:
                 await self._flush(message["stop"])
                 return
@@ -111,6 +117,9 @@ class Process:
     def _make_relay(self) -> Relay:
         return Relay(
             self._reader,
+            origin=self._origin,
+            take=self._handover.take,
+            run_of=run_of,
             types=REGISTRY.keys() - {TokenGenerated.type},
             frames_type=TokenGenerated.type,
             open_run=open_run,

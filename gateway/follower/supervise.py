@@ -9,11 +9,15 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
+from eventstore.errors import LogError
+from eventstore.ingest import PulledEvent, Taken
 from gateway.config import Settings
 from gateway.control import ControlError
 from gateway.follower.channel import Channel
+from gateway.follower.taking import answer, understood
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +30,28 @@ STEADY_S = 30.0
 LINGER_S = 3.0
 """The time that a child has to end after the channel is closed; then it is killed."""
 
+Take = Callable[[Sequence[PulledEvent]], Awaitable[Taken]]
+
 State = Literal["starting", "running", "restarting", "stopped"]
 
 
-class Follower:
-    """The second process and its supervisor, for one event loop. Start it after the log has recorded its start."""
+async def _nothing(pulled: Sequence[PulledEvent]) -> Taken:
+    return Taken()
 
-    def __init__(self, settings: Settings) -> None:
+
+class Follower:
+    """The second process and its supervisor, for one event loop. Start it after the log has recorded its start.
+
+    `origin` is the log's incarnation. `take` stores events of earlier ones that the child found in JetStream."""
+
+    def __init__(self, settings: Settings, origin: str | None = None, take: Take = _nothing) -> None:
+        self._take = take
+        self._taking: set[asyncio.Task[None]] = set()
         self._task = {
             "data_dir": str(settings.data_dir.absolute()),
             "nats": settings.nats,
             "log_level": settings.log_level,
+            "origin": origin,
         }
         self._head = 0
         self._rebuilds = 0
@@ -98,6 +113,19 @@ class Follower:
         try:
             async with asyncio.timeout(timeout):
                 while self._position(projection) < position:
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def compared(self, timeout_s: float | None) -> bool:
+        """Wait until the log has been compared with what JetStream has of this node's past, and all that was missing is
+        back, at most `timeout_s`. Returns whether it is so; at once without NATS."""
+        if self._task["nats"] == "off":
+            return False
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._said["relay"].get("pulled") is None:
                     await self._changed.wait()
         except TimeoutError:
             return False
@@ -171,11 +199,28 @@ class Follower:
             return
         await self._channel.send({**self._task, "head": self._head})
         while (message := await self._channel.receive()) is not None:
+            if "take" in message:
+                self._begin_taking(self._channel, message)
+                continue
             self._said = message
             self._become("running", None)
         await self._end()
         if not self._stopping:
             self._become("restarting", f"the follower ended ({self._process.returncode})")
+
+    def _begin_taking(self, channel: Channel, message: dict[str, Any]) -> None:
+        task = asyncio.create_task(self._take_in(channel, message))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _take_in(self, channel: Channel, message: dict[str, Any]) -> None:
+        """Have a piece stored. Where the log fails, the server ends, and there is nothing to answer."""
+        try:
+            taken = await self._take(understood(message))
+        except LogError as error:
+            logger.warning("history that came back was not stored: %s", error)
+            return
+        channel.post(answer(message, taken))
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Channel]:
         """The child gets nothing of our environment (it holds keys) but where Python finds its modules; and a session

@@ -12,7 +12,7 @@ from eventstore.envelope import Recorded, RecordedEvent
 from eventstore.errors import LogError
 from eventstore.reader import ALL, Reader
 from eventstore.verify import verify
-from replay.verify import run_of
+from gateway.exchange.runs import run_of
 from tests.durability.disk import CrashState, Files, crash_states
 from tests.durability.history import TABLES, History
 from tests.projections.ledger import Ledger

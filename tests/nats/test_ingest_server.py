@@ -1,0 +1,62 @@
+"""The real server on a restored older copy of its directory: it gets back what it did since, and ends what was open."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
+from replay.verify import verified
+from tests.gateway.raw import RawClient, request
+from tests.nats.load import MODELS, failed, gateway, streamed
+from tests.natsd import Natsd
+
+
+def backed_up(data_dir: Path, older: Path) -> None:
+    """A backup of the log, taken while the server runs."""
+    older.mkdir()
+    with closing(sqlite3.connect(data_dir / "events.db")) as live:
+        live.execute("VACUUM INTO ?", (str(older / "events.db"),))
+
+
+def answered(data_dir: Path) -> dict[str, bytes]:
+    """The last digest of every request's stream."""
+    with Reader(data_dir) as reader:
+        rows = [row for row in reader.rows(frames=False) if isinstance(row, RecordedEvent)]
+    return {row.stream: row.digest for row in rows if row.stream.startswith("request-")}
+
+
+async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, server: Natsd, tmp_path: Path) -> None:
+    async with gateway(data_dir, server.url) as served:
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        cut = await RawClient.connect(served.url)
+        body = {"model": MODELS[0], "messages": [{"role": "user", "content": "long"}], "stream": True}
+        await cut.send(request({**body, "max_tokens": 500}))
+        await asyncio.sleep(0.1)
+        backed_up(data_dir, tmp_path / "older")
+        for _ in range(5):
+            assert failed(await streamed(served.url, "demo/echo")) is None
+        cut.leave()
+        assert await served.process.terminate() == 0
+    async with gateway(data_dir, server.url) as served:
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.copy.healed(lambda: server.url) == []
+        await served.process.kill()
+    before = answered(data_dir)
+    data_dir.rename(tmp_path / "lost")  # its follower may still be ending
+    (tmp_path / "older").rename(data_dir)
+    assert answered(data_dir).keys() < before.keys()
+    async with gateway(data_dir, server.url) as served:
+        await served.says("healthy")
+        assert await served.copy.healed(lambda: server.url) == []
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.process.terminate() == 0
+        now = answered(data_dir)
+        assert {stream: now[stream] for stream in before} == before
+        with Reader(data_dir) as reader:
+            report = verified(reader)
+        assert report["listed"] == []
+        assert report["open"] == []
