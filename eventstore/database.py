@@ -70,6 +70,11 @@ def take_charge(connection: sqlite3.Connection, durability: str) -> Opened:
     return _take_up(connection)
 
 
+def initialise(connection: sqlite3.Connection) -> None:
+    """Make an empty log's file of a new one."""
+    _prepare(connection, "power")
+
+
 def sqlite_warnings(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> list[str]:
     """What an operator should know about the SQLite library that Python brought along."""
     fixed = any(version[:2] == patched[:2] and version >= patched for patched in ((3, 44, 6), (3, 50, 7)))

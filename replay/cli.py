@@ -12,7 +12,7 @@ from types import ModuleType
 from eventstore.errors import LogError
 from gateway import config
 from replay import list as list_
-from replay import rebuild, show, tail, verify
+from replay import rebuild, repair, show, tail, verify
 from replay.recorded import ReplayError
 
 COMMANDS: Mapping[str, ModuleType] = {
@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "tail": tail,
     "verify": verify,
     "rebuild": rebuild,
+    "repair": repair,
 }
 OK, FINDINGS = 0, 1
 """Exit codes; argparse ends with 2 where the command line is wrong."""

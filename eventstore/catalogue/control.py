@@ -59,3 +59,16 @@ class SegmentSealed(Event):
     segment: str
     through: int
     head_digest: str
+
+
+@event
+@value(kw_only=True)
+class LogRepaired(Event):
+    """Rows that were not as they had been written were made again, to the byte: the positions of ledger `events` and of
+    `frames` rows. First event of an incarnation of its own, that of the tool that did it."""
+
+    type: ClassVar[str] = "log_repaired"
+
+    node: str
+    events: list[int]
+    frames: list[int]

@@ -1,0 +1,134 @@
+"""Making a damaged log's file anew: read what can be read, put in what was found again, and take its place at once.
+
+The new file is written beside the old one, complete and synced, and then renamed over it: before that moment nothing
+has changed. The damaged file stays as `events.db.damaged`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from eventstore import rows
+from eventstore.database import initialise
+from eventstore.envelope import RecordedFrames
+from eventstore.errors import LogCorrupt
+from eventstore.ingest import PulledEvent
+from eventstore.jetstream import JetStream, Stored
+from eventstore.relay_messages import DIGEST, POSITION, WHOLE, RowHeader, frame_key, ledger_key
+from eventstore.repair import Copies, Kept, Mended
+
+DAMAGED = "events.db.damaged"
+PAGE = 1_000
+_FRAMES_TYPES = (*[int] * 7, bytes)
+_LEDGER_ROW = "SELECT position, data, digest FROM ledger WHERE position = ?"
+_FRAMES_ROW = "SELECT position, generation, back, frame, count, offset_us, codec, bytes FROM frames WHERE position = ?"
+
+
+async def copies(js: JetStream) -> Copies:
+    """Everything in JetStream that a log can be mended with. Raises `JetStreamError`."""
+    found = Copies()
+    async for origin, stored in _all(js, "LEDGER"):
+        position, digest = stored.headers.get(POSITION, ""), stored.headers.get(DIGEST, "")
+        if WHOLE not in stored.headers and position.isdecimal():
+            oseq = ledger_key(stored.headers)[0]
+            event = PulledEvent(origin, oseq, stored.payload, _unhexed(digest))
+            found.events[origin, oseq] = int(position), event
+    async for origin, stored in _all(js, "TOKENS"):
+        if row := RowHeader.read(stored.headers):
+            at, frame = frame_key(stored.headers)
+            recorded = RecordedFrames(at, 0, 0, frame, row.count, row.offset_us, row.codec, row.bytes)
+            found.rows.setdefault((origin, row.opened), {})[frame] = recorded
+    return found
+
+
+def _unhexed(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+async def _all(js: JetStream, stream: str) -> AsyncIterator[tuple[str, Stored]]:
+    sequence = 1
+    while page := await js.read(stream, sequence, PAGE):
+        sequence = page[-1].sequence + 1
+        for stored in page:
+            yield stored.subject.rpartition(".")[2], stored
+
+
+def kept(path: Path) -> tuple[list[Kept], list[RecordedFrames]]:
+    """The rows that can still be read, each looked up by itself, so that a damaged page costs what it holds alone.
+
+    Raises `LogCorrupt` where rows were archived: what remains does not begin where its chains do."""
+    with closing(sqlite3.connect(rows.read_only(path), uri=True)) as connection:
+        if connection.execute(rows.SEALED).fetchone()[0]:
+            raise LogCorrupt(0, "parts of it lie in archives, and it cannot be mended without them")
+        head = connection.execute(rows.HEAD).fetchone()[0]
+        events = [Kept(*row) for row in _each(connection, _LEDGER_ROW, head, (int, bytes, bytes))]
+        frames = [RecordedFrames(*row) for row in _each(connection, _FRAMES_ROW, head, _FRAMES_TYPES)]
+    return events, frames
+
+
+def _each(connection: sqlite3.Connection, sql: str, head: int, types: tuple[type, ...]) -> Iterator[tuple[Any, ...]]:
+    for position in range(1, head + 1):
+        try:
+            row = connection.execute(sql, (position,)).fetchone()
+        except sqlite3.Error:
+            continue  # as if it were not there: it is looked for elsewhere
+        if row is not None and tuple(map(type, row)) == types:
+            yield row
+
+
+def write_mended(damaged: Path, made: Path, mended: Mended) -> None:
+    """The new file, at `made`: the mended rows, and blobs and facts about the file as the damaged one has them."""
+    with closing(sqlite3.connect(made, isolation_level="IMMEDIATE")) as connection:
+        initialise(connection)
+        names: dict[str, dict[str, int]] = {"origins": {}, "streams": {}, "types": {}}
+        with connection:
+            for position in sorted(mended.events):
+                event = mended.events[position]
+                origin, stream, type_ = (
+                    _number(names[table], name)
+                    for table, name in (("origins", event.origin), ("streams", event.stream), ("types", event.type))
+                )
+                columns = (position, origin, event.oseq, stream, event.version, type_, event.at, event.codec)
+                connection.execute(
+                    "INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?,?)", (*columns, event.data, event.digest)
+                )
+            for position in sorted(mended.frames):
+                row = mended.frames[position]
+                run = (position, row.generation, row.back, row.frame, row.count, row.offset_us, row.codec)
+                connection.execute("INSERT INTO frames VALUES (?,?,?,?,?,?,?,?)", (*run, row.bytes))
+            for table, known in names.items():
+                connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, name) for name, n in known.items()])  # noqa: S608  our own names
+            _copy(damaged, connection)
+
+
+def _number(known: dict[str, int], name: str) -> int:
+    return known.setdefault(name, len(known) + 1)
+
+
+def _copy(damaged: Path, connection: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(rows.read_only(damaged), uri=True)) as old:
+        connection.executemany("INSERT INTO about VALUES (?, ?)", old.execute("SELECT name, value FROM about"))
+        connection.executemany(
+            "INSERT INTO blobs VALUES (?, ?, ?)", old.execute("SELECT digest, codec, bytes FROM blobs")
+        )
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Keep the damaged file beside, and rename the new one over it. The damaged one's write-ahead log must be empty."""
+    kept_as = path.with_name(DAMAGED)
+    kept_as.unlink(missing_ok=True)
+    os.link(path, kept_as)
+    os.replace(made, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
