@@ -24,7 +24,9 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
     """Answers in each family's own format, streamed or whole, as it is asked."""
     async with ScriptedServer() as server:
         server.script("POST /v1/chat/completions", _openai)
-        server.script("POST /v1/messages", _family("anthropic", "sse"))
+        server.script("POST /v1/completions", Script.file("completions/text.sse", split=60, pace_s=PACE_S))
+        server.script("POST /v1/embeddings", Script.file("whole/embeddings.json", delay_s=PACE_S))
+        server.script("POST /v1/messages", _anthropic)
         server.script("POST /api/chat", _family("ollama", "ndjson"))
         yield server
 
@@ -77,6 +79,19 @@ def _openai(request: Request) -> Script:
     return Script(stream, content_type="text/event-stream", split=size, pace_s=PACE_S if paced else 0.0)
 
 
+def _anthropic(request: Request) -> Script:
+    """Asked for JSON, it gives some at the second try."""
+    asked = request.json()
+    if "JSON" not in str(asked.get("system")):
+        answer: Script = _family("anthropic", "sse")(request)
+        return answer
+    right = "cannot be used" in str(asked["messages"][-1])
+    text = {"type": "text", "text": '{"all": "well"}' if right else "not yet"}
+    usage = {"input_tokens": 9, "output_tokens": 3}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": [text]}
+    return Script.json({**message, "stop_reason": "end_turn", "usage": usage}, delay_s=PACE_S)
+
+
 def _family(name: str, suffix: str) -> Any:
     streamed = Script.file(f"{name}/text.{suffix}", split=60, pace_s=PACE_S)
     whole = Script.file(f"{name}/body.json")
@@ -92,6 +107,33 @@ def words_of(body: bytes) -> list[str]:
     return [word.decode() for word in re.findall(rb"ask-\d+-\d+", body)]
 
 
+Ask = tuple[str, dict[str, Any]]
+"""A path and a body."""
+
+
+def _chat(model: str, text: str, stream: bool) -> Ask:
+    asked = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream, "max_tokens": 500}
+    return "/v1/chat/completions", asked
+
+
+def _structured(model: str, text: str, stream: bool) -> Ask:
+    """Two attempts, the first held back."""
+    path, body = _chat("anthropic/claude", text, stream=False)
+    return path, body | {"response_format": {"type": "json_object"}}
+
+
+def _completion(model: str, text: str, stream: bool) -> Ask:
+    asked = {"model": "openai-compatible/base", "prompt": text, "stream": True, "echo": True}
+    return "/v1/completions", asked
+
+
+def _embedding(model: str, text: str, stream: bool) -> Ask:
+    return "/v1/embeddings", {"model": "openai-compatible/e", "input": [text, text]}
+
+
+ENDPOINTS = (_chat, _chat, _structured, _chat, _completion, _chat, _embedding)
+
+
 class Load:
     """Clients that ask, one request after the other, until the server dies under them. `answers` has what each
     connection got. Each prompt has a word of its own (`words_of`)."""
@@ -103,27 +145,24 @@ class Load:
         self.answers: list[Received] = []
 
     async def _client(self, index: int) -> None:
-        for body in self._bodies(index):
+        for path, body in self._asks(index):
             try:
                 client = await RawClient.connect(self._url)
             except ConnectionError:
                 return
             try:
-                await client.send(request(body))
+                await client.send(request(body, path))
                 self.answers.append(await client.answer())
             except ConnectionError:
                 self.answers.append(client.received)
             finally:
                 client.leave()
 
-    def _bodies(self, index: int) -> Iterator[dict[str, Any]]:
+    def _asks(self, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
         for number in self._numbers:
-            yield {
-                "model": MODELS[(index + number) % len(MODELS)],
-                "messages": [{"role": "user", "content": f"ask-{self._run}-{number} and say it again, all of it"}],
-                "stream": number % 3 != 0,
-                "max_tokens": 500,
-            }
+            text = f"ask-{self._run}-{number} and say it again, all of it"
+            model = MODELS[(index + number) % len(MODELS)]
+            yield ENDPOINTS[number % len(ENDPOINTS)](model, text, number % 3 != 0)
 
     async def over(self) -> list[Received]:
         """Wait until every client has noticed that the server is dead; what they all got."""
