@@ -11,8 +11,8 @@ from types import ModuleType
 
 from eventstore.errors import LogError
 from gateway import config
+from replay import export, rebuild, repair, show, tail, verify
 from replay import list as list_
-from replay import rebuild, repair, show, tail, verify
 from replay.recorded import ReplayError
 
 COMMANDS: Mapping[str, ModuleType] = {
@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "verify": verify,
     "rebuild": rebuild,
     "repair": repair,
+    "export": export,
 }
 OK, FINDINGS = 0, 1
 """Exit codes; argparse ends with 2 where the command line is wrong."""

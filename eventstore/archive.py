@@ -1,0 +1,125 @@
+"""Archived segments on the disk: written durably, read back before anything relies on them, and read by request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+from eventstore.archive_format import FOOTER, MAGIC, Segment, pack, segment, unpack
+from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.errors import LogCorrupt
+
+DIRECTORY = "archive"
+"""Of the data directory."""
+
+
+class SegmentReader:
+    """One segment's file. Its index is read and checked at once, its blocks as they are asked for; used as a context.
+
+    Every method raises `LogCorrupt` where what it reads is not what was written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb")
+        try:
+            self.segment: Segment = self._index()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def rows(self, after: int = 0) -> Iterator[Recorded]:
+        """Every row behind `after`, in order of position."""
+        for number, block in enumerate(self.segment.blocks):
+            if block.last > after:
+                yield from (row for row in self._block(number) if row.position > after)
+
+    def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
+        """As `Log.read_stream`, of what lies here; only the blocks that hold the stream are read."""
+        found = (row for number in self.segment.streams.get(stream, ()) for row in self._block(number))
+        return [row for row in found if isinstance(row, RecordedEvent) and row.stream == stream and row.version > after]
+
+    def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
+        """As `Log.read_frames`, of what lies here; only the blocks that hold the run are read."""
+        found = (row for number in self.segment.runs.get(generation, ()) for row in self._block(number))
+        return [
+            row
+            for row in found
+            if isinstance(row, RecordedFrames) and row.generation == generation and after < row.position <= until
+        ]
+
+    def verify(self) -> None:
+        """Read the whole file. Raises `LogCorrupt` unless every byte of it is as it was written."""
+        at = len(MAGIC)
+        for number, block in enumerate(self.segment.blocks):
+            if block.offset != at:
+                raise LogCorrupt(block.first, f"{self.path.name}: a block is at {block.offset} instead of {at}")
+            self._block(number)
+            at += block.length
+        if at != self._index_at:
+            raise LogCorrupt(self.segment.through, f"{self.path.name}: bytes that belong to no block")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _index(self) -> Segment:
+        size = self.path.stat().st_size
+        if size < len(MAGIC) + FOOTER.size:
+            raise LogCorrupt(0, f"{self.path.name} is too short for an archived segment")
+        offset, length, digest, magic = FOOTER.unpack(self._at(size - FOOTER.size, FOOTER.size))
+        if offset + length + FOOTER.size != size:
+            raise LogCorrupt(0, f"{self.path.name}: its footer does not agree with its size")
+        packed, begin = self._at(offset, length), self._at(0, len(MAGIC))
+        if begin != magic or sha256(begin + packed).digest() != digest:
+            raise LogCorrupt(0, f"{self.path.name}: its index is damaged")
+        self._index_at = offset
+        return segment(begin, packed)
+
+    def _block(self, number: int) -> list[Recorded]:
+        block = self.segment.blocks[number]
+        return unpack(block, self._at(block.offset, block.length))
+
+    def _at(self, offset: int, length: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def __enter__(self) -> SegmentReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_segment(path: Path, rows: Iterable[Recorded]) -> Segment:
+    """Write rows in order of position to `path`, durably, and read the file back: when this returns, the rows are there
+    after a power cut too. Until then there is at most `<path>.partial`, which the next attempt replaces.
+
+    Raises `OSError`, `LogCorrupt` (a position is missing, or the file gave back something else), `ValueError` (no
+    rows).
+    """
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("wb") as file:
+        file.writelines(pack(rows))
+        file.flush()
+        os.fsync(file.fileno())
+    with SegmentReader(partial) as written:
+        written.verify()
+        found = written.segment
+    partial.replace(path)
+    _sync_directory(path.parent)
+    _sync_directory(path.parent.parent)
+    return found
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""Print events as JSON lines: of one request, or of a range of positions; each line is the event as it was recorded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
+from replay.recorded import read_request
+
+HELP = "events as JSON lines, of one request or of a range"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What `export` understands."""
+    parser.add_argument("request_id", nargs="?", metavar="ID", help="only this request's events")
+    parser.add_argument("--after", type=int, default=0, metavar="POSITION", help="begin behind this position")
+    parser.add_argument("--until", type=int, metavar="POSITION", help="end with this position (default: the head)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0. Raises `ReplayError` where there is no such request."""
+    with Reader(options.data_dir) as reader:
+        for event in _events(reader, options):
+            sys.stdout.buffer.write(event.data + b"\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _events(reader: Reader, options: argparse.Namespace) -> Iterator[RecordedEvent]:
+    until = reader.head() if options.until is None else options.until
+    if options.request_id is not None:
+        events = read_request(reader, options.request_id).events
+        yield from (event for event in events if options.after < event.position <= until)
+        return
+    for row in reader.rows(options.after, until=until, frames=False):
+        if isinstance(row, RecordedEvent):
+            yield row
