@@ -64,6 +64,8 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_TOOL_MODES",)),
     Setting("allow_unsafe_unload_after", False, "let requests unload models of an Ollama that others may use too",
             env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
+    Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
+            env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
@@ -106,6 +108,7 @@ class Settings:
     tool_call_tags: str | None = None
     tool_modes: str | None = None
     allow_unsafe_unload_after: bool = False
+    models_root: Path | None = None
     base_url_allowlist: frozenset[str] = frozenset()
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str = "https://api.openai.com/v1"

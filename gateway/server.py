@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +47,8 @@ from gateway.tickets import Tickets
 from gateway.upstreams.anthropic import Anthropic
 from gateway.upstreams.demo import Demo
 from gateway.upstreams.http import HttpClient
+from gateway.upstreams.local.family import MLX, TRANSFORMERS, LocalModels
+from gateway.upstreams.local.host import Host
 from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
@@ -124,6 +126,7 @@ class Server:
         self.follower = Follower(settings, self.log.origin, self.log.ingest)
         opened.push_async_callback(self.follower.stop)
         opened.push_async_callback(self._farewell)
+        opened.push_async_callback(self.models.close)
         await self.follower.start()
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
@@ -138,10 +141,13 @@ class Server:
     def _compose(self, node: str, port: int) -> None:
         """What handlers and exchanges share."""
         settings = self.settings
+        self.models = Host(self._say_of_model, time.monotonic)
         families: tuple[Upstream, ...] = (
             OpenAICompatible(self.http),
             Anthropic(self.http),
             Ollama(self.http),
+            LocalModels("huggingface", TRANSFORMERS, self.models, settings.models_root),
+            LocalModels("mlx", MLX, self.models, settings.models_root),
             Demo(),
         )
         self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
@@ -157,7 +163,7 @@ class Server:
             now_us=wall_clock_us,
             monotonic=time.monotonic,
             debug=settings.debug,
-            tools=ToolModes(rules_of(settings.tool_modes or ""), self.discovery.capabilities),
+            tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
         )
         rules = Rules(
             self.redactor,
@@ -207,7 +213,7 @@ class Server:
         opened.push_async_callback(control.stop)
         await control.start()
         watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
-        for work in (watch.run(), self._move_mark(), self._end_what_comes_back()):
+        for work in (watch.run(), self.models.watch(), self._move_mark(), self._end_what_comes_back()):
             opened.callback(asyncio.create_task(work).cancel)
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
@@ -260,6 +266,17 @@ class Server:
     async def _say(self, event: Event) -> None:
         """An event of this node."""
         await self.log.append(StreamWrite(f"node-{self.log.origin}", ANY_VERSION, (event.new(),)))
+
+    async def _say_of_model(self, event: Event) -> None:
+        """The same, of a model that runs here; a server whose log cannot be written ends without."""
+        if not self._trouble():
+            await self._say(event)
+
+    def _capabilities(self, provider: str, model: str) -> Collection[str]:
+        """What a provider's model can: as it says, or by the nature of the provider."""
+        if "prompted_tools" in self.providers[provider].traits:
+            return ("completion",)
+        return self.discovery.capabilities(provider, model)
 
     async def _recover(self) -> None:
         """End what the incarnation before left open. Where something is, the log may be an older copy: what JetStream

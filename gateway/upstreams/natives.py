@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.upstreams.local.family import LocalEmbeddings
 from gateway.upstreams.openai_compatible import OWN_FIELDS
 from gateway.upstreams.upstream import Call, Provider, Speech
 from gateway.wire import multipart
@@ -83,5 +84,6 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
     ("openai_compatible", "audio_speech"): Whole("/audio/speech", RawDecoder),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
+    ("huggingface", "embeddings"): LocalEmbeddings(),
 }
 """By family and `Dialect.wire`."""

@@ -8,6 +8,8 @@
 | lmstudio          | openai_compatible | none                       | LMSTUDIO_BASE_URL, LMSTUDIO_HOST, or its port|
 | vllm              | openai_compatible | none                       | VLLM_BASE_URL, or its port unless it is ours |
 | openai-compatible | openai_compatible | OPENAI_COMPATIBLE_API_KEY  | OPENAI_COMPATIBLE_BASE_URL, or the request   |
+| huggingface       | huggingface       | none                       | in this process's workers                    |
+| mlx               | mlx               | none                       | in this process's workers                    |
 | demo              | demo              | none                       | built in                                     |
 """
 
@@ -43,6 +45,7 @@ class _Known:
 
 
 _USAGE = frozenset({"asks_usage"})
+_WITHOUT_TOOLS = frozenset({"prompted_tools"})
 
 _KNOWN = (
     _Known(
@@ -74,6 +77,10 @@ _KNOWN = (
         name="openai-compatible", family="openai_compatible", url="compatible_base_url", path="/v1",
         key="compatible_api_key", key_env="OPENAI_COMPATIBLE_API_KEY", traits=_USAGE,
     ),
+    _Known(
+        name="huggingface", family="huggingface", builtin="huggingface:", local=True, traits=_WITHOUT_TOOLS,
+    ),
+    _Known(name="mlx", family="mlx", builtin="mlx:", local=True, traits=_WITHOUT_TOOLS),
     _Known(name="demo", family="demo", builtin="demo:", local=True),
 )  # fmt: skip
 

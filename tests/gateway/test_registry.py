@@ -9,7 +9,18 @@ import pytest
 from gateway.config import ConfigError, Settings
 from gateway.upstreams.registry import providers
 
-NAMES = ["openai", "anthropic", "openrouter", "ollama", "lmstudio", "vllm", "openai-compatible", "demo"]
+NAMES = [
+    "openai",
+    "anthropic",
+    "openrouter",
+    "ollama",
+    "lmstudio",
+    "vllm",
+    "openai-compatible",
+    "huggingface",
+    "mlx",
+    "demo",
+]
 
 
 def test_every_provider_is_there() -> None:
@@ -18,14 +29,21 @@ def test_every_provider_is_there() -> None:
     assert {name: each.family for name, each in found.items()} == {
         "openai": "openai_compatible", "anthropic": "anthropic", "openrouter": "openai_compatible", "ollama": "ollama",
         "lmstudio": "openai_compatible", "vllm": "openai_compatible", "openai-compatible": "openai_compatible",
-        "demo": "demo",
+        "huggingface": "huggingface", "mlx": "mlx", "demo": "demo",
     }  # fmt: skip
 
 
 def test_who_needs_a_key_and_who_costs_nothing() -> None:
     found = providers(Settings(openai_api_key="sk-1", compatible_api_key="sk-2"))
     assert {name for name, each in found.items() if each.needs_key} == {"openai", "anthropic", "openrouter"}
-    assert {name for name, each in found.items() if each.local} == {"ollama", "lmstudio", "vllm", "demo"}
+    assert {name for name, each in found.items() if each.local} == {
+        "ollama",
+        "lmstudio",
+        "vllm",
+        "huggingface",
+        "mlx",
+        "demo",
+    }
     assert found["openai"].api_key == "sk-1"
     assert found["openai-compatible"].api_key == "sk-2"
     assert all(each.api_key_env for each in found.values() if each.needs_key)

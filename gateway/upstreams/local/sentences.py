@@ -1,0 +1,43 @@
+"""Embeddings by sentence-transformers: https://sbert.net"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from gateway.upstreams.local.engine import EngineError
+from gateway.upstreams.local.huggingface import best_device, bytes_of, quiet
+
+
+class Engine:
+    """An embedding model from a directory. `backend`: `torch`, or `onnx` where onnxruntime and optimum are installed,
+    and the model has ONNX weights."""
+
+    def __init__(self, directory: str, backend: str = "torch") -> None:
+        quiet()
+        if backend == "onnx" and find_spec("onnxruntime") is None:
+            raise EngineError("The backend onnx needs sentence-transformers[onnx].", 501, "not_implemented")
+        self.device = best_device()
+        made: Any = SentenceTransformer(directory, device=self.device, backend=backend, local_files_only=True)  # type: ignore[arg-type]  # one of its words
+        self._model = made
+        self.memory_bytes = bytes_of(made)
+
+    def embed(self, texts: Sequence[str], dimensions: int | None = None) -> tuple[list[list[float]], int]:
+        vectors = self._model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)
+        if dimensions is not None:
+            vectors = _shortened(vectors, dimensions)
+        read = self._model.tokenizer(list(texts), truncation=True, max_length=self._model.max_seq_length)
+        return vectors.tolist(), sum(len(ids) for ids in read["input_ids"])
+
+
+def _shortened(vectors: Any, dimensions: int) -> Any:
+    """The first numbers of each vector, brought to length 1 again, as OpenAI does it."""
+    width = vectors.shape[1]
+    if dimensions > width:
+        raise EngineError(f"The model's vectors have {width} dimensions, not {dimensions}.", param="dimensions")
+    kept = vectors[:, :dimensions]
+    lengths = (kept**2).sum(axis=1, keepdims=True) ** 0.5
+    return kept / lengths.clip(min=1e-12)
