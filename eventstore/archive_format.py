@@ -6,7 +6,8 @@
     footer                index offset (8 bytes), index length (8), sha256 of magic and index (32), magic (8)
 
 A block is the length of its columns (4 bytes), the columns as a JSON array of rows, and behind them the rows' bytes:
-of an event its digest and its data, of frames their bytes. All integers are big-endian. Blobs are not part of it.
+of an event its data, of frames their bytes. An origin's first event in a block has its digest before its data; the
+others' are made again from it, since they are a chain. All integers are big-endian. Blobs are not part of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import orjson
 import zstandard
 
+from eventstore.chain import chained
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.value import value
@@ -26,7 +28,7 @@ from eventstore.value import value
 MAGIC = b"ACLGSEG\x01"
 """The last byte is the format's version."""
 FOOTER = struct.Struct(">QQ32s8s")
-BLOCK_ROWS = 512
+BLOCK_ROWS = 2_048
 BLOCK_MAXIMUM = 1 << 30
 """Bytes that a block or an index may unfold to: more is damage."""
 LEVEL = 12
@@ -66,6 +68,7 @@ def pack(rows: Iterable[Recorded]) -> Iterator[bytes]:
     index = _Index()
     yield MAGIC
     for page in _pages(rows):
+        index.check_positions(page)
         packed = zstandard.compress(_block(page), LEVEL)
         index.add(page, packed)
         yield packed
@@ -102,8 +105,9 @@ def unpack(block: Block, packed: bytes) -> list[Recorded]:
     (length,) = _LENGTH.unpack_from(plain)
     at = _LENGTH.size + length
     found: list[Recorded] = []
+    digests: dict[str, bytes] = {}
     for *columns, size in orjson.loads(plain[_LENGTH.size : at]):
-        found.append(_row(columns, plain[at : at + size]))
+        found.append(_row(columns, plain[at : at + size], digests))
         at += size
     return found
 
@@ -122,7 +126,6 @@ class _Index:
     def add(self, page: list[Recorded], packed: bytes) -> None:
         """The next block."""
         first, last = page[0].position, page[-1].position
-        self._check_positions(page)
         for row in page:
             self._note(row, len(self._blocks))
         self._blocks.append((self.offset, len(packed), sha256(packed).hexdigest(), first, last))
@@ -144,7 +147,8 @@ class _Index:
             }
         )
 
-    def _check_positions(self, page: list[Recorded]) -> None:
+    def check_positions(self, page: list[Recorded]) -> None:
+        """Raises `LogCorrupt` unless the next block's rows follow one another and the last block."""
         expected = self._blocks[-1][4] + 1 if self._blocks else page[0].position
         for row in page:
             if row.position != expected:
@@ -179,12 +183,23 @@ def _pages(rows: Iterable[Recorded]) -> Iterator[list[Recorded]]:
 
 def _block(page: list[Recorded]) -> bytes:
     columns, contents = [], []
+    digests: dict[str, bytes] = {}
     for row in page:
-        content = row.bytes if isinstance(row, RecordedFrames) else row.digest + row.data
+        content = row.bytes if isinstance(row, RecordedFrames) else _content(row, digests)
         columns.append([*_columns(row), len(content)])
         contents.append(content)
     head = orjson.dumps(columns)
     return b"".join((_LENGTH.pack(len(head)), head, *contents))
+
+
+def _content(event: RecordedEvent, digests: dict[str, bytes]) -> bytes:
+    before = digests.get(event.origin)
+    digests[event.origin] = event.digest
+    if before is None:
+        return event.digest + event.data
+    if chained(before, event.data) != event.digest:
+        raise LogCorrupt(event.position, "the digest does not match the data and the digest before it")
+    return event.data
 
 
 def _columns(row: Recorded) -> list[Any]:
@@ -193,10 +208,16 @@ def _columns(row: Recorded) -> list[Any]:
     return [row.position, row.origin, row.oseq, row.stream, row.version, row.type, row.at, row.codec]
 
 
-def _row(columns: list[Any], content: bytes) -> Recorded:
+def _row(columns: list[Any], content: bytes, digests: dict[str, bytes]) -> Recorded:
     if len(columns) == 7:  # frames have one column fewer than events
         return RecordedFrames(*[*columns, content])
-    return RecordedEvent(*[*columns, content[DIGEST:], content[:DIGEST]])
+    origin = columns[1]
+    if origin in digests:
+        digest = chained(digests[origin], content)
+    else:
+        digest, content = content[:DIGEST], content[DIGEST:]
+    digests[origin] = digest
+    return RecordedEvent(*[*columns, content, digest])
 
 
 def _unfolded(packed: bytes) -> bytes:

@@ -35,21 +35,21 @@ def whole(path: Path) -> bool:
 
 
 async def test_the_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    rows = await recorded(runs=400)  # several blocks
+    rows = await recorded(runs=1_100)  # several blocks
     written = write_segment(tmp_path / "archive" / "a.segment", rows)
     assert (written.first, written.through) == (1, len(rows))
     assert written.events + written.frames == len(rows)
     with SegmentReader(tmp_path / "archive" / "a.segment") as reader:
-        assert len(reader.segment.blocks) > 2
+        assert len(reader.segment.blocks) > 1
         assert list(reader.rows()) == rows
         assert list(reader.rows(1_000)) == rows[1_000:]
 
 
 async def test_one_request_is_read_by_the_index(tmp_path: Path) -> None:
-    rows = await recorded(runs=400)
+    rows = await recorded(runs=1_100)
     write_segment(tmp_path / "a.segment", rows)
     with SegmentReader(tmp_path / "a.segment") as reader:
-        events = reader.read_stream("request-300")
+        events = reader.read_stream("request-900")
         assert [event.type for event in events] == ["run_opened", "run_closed"]
         frames = reader.read_frames(events[0].position, events[1].position)
         assert frames == rows[events[0].position : events[1].position - 1]
@@ -87,6 +87,15 @@ async def test_a_missing_position_is_refused_and_leaves_no_segment(tmp_path: Pat
     rows = await recorded()
     with pytest.raises(LogCorrupt, match="missing"):
         write_segment(tmp_path / "a.segment", rows[:3] + rows[4:])
+    assert not (tmp_path / "a.segment").exists()
+
+
+async def test_a_broken_chain_is_refused(tmp_path: Path) -> None:
+    rows = await recorded()
+    last = rows[-1]
+    assert isinstance(last, RecordedEvent)
+    with pytest.raises(LogCorrupt, match="digest"):
+        write_segment(tmp_path / "a.segment", [*rows[:-1], replace(last, digest=bytes(32))])
     assert not (tmp_path / "a.segment").exists()
 
 
