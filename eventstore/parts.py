@@ -2,6 +2,8 @@
 
 The parts of a body are each item of the top-level lists `messages` and `input`, and every other top-level value as a
 whole (`tools` too). A part whose JSON is over `LARGE` bytes becomes `{"$blob": "<sha256 hex>"}`, and its JSON a blob.
+Of an item, the large members of its list `content` (such as files) are blobs of their own: the item then becomes
+`{"$blob": "…", "$parts": {"<index>": "<sha256 hex>"}}`, and stands in its blob with null in their places.
 Pure: where blobs are kept is the caller's affair.
 """
 
@@ -16,6 +18,7 @@ import orjson
 LARGE = 1024
 """Bytes of JSON above which a part becomes a blob."""
 MARK = "$blob"
+WITHIN = "$parts"
 LISTS = frozenset({"messages", "input"})
 WORST = 6
 """Bytes of JSON that one character of text can take: a control character is `\\u001f`."""
@@ -33,7 +36,7 @@ def split(body: Mapping[str, Any], received_length: int | None = None) -> tuple[
     skeleton: dict[str, Any] = {}
     for name, value in body.items():
         if name in LISTS and type(value) is list:
-            skeleton[name] = [_part(item, blobs, measure) for item in value]
+            skeleton[name] = [_item(item, blobs, measure) for item in value]
         else:
             skeleton[name] = _part(value, blobs, measure)
     return skeleton, list(blobs.values())
@@ -56,9 +59,25 @@ def _part(value: Any, blobs: dict[str, bytes], measure: bool) -> Any:
             return value
     else:
         data = orjson.dumps(value)
+    return {MARK: _kept(data, blobs)}
+
+
+def _item(item: Any, blobs: dict[str, bytes], measure: bool) -> Any:
+    content = item.get("content") if measure and type(item) is dict else None
+    if type(content) is not list or _surely_small(item):
+        return _part(item, blobs, measure)
+    large = {i: data for i, part in enumerate(content) if len(data := orjson.dumps(part)) > LARGE}
+    if not large:
+        return _part(item, blobs, measure)
+    rest = {**item, "content": [None if i in large else part for i, part in enumerate(content)]}
+    within = {str(i): _kept(data, blobs) for i, data in large.items()}
+    return {MARK: _kept(orjson.dumps(rest), blobs), WITHIN: within}
+
+
+def _kept(data: bytes, blobs: dict[str, bytes]) -> str:
     digest = hashlib.sha256(data).hexdigest()
     blobs[digest] = data
-    return {MARK: digest}
+    return digest
 
 
 def _surely_small(value: Any) -> bool:
@@ -78,5 +97,8 @@ def _surely_small(value: Any) -> bool:
 
 def _whole(value: Any, fetch: Callable[[bytes], bytes]) -> Any:
     if type(value) is dict and MARK in value:
-        return orjson.loads(fetch(bytes.fromhex(value[MARK])))
+        whole = orjson.loads(fetch(bytes.fromhex(value[MARK])))
+        for index, digest in value.get(WITHIN, {}).items():
+            whole["content"][int(index)] = orjson.loads(fetch(bytes.fromhex(digest)))
+        return whole
     return value

@@ -89,3 +89,29 @@ def test_a_missing_blob_is_the_fetchers_error() -> None:
     skeleton, _ = split({"x": "y" * 3000})
     with pytest.raises(KeyError):
         join(skeleton, {}.__getitem__)
+
+
+def test_a_large_part_of_a_message_is_a_blob_of_its_own() -> None:
+    """A file that is sent with other words stands once."""
+    file = {"type": "file", "file": {"file_data": "A" * 3000}}
+    bodies = [
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": word}, file]}]} for word in ("a", "b")
+    ]
+    made = [split(body) for body in bodies]
+    assert [len(blobs) for _, blobs in made] == [2, 2]
+    assert orjson.dumps(file) in made[0][1]
+    assert orjson.dumps(file) in made[1][1]
+    assert [rejoined(body) for body in bodies] == bodies
+
+
+def test_a_body_that_was_split_before_is_still_joined() -> None:
+    """Messages were whole blobs once, with whatever their caller wrote in them."""
+    message = {
+        "role": "user",
+        "content": [{"$blob": "00"}, {"type": "text", "text": "x" * 3000}],
+        "$parts": {"0": "00"},
+    }
+    digest = hashlib.sha256(orjson.dumps(message)).hexdigest()
+    assert join({"messages": [{"$blob": digest}]}, store([orjson.dumps(message)]).__getitem__) == {
+        "messages": [message]
+    }
