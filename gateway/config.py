@@ -68,6 +68,12 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
+    Setting("files_root", None, "folder whose files requests may name by path or @name (unless set, no local file)",
+            "--files-root", ("ABSTRACTCORE_FILES_ROOT",)),
+    Setting("file_url_allowlist", "", "hosts (host or host:port), comma separated, that files may be fetched from "
+            "though they are not on the public internet", env=("ABSTRACTCORE_FILE_URL_ALLOWLIST",)),
+    Setting("audio", "native", "audio in chat: native (providers that hear get it) or refuse",
+            env=("ABSTRACTCORE_AUDIO",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
     Setting("openai_base_url", "https://api.openai.com/v1", "where openai is", env=("OPENAI_BASE_URL",)),
     Setting("anthropic_api_key", None, "key for anthropic", env=("ANTHROPIC_API_KEY",), secret=True),
@@ -110,6 +116,9 @@ class Settings:
     allow_unsafe_unload_after: bool = False
     models_root: Path | None = None
     base_url_allowlist: frozenset[str] = frozenset()
+    files_root: Path | None = None
+    file_url_allowlist: frozenset[str] = frozenset()
+    audio: str = "native"
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str = "https://api.openai.com/v1"
     anthropic_api_key: str | None = field(default=None, repr=False)
@@ -173,9 +182,9 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             value = setting.default if given is None else _convert(setting, given.strip())
         values[setting.name] = value
     values["data_dir"] = Path(values["data_dir"])
-    values["base_url_allowlist"] = frozenset(
-        h.strip().lower() for h in values["base_url_allowlist"].split(",") if h.strip()
-    )
+    values["files_root"] = Path(values["files_root"]) if values["files_root"] else None
+    for hosts in ("base_url_allowlist", "file_url_allowlist"):
+        values[hosts] = frozenset(host.strip().lower() for host in values[hosts].split(",") if host.strip())
     _check(values)
     assert {f.name for f in fields(Settings)} == set(values)
     return Settings(**values)
@@ -207,6 +216,8 @@ def _check(values: dict[str, Any]) -> None:
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     _check_tools(values)
+    if values["audio"] not in {"native", "refuse"}:
+        raise ConfigError("ABSTRACTCORE_AUDIO must be native or refuse")
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
 

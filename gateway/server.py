@@ -39,6 +39,10 @@ from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Halt, Limits, Watch
 from gateway.exchange.submit import Rules, unread
 from gateway.follower.supervise import Follower
+from gateway.media.extract import Extractor
+from gateway.media.fetch import Fetcher
+from gateway.media.local import LocalFiles
+from gateway.media.prepare import Media
 from gateway.pricing import load_prices, price_by
 from gateway.redaction import Redactor, load_key
 from gateway.reports import Reports
@@ -123,6 +127,7 @@ class Server:
         opened.push_async_callback(self.http.close)
         self._compose(node, port)
         opened.push_async_callback(self.discovery.close)
+        opened.push_async_callback(self.fetcher.close)
         self.follower = Follower(settings, self.log.origin, self.log.ingest)
         opened.push_async_callback(self.follower.stop)
         opened.push_async_callback(self._farewell)
@@ -151,6 +156,7 @@ class Server:
             Demo(),
         )
         self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
+        self.fetcher = Fetcher(settings.file_url_allowlist)
         self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
         self.exchanges = self.runs(
             log=self.log,
@@ -164,6 +170,13 @@ class Server:
             monotonic=time.monotonic,
             debug=settings.debug,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
+            media=Media(
+                self.fetcher,
+                LocalFiles(settings.files_root),
+                Extractor(),
+                self._capabilities,
+                settings.audio == "native",
+            ),
         )
         rules = Rules(
             self.redactor,

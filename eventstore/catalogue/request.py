@@ -72,6 +72,28 @@ class RequestRejected(Event):
 
 @event
 @value(kw_only=True)
+class FileAttached(Event):
+    """A file of the request was read and given to the model. `part` is its JSON path; `source` is `inline`, `url` or
+    `path`; `given_as` is `image`, `document` or `text`. `digest` is sha256 of its bytes, a blob where the request does
+    not hold them itself; `text_digest` is the blob of the text that was read out of it."""
+
+    type: ClassVar[str] = "file_attached"
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"name", "url"})
+
+    request_id: str
+    part: str
+    source: str
+    media_type: str
+    size: int
+    digest: str
+    given_as: str
+    name: str | None = None
+    url: str | None = None
+    text_digest: str | None = None
+
+
+@event
+@value(kw_only=True)
 class RouteSelected(Event):
     """Where the request goes and why. `ignored` names advisory fields that the family cannot carry."""
 

@@ -94,6 +94,7 @@ def _submitted(happened: Submitted) -> list[Event]:
     request_id = submission.request_id
     return [
         _received(submission),
+        *submission.files,
         RouteSelected(
             request_id=request_id,
             provider=route.provider.name,
@@ -162,7 +163,7 @@ def _refused(happened: Refused) -> list[Event]:
         payload_digest=happened.payload_digest,
         retention=None if submission.retained else "none",
     )
-    return [rejected] if submission.recorded is None else [_received(submission), rejected]
+    return [rejected] if submission.recorded is None else [_received(submission), *submission.files, rejected]
 
 
 def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:

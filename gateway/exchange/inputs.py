@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
-from eventstore.catalogue.request import FaultDomain
+from eventstore.catalogue.request import FaultDomain, FileAttached
 from eventstore.catalogue.values import Usage
 from eventstore.value import value
 from gateway.errors import GatewayError
@@ -17,7 +17,8 @@ from gateway.upstreams.upstream import Call
 class Submission:
     """A request as it came in: what is recorded of it, and what is only used. `body` is the request in its
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
-    replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like."""
+    replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
+    is the request as chat with its `files` made ready, where it has any."""
 
     request_id: str
     endpoint: str
@@ -41,6 +42,8 @@ class Submission:
     headers: dict[str, str] | None = None
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
+    chat: dict[str, Any] | None = field(default=None, repr=False)
+    files: tuple[FileAttached, ...] = ()
 
 
 @value

@@ -100,6 +100,14 @@ class Planner:
         scrubber = self._scrubber(route.provider, api_key)
         return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, structure)
 
+    def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
+        """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`."""
+        route = choose(submission.model, self._providers, self._default_provider, self._listed())
+        spoken = dialect(submission.wire, submission.renderer)
+        if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
+            return None
+        return route, spoken.chat(submission.body)
+
     def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
         """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
         speech = self._natives.get((provider.family, submission.wire))
@@ -108,7 +116,7 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
             raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
-        return upstream, spoken.chat(submission.body)
+        return upstream, spoken.chat(submission.body) if submission.chat is None else submission.chat
 
     def _with_tools(
         self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]

@@ -21,6 +21,7 @@ from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
+from gateway.exchange.files import Files
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import (
     Answered,
@@ -40,6 +41,7 @@ from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
+from gateway.media.prepare import Media
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.upstream import Answer, Provider, Upstream, UpstreamFailure
@@ -73,10 +75,12 @@ class Exchanges:
         monotonic: Callable[[], float],
         debug: bool = False,
         tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
+        media: Media | None = None,
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, tools=tools)
+        self._files = Files(self._planner, media, redactor)
         self.open: set[Running] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -102,6 +106,7 @@ class Exchanges:
         self.open.add(running)
         self._idle.clear()
         try:
+            running.submission = submission = await self._files.prepared(submission)
             await self._serve(running, self._planner.plan(submission))
         except GatewayError as error:
             await self._refuse(running, error)

@@ -46,20 +46,22 @@ class _Known:
 
 _USAGE = frozenset({"asks_usage"})
 _WITHOUT_TOOLS = frozenset({"prompted_tools"})
+_SEES = frozenset({"image_urls", "pdf"})
+"""It fetches the images that a request names, and reads PDFs."""
 
 _KNOWN = (
     _Known(
         name="openai", family="openai_compatible", url="openai_base_url", path="/v1", key="openai_api_key",
-        key_env="OPENAI_API_KEY", needs_key=True, prices="openai", traits=_USAGE,
+        key_env="OPENAI_API_KEY", needs_key=True, prices="openai", traits=_USAGE | _SEES | {"file_ids"},
     ),
     _Known(
         name="anthropic", family="anthropic", url="anthropic_base_url", drop="/v1", key="anthropic_api_key",
-        key_env="ANTHROPIC_API_KEY", needs_key=True, prices="anthropic",
+        key_env="ANTHROPIC_API_KEY", needs_key=True, prices="anthropic", traits=_SEES,
     ),
     _Known(
         name="openrouter", family="openai_compatible", url="openrouter_base_url", path="/api/v1",
         key="openrouter_api_key", key_env="OPENROUTER_API_KEY", needs_key=True, prices="openrouter",
-        traits=_USAGE | {"usage_include"},
+        traits=_USAGE | _SEES | {"usage_include"},
     ),
     _Known(
         name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434,

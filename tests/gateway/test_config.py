@@ -14,6 +14,7 @@ GOOD: dict[str, str] = {
     "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
     "base_url_allowlist": "one.example, TWO.example", "api_key": "a-key-long-enough",
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
+    "file_url_allowlist": "one.example, TWO.example", "audio": "refuse",
 }  # fmt: skip
 
 
@@ -26,9 +27,9 @@ def given(setting: Setting) -> str:
 
 def meant(setting: Setting, written: str) -> Any:
     match setting.name:
-        case "data_dir":
+        case "data_dir" | "files_root":
             return Path(written)
-        case "base_url_allowlist":
+        case "base_url_allowlist" | "file_url_allowlist":
             return frozenset({"one.example", "two.example"})
     return True if setting.kind is bool else setting.kind(written)
 
@@ -47,7 +48,7 @@ def test_the_table_and_the_settings_have_the_same_names() -> None:
 def test_without_anything_the_defaults_hold() -> None:
     assert load([], {}) == Settings()
     for setting in SETTINGS:
-        if setting.name not in {"data_dir", "base_url_allowlist"}:
+        if setting.name not in {"data_dir", "base_url_allowlist", "file_url_allowlist"}:
             assert getattr(load([], {}), setting.name) == setting.default
 
 
@@ -87,6 +88,7 @@ def test_truth_is_written_in_many_ways(written: str) -> None:
 WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
+    ([], {"ABSTRACTCORE_AUDIO": "transcribe"}),
 ]  # fmt: skip
 
 

@@ -1,0 +1,63 @@
+"""The files of a submission: made ready for its provider before its call is planned, and recorded with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+from eventstore.catalogue.request import FileAttached
+from gateway.exchange.inputs import Submission
+from gateway.exchange.plan import Planner
+from gateway.media.prepare import Attached, Media
+from gateway.redaction import Redactor
+
+
+class Files:
+    """Prepares submissions. `media` None leaves every body as it is."""
+
+    def __init__(self, planner: Planner, media: Media | None, redactor: Redactor) -> None:
+        self._planner, self._media, self._redactor = planner, media, redactor
+
+    async def prepared(self, submission: Submission) -> Submission:
+        """The submission with the chat body that its provider can carry. Raises `GatewayError`."""
+        media = self._media
+        if media is None or not (media.local.on or _may_hold_files(submission.body)):
+            return submission
+        chat = self._planner.as_chat(submission)
+        if chat is None:
+            return submission
+        route, body = chat
+        prepared = await media.prepare(body, route.provider, route.model)
+        blobs = [b for file in prepared.files for b in (file.data, file.text) if b is not None]
+        return replace(
+            submission,
+            chat=prepared.body,
+            files=tuple(self._event(submission, file) for file in prepared.files),
+            blobs=(*submission.blobs, *dict.fromkeys(blobs)),
+        )
+
+    def _event(self, submission: Submission, file: Attached) -> FileAttached:
+        kept = submission.retained
+        return FileAttached(
+            request_id=submission.request_id,
+            part=file.where,
+            source=file.source,
+            media_type=file.media_type,
+            size=file.size,
+            digest=file.digest,
+            given_as=file.given_as,
+            name=file.name if kept else None,
+            url=self._redactor.text(file.url) if kept and file.url else None,
+            text_digest=sha256(file.text).hexdigest() if kept and file.text is not None else None,
+        )
+
+
+def _may_hold_files(body: Mapping[str, Any]) -> bool:
+    """Whether any message has parts at all, at a glance."""
+    for name in ("messages", "input"):
+        items = body.get(name)
+        if isinstance(items, list) and any(isinstance(i, dict) and isinstance(i.get("content"), list) for i in items):
+            return True
+    return False
