@@ -79,9 +79,18 @@ def replaced(body: dict[str, Any], found: Sequence[tuple[Found, Mapping[str, Any
         if file.part < 0:
             parts.append(part)
         else:
-            parts[file.part] = part
+            parts[file.part] = _like(parts[file.part], part)
         messages[file.message] = {**message, "content": parts}
     return {**body, "messages": messages}
+
+
+def _like(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new part with what the old one said besides its file: `cache_control`, an image's `detail`."""
+    made = {**new, **({"cache_control": old["cache_control"]} if old.get("cache_control") else {})}
+    image = old.get("image_url")
+    if isinstance(image, dict) and "image_url" in made:
+        made["image_url"] = {**image, **made["image_url"]}
+    return made
 
 
 def data_of(file: Found) -> tuple[bytes, str | None]:

@@ -165,3 +165,9 @@ async def test_a_file_that_is_sent_again_is_stored_once(server: Front) -> None:
     parts = [received[i]["body"]["messages"][0]["$parts"] for i in (0, 1)]
     assert parts[0]["1"] == parts[1]["1"]
     assert [e["digest"] for e in attached] == [hashlib.sha256(data).hexdigest()] * 2
+
+
+async def test_what_else_a_part_says_stays(server: Front) -> None:
+    url = made.data_url("image/png", made.image("png"))
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "low"}, "cache_control": {"type": "ephemeral"}}
+    assert (await chat(server, "openai", [part]))[2][0]["content"] == [part]
