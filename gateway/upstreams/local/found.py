@@ -37,12 +37,20 @@ class Found:
 
 def place_of(model: str, root: Path | None) -> Place | None:
     """What a name means; None for one that can mean nothing here. Nothing outside the root is ever looked at."""
-    if root is not None:
-        home = root.resolve()
-        directory = (home / model).resolve()
-        if directory != home and directory.is_relative_to(home) and (directory / "config.json").is_file():
-            return Place(str(directory), True)
+    directory = None if root is None else _within(root.resolve(), model)
+    if directory is not None:
+        return Place(str(directory), True)
     return Place(model, False) if REPOSITORY.fullmatch(model) else None
+
+
+def _within(root: Path, model: str) -> Path | None:
+    """The directory of a model inside the root, links followed; None for any other name, even one that is no path."""
+    try:
+        directory = (root / model).resolve()
+        there = directory != root and directory.is_relative_to(root) and (directory / "config.json").is_file()
+    except (ValueError, OSError):
+        return None
+    return directory if there else None
 
 
 def installed(packages: tuple[str, ...]) -> bool:
