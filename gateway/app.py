@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.api import events, health, metrics, models, operations, providers, requests, tickets, usage
+from gateway.api import events, health, messages, metrics, models, operations, providers, requests, tickets, usage
 from gateway.api.chat_completions import chat_completions
 from gateway.api.exchange import DESK, Desk
 from gateway.edge import Edge
@@ -19,6 +19,8 @@ from gateway.wire.dialect import Dialect
 ROUTES = (
     web.post("/v1/chat/completions", chat_completions),
     web.post("/{provider}/v1/chat/completions", operations.chat_completions_of),
+    web.post("/v1/messages", messages.messages),
+    web.post("/v1/messages/count_tokens", messages.count_tokens),
     web.post("/v1/completions", operations.completions),
     web.post("/v1/embeddings", operations.embeddings),
     web.post("/v1/images/generations", operations.image_generations),
@@ -44,6 +46,8 @@ ROUTES = (
 EXCHANGES: Mapping[str, Dialect] = {
     "/v1/chat/completions": dialects.CHAT,
     "/{provider}/v1/chat/completions": dialects.CHAT,
+    "/v1/messages": dialects.MESSAGES,
+    "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
     "/v1/completions": dialects.COMPLETIONS,
     "/v1/embeddings": dialects.EMBEDDINGS,
     "/v1/images/generations": dialects.IMAGES,

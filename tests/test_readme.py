@@ -18,6 +18,8 @@ from tests.readme import README, TABLES, block
 ROOT = README.parent
 FLAGS = {setting.flag for setting in SETTINGS if setting.flag} | {"--help"}
 VARIABLES = {name for setting in SETTINGS for name in setting.env}
+CLIENTS = {"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"}
+"""What clients read, and the server does not."""
 OURS = r"ABSTRACTCORE_[A-Z_]+|(?:OPENAI|ANTHROPIC|OPENROUTER|OLLAMA|LMSTUDIO|VLLM)_[A-Z_]+"
 PREDECESSOR = "## Coming from the original AbstractCore server"
 FOLLOW = "## Follow one request"
@@ -52,7 +54,7 @@ def pattern(path: str) -> str:
 
 def unknown(text: str) -> Iterator[str]:
     """What a text mentions that the code does not have."""
-    for name in sorted(set(re.findall(rf"\b(?:{OURS})\b", text)) - VARIABLES):
+    for name in sorted(set(re.findall(rf"\b(?:{OURS})\b", text)) - VARIABLES - CLIENTS):
         yield f"variable {name}"
     for line in re.findall(r"abstractcore-server ([^`\n|]*)", text):
         for flag in sorted(set(re.findall(r"(?<!\S)--[a-z-]+", line)) - FLAGS):

@@ -56,11 +56,17 @@ async def serve(
         submission = submit(caller, body, raw, desk.rules, dialect, whole)
     except GatewayError as error:
         outlet = outlet_for(request, None)
+        outlet.prepare(_ids(caller, dialect))
         await desk.exchanges.refuse(unread(caller, dialect, raw), outlet, error)
         return outlet.response
     outlet = outlet_for(request, submission)
+    outlet.prepare(_ids(caller, dialect))
     await desk.exchanges.run(submission, outlet)
     return outlet.response
+
+
+def _ids(caller: Caller, dialect: Dialect) -> dict[str, str]:
+    return {} if dialect.id_header is None else {dialect.id_header: caller.request_id}
 
 
 def caller_of(request: web.Request, endpoint: str) -> Caller:

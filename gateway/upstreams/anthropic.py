@@ -6,18 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import orjson
+
 from gateway.upstreams.http import HttpClient
+from gateway.upstreams.openai_compatible import OWN_FIELDS
 from gateway.upstreams.times import unix_seconds
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.anthropic_outcome import error_of_body
 from gateway.wire.anthropic_request import encode
+from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, UpstreamError
 from gateway.wire.whole_body import BodyFramer
 
 VERSION = {"anthropic-version": "2023-06-01"}
 """https://docs.anthropic.com/en/api/versioning"""
+
+COUNT_S = 10.0
+COUNTED = frozenset(
+    {"model", "messages", "system", "tools", "tool_choice", "thinking", "mcp_servers", "output_config", "cache_control"}
+)
+"""What the counting endpoint takes of a request."""
 
 _PAGE, _MOST_PAGES = 1000, 10
 
@@ -49,6 +59,18 @@ class Anthropic:
     async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
         return await self._http.post(provider.base_url + call.path, call, self.auth_headers(provider, api_key))
 
+    async def count_tokens(self, provider: Provider, model: str, body: Mapping[str, Any], api_key: str | None) -> int:
+        """https://docs.anthropic.com/en/api/messages-count-tokens"""
+        call = NativeMessages().encode(provider, model, body)
+        asked = {name: value for name, value in orjson.loads(call.body).items() if name in COUNTED}
+        headers = {**call.headers, **self.auth_headers(provider, api_key)}
+        url = f"{provider.base_url}/v1/messages/count_tokens"
+        found = await self._http.json("POST", url, asked, headers, COUNT_S)
+        tokens = found.get("input_tokens") if isinstance(found, dict) else None
+        if not isinstance(tokens, int):
+            raise UpstreamFailure("bad_response", "the provider counted no tokens")
+        return tokens
+
     async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
         """Page after page, until the API says that there is no more."""
         headers = {**VERSION, **self.auth_headers(provider, api_key)}
@@ -65,6 +87,22 @@ class Anthropic:
                 break
             after = f"&after_id={quote(page['last_id'], safe='')}"
         return found
+
+
+class NativeMessages:
+    """Messages from a caller who speaks them: the body as it came, `anthropic_beta` being the caller's header."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        sent = {name: value for name, value in body.items() if name not in OWN_FIELDS} | {"model": model}
+        betas = sent.pop("anthropic_beta", None)
+        headers = {**VERSION, "anthropic-beta": betas} if isinstance(betas, str) else VERSION
+        return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers)
+
+    def framer(self, streamed: bool) -> Framer:
+        return SSEFramer() if streamed else BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return NativeStreamDecoder() if streamed else NativeBodyDecoder()
 
 
 def _model(item: dict[str, Any]) -> ModelInfo:

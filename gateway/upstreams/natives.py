@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.upstreams.anthropic import NativeMessages
 from gateway.upstreams.local.family import LocalEmbeddings
 from gateway.upstreams.openai_compatible import OWN_FIELDS
 from gateway.upstreams.upstream import Call, Provider, Speech
@@ -83,6 +84,7 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
     ("openai_compatible", "audio_speech"): Whole("/audio/speech", RawDecoder),
+    ("anthropic", "messages"): NativeMessages(),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
     ("huggingface", "embeddings"): LocalEmbeddings(),
 }

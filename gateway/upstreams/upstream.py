@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eventstore.value import value
 from gateway.wire.values import Decoder, Framer, UpstreamError
@@ -92,6 +92,14 @@ class Speech(Protocol):
 
     def decoder(self, streamed: bool) -> Decoder:
         """How its frames are read, in the newest version."""
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A family that counts a prompt's tokens for whoever asks in Anthropic's Messages."""
+
+    async def count_tokens(self, provider: Provider, model: str, body: Mapping[str, Any], api_key: str | None) -> int:
+        """Raises `UpstreamFailure`."""
 
 
 class Upstream(Speech, Protocol):

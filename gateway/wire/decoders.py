@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from eventstore.errors import UnknownEventType
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
+from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
 from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.tooltext.decoder import ToolTextDecoder
@@ -21,6 +22,8 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
         ChatBodyDecoder,
         MessagesStreamDecoder,
         MessagesBodyDecoder,
+        NativeStreamDecoder,
+        NativeBodyDecoder,
         OllamaChatDecoder,
         TextStreamDecoder,
         TextBodyDecoder,

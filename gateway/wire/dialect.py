@@ -46,6 +46,8 @@ class Dialect(Protocol):
     wire: ClassVar[str]
     version: ClassVar[int]
     as_chat: ClassVar[bool] = True
+    id_header: ClassVar[str | None] = None
+    """The header in which its clients look for the request's id, beside ours."""
 
     def check(self, body: Mapping[str, Any]) -> None:
         """Raises `gateway.errors.InvalidRequest` for what this protocol does not allow."""

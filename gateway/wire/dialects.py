@@ -8,6 +8,7 @@ from gateway.wire.completions import CompletionsDialect
 from gateway.wire.dialect import Dialect
 from gateway.wire.embeddings import EmbeddingsDialect
 from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions
+from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
 
 CHAT: Dialect = ChatDialect()
@@ -15,13 +16,14 @@ COMPLETIONS: Dialect = CompletionsDialect()
 EMBEDDINGS: Dialect = EmbeddingsDialect()
 IMAGES: Dialect = Images()
 IMAGE_EDITS: Dialect = ImageEdits()
+MESSAGES: Dialect = MessagesDialect()
 MODERATIONS: Dialect = Moderations()
 SPEECH: Dialect = Speech()
 TRANSCRIPTIONS: Dialect = Transcriptions()
 
 DIALECTS: Mapping[tuple[str, int], Dialect] = {
     (made.wire, made.version): made
-    for made in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MODERATIONS, SPEECH, TRANSCRIPTIONS)
+    for made in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, SPEECH, TRANSCRIPTIONS)
 }
 
 NO_CHAT = frozenset(made.wire for made in DIALECTS.values() if not made.as_chat)

@@ -108,7 +108,14 @@ class Body:
     data: bytes
 
 
-Piece = Delta | TextRun | Body | Meta
+@dataclass(slots=True)
+class Raw:
+    """A frame as it came, for a caller who speaks the upstream's own protocol; what it means comes beside it."""
+
+    frame: bytes
+
+
+Piece = Delta | TextRun | Body | Raw | Meta
 """What decoding yields, in the order of the frames."""
 
 

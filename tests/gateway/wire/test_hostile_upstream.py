@@ -27,6 +27,8 @@ FAMILIES: Mapping[str, tuple[str, Callable[[], Framer]]] = {
     "openai_chat_body.1": ("openai/body*.json", BodyFramer),
     "anthropic_messages_stream.1": ("anthropic/*.sse", SSEFramer),
     "anthropic_messages_body.1": ("anthropic/body*.json", BodyFramer),
+    "anthropic_messages_native_stream.1": ("anthropic/*.sse", SSEFramer),
+    "anthropic_messages_native_body.1": ("anthropic/body*.json", BodyFramer),
     "ollama_chat.1": ("ollama/*.ndjson", LineFramer),
     "openai_text_stream.1": ("completions/*.sse", SSEFramer),
     "openai_text_body.1": ("completions/body.json", BodyFramer),

@@ -1,0 +1,39 @@
+"""Anthropic's Messages as a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.wire.dialect import Dialect, Form, Renderer
+from gateway.wire.messages import request
+from gateway.wire.messages.answer import MessagesBody, MessagesStream
+from gateway.wire.messages.errors import error_value
+
+
+class MessagesDialect(Dialect):
+    """https://docs.anthropic.com/en/api/messages"""
+
+    wire = "messages"
+    version = 1
+    id_header = "request-id"
+
+    def check(self, body: Mapping[str, Any]) -> None:
+        request.check(body)
+
+    def common(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Their `metadata` holds the user's id and nothing else."""
+        said = {name: value for name, value in body.items() if name != "metadata"}
+        user = request.user_of(body)
+        return said | {"user": user} if user else said
+
+    def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        return request.chat(body)
+
+    def renderer(self, form: Form) -> Renderer:
+        return MessagesStream(form) if form.streamed else MessagesBody(form)
+
+    def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
+        return orjson.dumps({"type": "error", "error": error_value(status, error)})
