@@ -43,6 +43,8 @@ PURE = (
     "gateway/exchange/tokens.py",
     "gateway/exchange/render.py",
     "gateway/exchange/runs.py",
+    "gateway/upstreams/local/request.py",
+    "gateway/upstreams/local/text.py",
     "gateway/media/addresses.py",
     "gateway/media/kinds.py",
     "gateway/media/parts.py",

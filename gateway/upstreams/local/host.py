@@ -135,6 +135,8 @@ class Host:
 
     async def _unload(self, slot: Slot, reason: Literal["asked", "memory", "shutdown"]) -> None:
         process = slot.process
+        if slot.users and reason != "shutdown":
+            return  # somebody came in the meantime
         if process is not None and self._forget(slot):
             await process.close()
             await self._ended(slot, process, reason)

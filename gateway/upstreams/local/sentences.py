@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -13,15 +12,12 @@ from gateway.upstreams.local.huggingface import best_device, bytes_of, quiet
 
 
 class Engine:
-    """An embedding model from a directory. `backend`: `torch`, or `onnx` where onnxruntime and optimum are installed,
-    and the model has ONNX weights."""
+    """An embedding model from a directory."""
 
-    def __init__(self, directory: str, backend: str = "torch") -> None:
+    def __init__(self, directory: str) -> None:
         quiet()
-        if backend == "onnx" and find_spec("onnxruntime") is None:
-            raise EngineError("The backend onnx needs sentence-transformers[onnx].", 501, "not_implemented")
         self.device = best_device()
-        made: Any = SentenceTransformer(directory, device=self.device, backend=backend, local_files_only=True)  # type: ignore[arg-type]  # one of its words
+        made: Any = SentenceTransformer(directory, device=self.device, local_files_only=True)
         self._model = made
         self.memory_bytes = bytes_of(made)
 

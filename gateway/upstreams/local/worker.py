@@ -27,7 +27,7 @@ from gateway.upstreams.local.text import Stops
 
 ENGINES: Mapping[str, str] = {"huggingface": "huggingface", "mlx": "mlx", "sentences": "sentences"}
 """Engine -> the module of this package that has its class `Engine`."""
-READ = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.onnx"]
+READ = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a repository: no pickles, no code."""
 
 logger = logging.getLogger(__name__)
