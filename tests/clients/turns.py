@@ -1,0 +1,90 @@
+"""A model of OpenAI's format that answers by what it is asked: in words, or by calling one tool and then in words.
+
+server.answer("openai", calls_then_says("get_weather", {"city": "Oslo"}, "It is sunny."))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.gateway.scripted import Request, Script
+
+PIECE = 7
+"""So many characters of an answer or of arguments come in one chunk: words and escapes are split."""
+USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+CALL_ID = "call_gW7"
+
+Answer = Callable[[Request], Script]
+
+
+def says(text: str) -> Answer:
+    """Answers with this text, streamed if the request asks for it."""
+    return lambda request: _answer(request.json(), {"content": text}, "stop")
+
+
+def calls_then_says(name: str, arguments: Any, text: str) -> Answer:
+    """Calls the tool where it is offered and no result of it has come yet; else answers with this text."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    called = {"content": None, "tool_calls": [{"id": CALL_ID, "type": "function", "function": function}]}
+
+    def answer(request: Request) -> Script:
+        body = request.json()
+        if name in offered(body) and not results(body):
+            return _answer(body, called, "tool_calls")
+        return _answer(body, {"content": text}, "stop")
+
+    return answer
+
+
+def offered(body: Any) -> list[str]:
+    """The names of the tools that a chat request offers."""
+    return [tool["function"]["name"] for tool in body.get("tools", ())]
+
+
+def results(body: Any) -> list[str]:
+    """What a chat request says that tools gave, as text."""
+    found = (message["content"] for message in body["messages"] if message["role"] == "tool")
+    return [content if isinstance(content, str) else json.dumps(content) for content in found]
+
+
+def _answer(body: Any, message: Any, reason: str) -> Script:
+    if body.get("stream"):
+        return Script(b"".join(_events(body, message, reason)), content_type="text/event-stream")
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    return Script.json({**_head(body, "chat.completion"), "choices": [choice], "usage": USAGE})
+
+
+def _events(body: Any, message: Any, reason: str) -> Iterator[bytes]:
+    head = _head(body, "chat.completion.chunk")
+    for delta in _deltas(message):
+        yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield _event({**head, "choices": [], "usage": USAGE})
+    yield b"data: [DONE]\n\n"
+
+
+def _deltas(message: Any) -> Iterator[Any]:
+    """The role; then text in pieces; then each call's name, and its arguments in pieces."""
+    yield {"role": "assistant", "content": ""}
+    for piece in _pieces(message["content"] or ""):
+        yield {"content": piece}
+    for index, call in enumerate(message.get("tool_calls", ())):
+        name = {"name": call["function"]["name"], "arguments": ""}
+        yield {"tool_calls": [{**call, "index": index, "function": name}]}
+        for piece in _pieces(call["function"]["arguments"]):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+
+
+def _head(body: Any, kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-up", "object": kind, "created": 1763712000, "model": body["model"]}
+
+
+def _event(value: Any) -> bytes:
+    return f"data: {json.dumps(value)}\n\n".encode()
