@@ -8,7 +8,19 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.api import events, health, messages, metrics, models, operations, providers, requests, tickets, usage
+from gateway.api import (
+    events,
+    health,
+    messages,
+    metrics,
+    models,
+    operations,
+    providers,
+    requests,
+    responses,
+    tickets,
+    usage,
+)
 from gateway.api.chat_completions import chat_completions
 from gateway.api.exchange import DESK, Desk
 from gateway.edge import Edge
@@ -19,6 +31,11 @@ from gateway.wire.dialect import Dialect
 ROUTES = (
     web.post("/v1/chat/completions", chat_completions),
     web.post("/{provider}/v1/chat/completions", operations.chat_completions_of),
+    web.post("/v1/responses", responses.create),
+    web.get("/v1/responses/{id}", responses.retrieve),
+    web.delete("/v1/responses/{id}", responses.delete),
+    web.post("/v1/responses/{id}/cancel", responses.cancel),
+    web.get("/v1/responses/{id}/input_items", responses.input_items),
     web.post("/v1/messages", messages.messages),
     web.post("/v1/messages/count_tokens", messages.count_tokens),
     web.post("/v1/completions", operations.completions),
@@ -46,6 +63,7 @@ ROUTES = (
 EXCHANGES: Mapping[str, Dialect] = {
     "/v1/chat/completions": dialects.CHAT,
     "/{provider}/v1/chat/completions": dialects.CHAT,
+    "/v1/responses": dialects.RESPONSES,
     "/v1/messages": dialects.MESSAGES,
     "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
     "/v1/completions": dialects.COMPLETIONS,

@@ -46,6 +46,14 @@ async def serve(
     request: web.Request, dialect: Dialect, expand: Expand | None = None, read: Read = read_json
 ) -> web.StreamResponse:
     """Answer a request in its dialect."""
+    accepted = await accept(request, dialect, expand, read)
+    return accepted if isinstance(accepted, web.StreamResponse) else await attend(request, accepted, dialect)
+
+
+async def accept(
+    request: web.Request, dialect: Dialect, expand: Expand | None = None, read: Read = read_json
+) -> Submission | web.StreamResponse:
+    """The request as a submission; or the answer, where it was refused."""
     desk = request.app[DESK]
     caller = caller_of(request, pattern(request))
     raw = b""
@@ -53,20 +61,24 @@ async def serve(
         body, raw = await read(request)
         dialect.check(body)
         whole = await expand(request, body) if expand else body
-        submission = submit(caller, body, raw, desk.rules, dialect, whole)
+        return submit(caller, body, raw, desk.rules, dialect, whole)
     except GatewayError as error:
         outlet = outlet_for(request, None)
-        outlet.prepare(_ids(caller, dialect))
+        outlet.prepare(_ids(caller.request_id, dialect))
         await desk.exchanges.refuse(unread(caller, dialect, raw), outlet, error)
         return outlet.response
+
+
+async def attend(request: web.Request, submission: Submission, dialect: Dialect) -> web.StreamResponse:
+    """Run it for the client that waits."""
     outlet = outlet_for(request, submission)
-    outlet.prepare(_ids(caller, dialect))
-    await desk.exchanges.run(submission, outlet)
+    outlet.prepare(_ids(submission.request_id, dialect))
+    await request.app[DESK].exchanges.run(submission, outlet)
     return outlet.response
 
 
-def _ids(caller: Caller, dialect: Dialect) -> dict[str, str]:
-    return {} if dialect.id_header is None else {dialect.id_header: caller.request_id}
+def _ids(request_id: str, dialect: Dialect) -> dict[str, str]:
+    return {} if dialect.id_header is None else {dialect.id_header: request_id}
 
 
 def caller_of(request: web.Request, endpoint: str) -> Caller:

@@ -77,12 +77,16 @@ def recorded_form(body: Mapping[str, Any]) -> Form:
     )
 
 
+MakeForm = Callable[[Mapping[str, Any]], Form]
+"""From the body of `request_received` to a form of its answer."""
+
+
 class Rendering:
     """The fold: give it an exchange's events and frame rows in order, take the bytes that each adds. `form` makes
     another form of the same answer than its client got."""
 
-    def __init__(self, form: Callable[[Mapping[str, Any]], Form] = recorded_form) -> None:
-        self._form = form
+    def __init__(self, form: MakeForm = recorded_form) -> None:
+        self._form, self._as_sent = form, form is recorded_form
         self.status = 200
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -134,7 +138,7 @@ class Rendering:
 
     def _failed(self, body: dict[str, Any]) -> bytes:
         self._end(whole=True)
-        if body["began"] and self._renderer is not None:
+        if self._renderer is not None and (body["began"] or not self._as_sent):
             return self._renderer.failed(body["error"])
         return self._error(body)
 
@@ -190,7 +194,7 @@ class FrameReplay:
 def render_again(
     events: Sequence[RecordedEvent],
     frames: Mapping[int, Sequence[RecordedFrames]],
-    form: Callable[[Mapping[str, Any]], Form] = recorded_form,
+    form: MakeForm = recorded_form,
 ) -> Rendered:
     """A request's answer from its recorded events and, by the position of their `generation_started`, its frames.
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.exchange.ids import stream_of
-from gateway.exchange.render import Rendering
+from gateway.exchange.render import MakeForm, Rendering, recorded_form
 
 
 class Cut(Exception):
@@ -18,13 +18,16 @@ WINDOW = 512
 """Positions read at a time: what a reader far behind holds in memory is a window's rows, not the rest of its answer."""
 
 
-async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterator[bytes]:
-    """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event.
+async def follow_answer(
+    log: Log, request_id: str, skip: int = 0, form: MakeForm = recorded_form
+) -> AsyncIterator[bytes]:
+    """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event. `form` makes
+    another form of the answer than its client got.
 
     Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`, and `Cut` behind the last
     byte of an answer that is not whole.
     """
-    reading = _Reading(log, stream_of(request_id))
+    reading = _Reading(log, stream_of(request_id), form)
     async for head in log.follow(0):
         async for data in reading.until(head):
             if skip >= len(data):
@@ -41,9 +44,9 @@ async def follow_answer(log: Log, request_id: str, skip: int = 0) -> AsyncIterat
 class _Reading:
     """Where a reader of one exchange stands in both lanes."""
 
-    def __init__(self, log: Log, stream: str) -> None:
+    def __init__(self, log: Log, stream: str, form: MakeForm) -> None:
         self._log, self._stream = log, stream
-        self.rendering = Rendering()
+        self.rendering = Rendering(form)
         self._version = 0
         self._generation = 0
         self._position = 0

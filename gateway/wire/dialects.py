@@ -10,6 +10,7 @@ from gateway.wire.embeddings import EmbeddingsDialect
 from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions
 from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
+from gateway.wire.responses.dialect import ResponsesDialect
 
 CHAT: Dialect = ChatDialect()
 COMPLETIONS: Dialect = CompletionsDialect()
@@ -18,13 +19,14 @@ IMAGES: Dialect = Images()
 IMAGE_EDITS: Dialect = ImageEdits()
 MESSAGES: Dialect = MessagesDialect()
 MODERATIONS: Dialect = Moderations()
+RESPONSES: Dialect = ResponsesDialect()
 SPEECH: Dialect = Speech()
 TRANSCRIPTIONS: Dialect = Transcriptions()
 
-DIALECTS: Mapping[tuple[str, int], Dialect] = {
-    (made.wire, made.version): made
-    for made in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, SPEECH, TRANSCRIPTIONS)
-}
+_ALL = (
+    CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH, TRANSCRIPTIONS,
+)  # fmt: skip
+DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in _ALL}
 
 NO_CHAT = frozenset(made.wire for made in DIALECTS.values() if not made.as_chat)
 """Protocols whose requests cannot be said as chat, and whose tokens cannot be guessed."""

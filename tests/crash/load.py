@@ -131,7 +131,17 @@ def _embedding(model: str, text: str, stream: bool) -> Ask:
     return "/v1/embeddings", {"model": "openai-compatible/e", "input": [text, text]}
 
 
-ENDPOINTS = (_chat, _chat, _structured, _chat, _completion, _chat, _embedding)
+def _response(model: str, text: str, stream: bool) -> Ask:
+    return "/v1/responses", {"model": model, "input": text, "stream": stream}
+
+
+def _message(model: str, text: str, stream: bool) -> Ask:
+    """Models of Anthropic's give their own frames, the others get them made."""
+    asked = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream, "max_tokens": 500}
+    return "/v1/messages", asked
+
+
+ENDPOINTS = (_chat, _response, _structured, _message, _completion, _chat, _embedding, _message, _response)
 
 
 class Load:

@@ -1,0 +1,135 @@
+"""Responses that were stored: read from the log's own streams, over any provider and across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from eventstore.catalogue.request import TERMINAL
+from eventstore.envelope import RecordedEvent
+from eventstore.log import Log
+from eventstore.parts import join
+from gateway.api.requests import frames_of
+from gateway.errors import InvalidRequest, NotFound
+from gateway.exchange.ids import stream_of
+from gateway.exchange.render import NotRenderable, recorded_form, render_again
+from gateway.wire.dialect import Form
+from gateway.wire.dialects import RESPONSES
+from gateway.wire.responses.objects import error_object, response_object
+
+PREFIX = "resp_"
+LONGEST_CHAIN = 1000
+_GONE = {"message": "The server ended before the response did.", "type": "server_error"}
+
+
+def whole_form(received: Mapping[str, Any]) -> Form:
+    """The answer as one object, however it was sent."""
+    return replace(recorded_form(received), streamed=False)
+
+
+def streamed_form(received: Mapping[str, Any]) -> Form:
+    """The answer as a stream, however it was sent."""
+    return replace(recorded_form(received), streamed=True)
+
+
+def deletion_stream(request_id: str) -> str:
+    """Where it is said that a response was deleted."""
+    return f"response-{request_id}"
+
+
+class Stored:
+    """One stored response: its id in the log and its events."""
+
+    def __init__(self, log: Log, request_id: str, events: list[RecordedEvent]) -> None:
+        self._log, self.request_id, self._events = log, request_id, events
+        self.received: dict[str, Any] = events[0].body
+
+    @property
+    def ended(self) -> bool:
+        return self._events[-1].type in TERMINAL
+
+    async def object(self) -> dict[str, Any]:
+        """The response object as it is now."""
+        form, last = whole_form(self.received), self._events[-1]
+        if not self.ended:
+            return response_object(form, "in_progress", [])
+        if last.type == "request_cancelled":
+            return response_object(form, "cancelled", [])
+        if last.type == "request_interrupted":
+            return response_object(form, "failed", [], error=error_object(_GONE))
+        frames = await frames_of(self._log, self._events, last.position)
+        rendered: dict[str, Any] = orjson.loads(render_again(self._events, frames, whole_form).body)
+        return rendered
+
+    async def body(self) -> dict[str, Any]:
+        """The request as it came."""
+        skeleton: dict[str, Any] = self.received["body"]
+        known: dict[bytes, bytes] = {}
+        while True:  # a part of a blob can be a blob
+            missing: set[bytes] = set()
+
+            def fetch(digest: bytes, missing: set[bytes] = missing) -> bytes:
+                if digest not in known:
+                    missing.add(digest)
+                return known.get(digest, b"null")
+
+            whole = join(skeleton, fetch)
+            if not missing:
+                return whole
+            for digest in missing:
+                known[digest] = await self._log.read_blob(digest)
+
+    async def input_items(self) -> list[dict[str, Any]]:
+        """What it was asked, as a list of items."""
+        return items_of(await self.body())
+
+
+def items_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The input of a request as items: a text is a message of the user's."""
+    given = body.get("input")
+    if given is None:
+        given = body.get("messages") or []
+    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else list(given)
+
+
+async def stored(log: Log, response_id: str) -> Stored:
+    """Raises `NotFound` for what was never stored, was deleted, or has no content any more."""
+    request_id = response_id.removeprefix(PREFIX)
+    events = await log.read_stream(stream_of(request_id)) if response_id.startswith(PREFIX) else []
+    if not events or not _is_stored(events) or await log.read_stream(deletion_stream(request_id)):
+        raise NotFound(f"Response with id '{response_id[:80]}' not found.", param="response_id")
+    return Stored(log, request_id, events)
+
+
+def _is_stored(events: list[RecordedEvent]) -> bool:
+    first = events[0].body
+    if events[0].type != "request_received" or first["wire"] != RESPONSES.wire or first.get("retention") == "none":
+        return False
+    return events[-1].type != "request_rejected" and (first.get("options") or {}).get("store") is not False
+
+
+async def history(log: Log, response_id: str) -> list[dict[str, Any]]:
+    """All items of a conversation up to and with a response. Raises `InvalidRequest` where a part of it is missing."""
+    turns: list[list[dict[str, Any]]] = []
+    while response_id:
+        if len(turns) == LONGEST_CHAIN:
+            raise InvalidRequest("The conversation is too long.", param="previous_response_id")
+        try:
+            response = await stored(log, response_id)
+            if not response.ended:
+                raise InvalidRequest(
+                    f"Response '{response_id}' is still going on.", param="previous_response_id", code="conflict"
+                )
+            body, output = await response.body(), (await response.object())["output"]
+        except (NotFound, NotRenderable) as error:
+            raise InvalidRequest(
+                f"Previous response with id '{response_id[:80]}' not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            ) from error
+        turns.append([*items_of(body), *output])
+        response_id = body.get("previous_response_id") or ""
+    return [item for turn in reversed(turns) for item in turn]

@@ -1,0 +1,1 @@
+"""OpenAI's Responses as a caller's protocol: https://platform.openai.com/docs/api-reference/responses"""

@@ -1,0 +1,106 @@
+"""Input items as chat messages. Items of one turn of the model become one message; reasoning is not shown to another
+model, and items of unknown kinds are passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest
+
+_ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
+
+def messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation. Raises `InvalidRequest` for a message that is none."""
+    said: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
+    for index, item in enumerate(items):
+        kind = item.get("type") or ("message" if "role" in item else None)
+        if kind not in _RESULTS and pictures:
+            said.append({"role": "user", "content": pictures})
+            pictures = []
+        if kind == "message":
+            _message(index, item, said)
+        elif kind in _CALLS:
+            _turn(said).setdefault("tool_calls", []).append(_call(kind, item))
+        elif kind in _RESULTS:
+            text, more = _result(item.get("output"))
+            said.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": text})
+            pictures += more
+    return [*said, {"role": "user", "content": pictures}] if pictures else said
+
+
+def _message(index: int, item: Mapping[str, Any], said: list[dict[str, Any]]) -> None:
+    role = _ROLES.get(str(item.get("role")))
+    if role is None:
+        raise InvalidRequest(f"'{item.get('role')}' is no role.", param=f"input[{index}].role", code="invalid_value")
+    content = item.get("content")
+    parts = _parts(index, content) if isinstance(content, list) else None
+    if role == "assistant":
+        _turn(said)["content"] = content if parts is None else "".join(part.get("text", "") for part in parts)
+    else:
+        said.append({"role": role, "content": content if parts is None else _shortest(parts)})
+
+
+def _turn(said: list[dict[str, Any]]) -> dict[str, Any]:
+    """The model's message that an item adds to: the last one, where nobody spoke since and it has no calls yet, or only
+    calls follow."""
+    if said and said[-1]["role"] == "assistant":
+        return said[-1]
+    said.append({"role": "assistant", "content": None})
+    return said[-1]
+
+
+def _call(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    given = item.get(_CALLS[kind]) or ""
+    arguments = given if kind == "function_call" else orjson.dumps({"input": given}).decode()
+    function = {"name": item.get("name"), "arguments": arguments}
+    return {"id": item.get("call_id"), "type": "function", "function": function}
+
+
+def _result(output: Any) -> tuple[str, list[dict[str, Any]]]:
+    """Its text; what is no text follows in a message of the user's, since a tool's message has text only."""
+    if not isinstance(output, list):
+        return output if isinstance(output, str) else orjson.dumps(output).decode(), []
+    parts = _parts(0, output)
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    return "\n".join(texts), [part for part in parts if part["type"] != "text"]
+
+
+def _parts(index: int, content: list[Any]) -> list[dict[str, Any]]:
+    found = []
+    for position, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise InvalidRequest("A content part must be an object.", param=f"input[{index}].content[{position}]")
+        if (made := _part(part)) is not None:
+            found.append(made)
+    return found
+
+
+def _part(part: Mapping[str, Any]) -> dict[str, Any] | None:
+    match part.get("type"):
+        case "input_text" | "output_text" | "text":
+            return {"type": "text", "text": str(part.get("text") or "")}
+        case "refusal":
+            return {"type": "text", "text": str(part.get("refusal") or "")}
+        case "input_image":
+            if part.get("file_id"):
+                return {"type": "file", "file": {"file_id": part["file_id"]}}
+            image = {"url": part.get("image_url")} | ({"detail": part["detail"]} if part.get("detail") else {})
+            return {"type": "image_url", "image_url": image}
+        case "input_file":
+            names = ("file_data", "file_id", "file_url", "filename")
+            return {"type": "file", "file": {name: part[name] for name in names if part.get(name)}}
+        case "input_audio" | "image_url" | "file":
+            return dict(part)
+    return None
+
+
+def _shortest(parts: list[dict[str, Any]]) -> Any:
+    """One text as a text: not every server takes a list."""
+    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts

@@ -1,0 +1,156 @@
+"""The response object and its items: https://platform.openai.com/docs/api-reference/responses/object"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from eventstore.catalogue.values import Usage
+from gateway.wire.dialect import Form
+from gateway.wire.responses.request import CUSTOM_INPUT, tools_of
+
+ECHO_BYTES = 4096
+"""Instructions and tools over this many bytes of JSON are not echoed: agents send 40 KB of them with every turn, and
+would get them back three times."""
+_ECHOED: Mapping[str, Any] = {
+    "background": False,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "service_tier": None,
+    "store": True,
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+"""Fields of the request that the response repeats, and what they are where the request does not say."""
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def options_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the response repeats of its request, and how calls are told: the names of custom tools, and the namespaces
+    that functions stand in."""
+    options = {name: body[name] for name in _ECHOED if body.get(name) is not None}
+    for name in ("instructions", "tools"):
+        held = _plain_tools(body) if name == "tools" else body.get(name)
+        if held and len(orjson.dumps(held)) <= ECHO_BYTES:
+            options[name] = held
+    found = list(tools_of(body))
+    if custom := [tool.get("name") for _, tool in found if tool["type"] == "custom"]:
+        options["custom"] = custom
+    if spaces := {str(tool.get("name")): space for space, tool in found if space is not None}:
+        options["namespaces"] = spaces
+    return options
+
+
+def _plain_tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Functions and custom tools: others can hold credentials."""
+    return [tool for tool in body.get("tools") or () if tool.get("type") in ("function", "custom")]
+
+
+def response_object(
+    form: Form, status: str, output: list[dict[str, Any]], usage: Usage | None = None, **fields: Any
+) -> dict[str, Any]:
+    """The whole object. `status` is queued, in_progress, completed, incomplete, failed or cancelled."""
+    echoed = {name: form.options.get(name, usual) for name, usual in _ECHOED.items()}
+    return {
+        "id": f"resp_{form.request_id}",
+        "object": "response",
+        "created_at": form.created,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": form.options.get("instructions"),
+        "model": form.model,
+        "output": output,
+        "tools": form.options.get("tools", []),
+        **echoed,
+        "usage": None if usage is None else usage_object(usage),
+        **fields,
+    }
+
+
+def ending(reason: str | None) -> tuple[str, dict[str, Any]]:
+    """(status, further fields) of an answer by its finish reason."""
+    if reason in _INCOMPLETE:
+        return "incomplete", {"incomplete_details": {"reason": _INCOMPLETE[reason]}}
+    return "completed", {}
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Their counts."""
+    written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cache_read_tokens, "cache_write_tokens": written},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def error_object(error: Mapping[str, Any]) -> dict[str, Any]:
+    """`{code, message}` of an error that ended a response."""
+    limited = error.get("type") == "rate_limit_error" or error.get("code") == "rate_limit_exceeded"
+    return {"code": "rate_limit_exceeded" if limited else "server_error", "message": error.get("message")}
+
+
+def text_part(text: str, logprobs: Any = None) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
+
+
+def refusal_part(text: str) -> dict[str, Any]:
+    return {"type": "refusal", "refusal": text}
+
+
+def message_item(form: Form, index: int, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """A message of the model's; `index` is the item's place in the output."""
+    item_id = f"msg_{form.request_id}_{index}"
+    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def reasoning_item(form: Form, index: int, status: str, text: str | None) -> dict[str, Any]:
+    """What the model thought: as a summary where one was asked for, else as it is."""
+    item: dict[str, Any] = {"id": f"rs_{form.request_id}_{index}", "type": "reasoning", "status": status, "summary": []}
+    if text is None:
+        return item
+    if summarised(form):
+        return item | {"summary": [{"type": "summary_text", "text": text}]}
+    return item | {"content": [{"type": "reasoning_text", "text": text}]}
+
+
+def summarised(form: Form) -> bool:
+    """Whether the client asked for summaries of the reasoning."""
+    return bool((form.options.get("reasoning") or {}).get("summary"))
+
+
+def is_custom(form: Form, name: str | None) -> bool:
+    """Whether a tool's input is a text, not an object."""
+    return name in form.options.get("custom", ())
+
+
+def call_item(form: Form, index: int, status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """A call of a function, or of a custom tool, whose one text is taken out of the function that stands for it."""
+    if is_custom(form, name):
+        item = {"id": f"ctc_{form.request_id}_{index}", "type": "custom_tool_call", "status": status}
+        return item | {"call_id": call_id, "name": name, "input": custom_input(arguments)}
+    item = {"id": f"fc_{form.request_id}_{index}", "type": "function_call", "status": status, "call_id": call_id}
+    space = form.options.get("namespaces", {}).get(name)
+    return item | {"name": name, "arguments": arguments} | ({"namespace": space} if space else {})
+
+
+def custom_input(arguments: str) -> str:
+    """The text for a custom tool; arguments that are not what was asked for are given as they are."""
+    try:
+        value = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return arguments
+    text = value.get(CUSTOM_INPUT) if isinstance(value, dict) else None
+    return text if isinstance(text, str) else arguments

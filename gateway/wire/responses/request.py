@@ -1,0 +1,156 @@
+"""A Responses request: what is checked at the door, and the same request as a chat completions body.
+
+Tools and items of kinds that chat has no word for are left out, never refused: clients such as Codex send them to every
+model. A custom tool becomes a function with one text; the answer turns its calls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.wire.openai_chat_request import Credential, Number, Text, validate
+from gateway.wire.responses.items import messages
+
+_LOOSE = ConfigDict(extra="allow", strict=True)
+CUSTOM_INPUT = "input"
+"""The one parameter of the function that stands for a custom tool."""
+
+
+@with_config(_LOOSE)
+class ResponsesRequest(TypedDict, total=False):
+    """The checked fields."""
+
+    model: Text | None
+    input: str | list[dict[str, Any]] | None
+    messages: list[dict[str, Any]] | None
+    instructions: str | None
+    stream: bool | None
+    store: bool | None
+    background: bool | None
+    previous_response_id: str | None
+    temperature: Number | None
+    top_p: Number | None
+    max_output_tokens: int | None
+    max_tokens: int | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
+    text: dict[str, Any] | None
+    reasoning: dict[str, Any] | None
+    metadata: dict[str, str] | None
+    truncation: str | None
+    user: str | None
+    safety_identifier: str | None
+    api_key: Credential | None
+    base_url: str | None
+    session_id: str | None
+
+
+_ADAPTER: TypeAdapter[ResponsesRequest] = TypeAdapter(ResponsesRequest)
+_SAME = (
+    "model", "stream", "temperature", "top_p", "metadata", "user", "safety_identifier", "prompt_cache_key",
+    "prompt_cache_retention", "service_tier", "session_id", "api_key", "base_url", "tool_mode", "thinking",
+)  # fmt: skip
+_REFUSED = ("prompt", "conversation")
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest`. `messages`, as chat has them, stand for `input` too."""
+    if body.get("input") is None and body.get("messages") is None:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+    validate(_ADAPTER, body)
+    for name in _REFUSED:
+        if body.get(name) is not None:
+            raise UnsupportedParameter(f"'{name}' is kept by OpenAI alone.", param=name)
+    if body.get("background") and body.get("store") is False:
+        raise InvalidRequest("A background response must be stored.", param="background")
+
+
+def chat(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The chat completions body. Raises `InvalidRequest`."""
+    said: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
+    said["messages"] = [*_instructions(body.get("instructions")), *_input(body)]
+    most = body.get("max_output_tokens") or body.get("max_tokens")
+    if most is not None:
+        said["max_completion_tokens"] = most
+    if effort := (body.get("reasoning") or {}).get("effort"):
+        said["reasoning_effort"] = effort
+    if "message.output_text.logprobs" in (body.get("include") or ()):
+        said |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
+    return said | _text(body.get("text") or {}) | _tools(body)
+
+
+def tools_of(body: Mapping[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """The functions and custom tools on offer, each with the namespace that it stands in."""
+    for tool in body.get("tools") or ():
+        if tool.get("type") == "namespace":
+            inner = tool.get("tools")
+            for each in inner if isinstance(inner, list) else ():
+                if isinstance(each, dict) and each.get("type") in ("function", "custom"):
+                    yield tool.get("name"), each
+        elif tool.get("type") in ("function", "custom"):
+            yield None, tool
+
+
+def _instructions(instructions: str | None) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": instructions}] if instructions else []
+
+
+def _input(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    given = body.get("input")
+    if given is None:
+        return list(body["messages"])
+    return [{"role": "user", "content": given}] if isinstance(given, str) else messages(given)
+
+
+def _text(text: Mapping[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {"verbosity": text["verbosity"]} if text.get("verbosity") else {}
+    form = text.get("format") or {}
+    if form.get("type") == "json_schema":
+        inner = {name: form[name] for name in ("name", "description", "schema", "strict") if form.get(name) is not None}
+        said["response_format"] = {"type": "json_schema", "json_schema": inner}
+    elif form.get("type") not in (None, "text"):
+        said["response_format"] = form
+    return said
+
+
+def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    tools = [_tool(tool) for _, tool in tools_of(body)]
+    if not tools:
+        return {}
+    said: dict[str, Any] = {"tools": tools}
+    choice = _choice(body.get("tool_choice"))
+    if choice is not None:
+        said["tool_choice"] = choice
+    if body.get("parallel_tool_calls") is not None:
+        said["parallel_tool_calls"] = body["parallel_tool_calls"]
+    return said
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
+    if tool["type"] == "custom":
+        text = {"type": "string", "description": "The tool's whole input, as plain text."}
+        schema = {"type": "object", "properties": {CUSTOM_INPUT: text}, "required": [CUSTOM_INPUT]}
+        return {"type": "function", "function": function | {"parameters": schema}}
+    function["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
+    if tool.get("strict") is not None:
+        function["strict"] = tool["strict"]
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: Any) -> Any:
+    """A choice of tools that are not on offer here says nothing."""
+    if isinstance(choice, str) or choice is None:
+        return choice
+    if choice.get("type") in ("function", "custom"):
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    if choice.get("type") == "allowed_tools":
+        allowed = [_choice(tool) for tool in choice.get("tools") or () if tool.get("type") in ("function", "custom")]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode") or "auto", "tools": allowed}}
+    return None

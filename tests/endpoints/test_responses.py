@@ -1,0 +1,298 @@
+"""OpenAI's Responses over every provider, with the official client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from replay.cli import run as replay
+from tests.clients.front import MODELS, Front, front
+from tests.endpoints.test_messages import calling
+from tests.gateway.scripted import Script
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
+WEATHER: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+PATCH: Any = {"type": "custom", "name": "apply_patch", "description": "of files"}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
+    async with front(tmp_path_factory.mktemp("responses")) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def client(server: Front) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=server.url, api_key="not-needed", max_retries=0) as made:
+        yield made
+
+
+async def call(server: Front, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{server.url}{path}", json=body) as answer,
+    ):
+        return answer.status, await answer.read()
+
+
+def events(stream: bytes) -> list[dict[str, Any]]:
+    """Each event, of the SDK's type, named as it is, numbered without a gap."""
+    frames = [frame for frame in stream.decode().split("\n\n") if frame and not frame.startswith(":")]
+    found = [json.loads(frame.split("\ndata: ", 1)[1]) for frame in frames]
+    assert [frame.split("\n")[0] for frame in frames] == [f"event: {event['type']}" for event in found]
+    for event in found:
+        EVENT.validate_python(event)
+    return found
+
+
+def request_id(response_id: str) -> str:
+    return response_id.removeprefix("resp_")
+
+
+@pytest.mark.parametrize("provider", MODELS)
+async def test_every_provider_answers(server: Front, client: AsyncOpenAI, provider: str) -> None:
+    server.play(provider)
+    whole = await client.responses.create(model=MODELS[provider], input="Hi", instructions="Be brief.")
+    assert whole.output_text
+    assert (whole.status, whole.instructions) == ("completed", "Be brief.")
+    assert whole.usage is not None
+    assert whole.usage.total_tokens > 0
+    async with client.responses.stream(model=MODELS[provider], input="Hi") as stream:
+        async for _ in stream:
+            pass
+        final = await stream.get_final_response()
+    assert final.output_text
+    assert (await client.responses.retrieve(whole.id)).model_dump() == whole.model_dump()
+
+
+async def test_a_stream_has_its_events_in_order(server: Front) -> None:
+    server.play("openai")
+    _, body = await call(server, "POST", "/responses", {"model": MODELS["openai"], "input": "Hi", "stream": True})
+    found = events(body)
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    types = list(dict.fromkeys(event["type"] for event in found))
+    assert types == [
+        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+        "response.output_text.delta", "response.output_text.done", "response.content_part.done",
+        "response.output_item.done", "response.completed",
+    ]  # fmt: skip
+    text = "".join(event["delta"] for event in found if event["type"] == "response.output_text.delta")
+    response = Response.model_validate(found[-1]["response"])
+    assert response.output_text == text
+    status, again = await call(server, "GET", f"/requests/{request_id(response.id)}/stream")
+    assert (status, again) == (200, body)
+
+
+async def test_a_stream_is_resumed_after_any_event(server: Front, client: AsyncOpenAI) -> None:
+    server.play("ollama")
+    _, body = await call(server, "POST", "/responses", {"model": MODELS["ollama"], "input": "Hi", "stream": True})
+    found = events(body)
+    response_id = found[0]["response"]["id"]
+    for after in (0, 3, len(found) - 2, len(found)):
+        _, rest = await call(server, "GET", f"/responses/{response_id}?stream=true&starting_after={after}")
+        assert events(rest) == found[after + 1 :]
+    whole = await client.responses.create(model=MODELS["ollama"], input="Hi")
+    resumed = [event async for event in await client.responses.retrieve(whole.id, stream=True)]
+    assert resumed[-1].type == "response.completed"
+
+
+async def test_functions_go_there_and_back(server: Front, client: AsyncOpenAI) -> None:
+    pieces = ({"name": "get_weather", "arguments": ""}, {"arguments": '{"city":'}, {"arguments": '"Oslo"}'})
+    server.answer("openai", calling(*pieces))
+    async with client.responses.stream(model=MODELS["openai"], input="Weather?", tools=[WEATHER]) as stream:
+        async for _ in stream:
+            pass
+        first = await stream.get_final_response()
+    [made] = first.output
+    assert made.type == "function_call"
+    assert (made.name, made.arguments, made.call_id) == ("get_weather", '{"city":"Oslo"}', "call_1")
+
+    server.play("openai")
+    result: Any = {"type": "function_call_output", "call_id": made.call_id, "output": "22 °C"}
+    second = await client.responses.create(
+        model=MODELS["openai"], input=[result], tools=[WEATHER], previous_response_id=first.id
+    )
+    told = server.asked("openai")[-1].json()["messages"]
+    assert [m["role"] for m in told] == ["user", "assistant", "tool"]
+    assert told[1]["tool_calls"][0]["function"]["arguments"] == '{"city":"Oslo"}'
+    assert (told[2]["tool_call_id"], told[2]["content"]) == ("call_1", "22 °C")
+    assert second.previous_response_id == first.id
+
+
+async def test_what_agents_send_is_never_refused(server: Front, client: AsyncOpenAI) -> None:
+    """Custom tools, namespaces, tools of the provider's, items of unknown kinds."""
+    server.answer(
+        "openai", calling({"name": "apply_patch", "arguments": '{"input": "*** Begin'}, {"arguments": ' Patch"}'})
+    )
+    body = {
+        "model": MODELS["openai"], "stream": True, "store": False, "include": ["reasoning.encrypted_content"],
+        "tools": [
+            PATCH, {"type": "web_search"}, {"type": "new_kind", "x": 1},
+            {"type": "namespace", "name": "mcp", "tools": [WEATHER]},
+        ],
+        "input": [
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "rules"}]},
+            {"role": "user", "content": "do"},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
+            {"type": "custom_tool_call", "call_id": "c0", "name": "apply_patch", "input": "a"},
+            {"type": "custom_tool_call_output", "call_id": "c0", "output": "ok"},
+            {"type": "unheard_of"},
+        ],
+    }  # fmt: skip
+    status, stream = await call(server, "POST", "/responses", body)
+    assert status == 200
+    found = events(stream)
+    [item] = found[-1]["response"]["output"]
+    assert (item["type"], item["input"]) == ("custom_tool_call", "*** Begin Patch")
+    sent = server.asked("openai")[-1].json()
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["apply_patch", "get_weather"]
+    assert [m["role"] for m in sent["messages"]] == ["system", "user", "assistant", "tool"]
+    status, _ = await call(server, "GET", f"/responses/{found[-1]['response']['id']}")
+    assert status == 404  # not stored, and yet in the log
+    status, again = await call(server, "GET", f"/requests/{request_id(found[-1]['response']['id'])}/stream")
+    assert (status, again) == (200, stream)
+
+
+async def test_conversations_go_on_over_providers_and_restarts(tmp_path: Path) -> None:
+    async with front(tmp_path) as server:
+        async with AsyncOpenAI(base_url=server.url, api_key="x") as client:
+            first = await client.responses.create(model=MODELS["openai"], input="One " + "long " * 400)
+            second = await client.responses.create(model=MODELS["ollama"], input="Two", previous_response_id=first.id)
+        await server.process.restart()
+        async with AsyncOpenAI(base_url=server.url, api_key="x", max_retries=0) as client:
+            three: Any = [{"role": "user", "content": "Three"}]
+            asked: Any = {"model": MODELS["openai"], "input": three}
+            await client.responses.create(**asked, previous_response_id=second.id)
+            with pytest.raises(openai.BadRequestError) as unknown:
+                await client.responses.create(**asked, previous_response_id="resp_nothing")
+        told = server.asked("openai")[-1].json()["messages"]
+    assert [m["role"] for m in told] == ["user", "assistant", "user", "assistant", "user"]
+    assert told[0]["content"].startswith("One long")
+    assert (told[2]["content"], told[4]["content"]) == ("Two", "Three")
+    assert unknown.value.code == "previous_response_not_found"
+
+
+async def test_the_words_of_a_request_are_chats_words(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    await client.responses.create(
+        model=MODELS["openai"],
+        input=[{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]}],
+        max_output_tokens=9,
+        temperature=0.5,
+        reasoning={"effort": "low"},
+        text={"format": {"type": "json_schema", "name": "p", "schema": {"type": "object"}, "strict": True}},
+        tools=[WEATHER],
+        tool_choice={"type": "function", "name": "get_weather"},
+        parallel_tool_calls=False,
+        metadata={"team": "x"},
+    )
+    sent = server.asked("openai")[-1].json()
+    assert sent["max_completion_tokens"] == 9
+    assert sent["reasoning_effort"] == "low"
+    assert sent["response_format"]["json_schema"] == {"name": "p", "schema": {"type": "object"}, "strict": True}
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "get_weather"}}
+    assert sent["messages"][0]["content"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+
+
+async def test_the_old_form_is_taken_too(server: Front) -> None:
+    server.play("openai")
+    body = {"model": MODELS["openai"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+    status, answer = await call(server, "POST", "/responses", body)
+    assert (status, json.loads(answer)["status"]) == (200, "completed")
+    status, answer = await call(server, "POST", "/responses", {"model": MODELS["openai"]})
+    assert (status, json.loads(answer)["error"]["param"]) == (400, "input")
+
+
+async def test_an_answer_that_was_cut_is_incomplete(server: Front, client: AsyncOpenAI) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Half"}, "finish_reason": "length"}
+    server.answer("openai", Script.json({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]}))
+    answer = await client.responses.create(model=MODELS["openai"], input="Hi")
+    assert answer.status == "incomplete"
+    assert answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "max_output_tokens"
+
+
+async def test_a_stream_that_fails_says_so_in_its_words(server: Front) -> None:
+    chunk = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    error = b'data: {"error":{"message":"broke","code":500}}\n\n'
+    server.answer("openai", Script(chunk + error, content_type="text/event-stream"))
+    _, body = await call(server, "POST", "/responses", {"model": MODELS["openai"], "input": "Hi", "stream": True})
+    last = events(body)[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
+    assert last["response"]["error"]["message"] == "broke"
+    status, answer = await call(server, "GET", f"/responses/{last['response']['id']}")
+    assert (status, json.loads(answer)["status"]) == (200, "failed")
+
+
+async def test_work_in_the_background_goes_on_alone(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    begun = await client.responses.create(model=MODELS["openai"], input="Hi", background=True)
+    assert begun.status == "queued"
+    for _ in range(200):
+        now = await client.responses.retrieve(begun.id)
+        if now.status == "completed":
+            break
+        await asyncio.sleep(0.02)
+    assert (now.status, bool(now.output_text)) == ("completed", True)
+    status, stream = await call(server, "GET", f"/responses/{begun.id}?stream=true")
+    assert (status, events(stream)[-1]["type"]) == (200, "response.completed")
+    status, refused = await call(server, "POST", "/responses", {"model": "no/m", "input": "Hi", "background": True})
+    assert (status, json.loads(refused)["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_work_in_the_background_can_be_cancelled(server: Front, client: AsyncOpenAI) -> None:
+    server.answer("openai", Script(b"", hold=True))
+    begun = await client.responses.create(model=MODELS["openai"], input="Hi", background=True)
+    assert (await client.responses.retrieve(begun.id)).status == "in_progress"
+    cancelled = await client.responses.cancel(begun.id)
+    assert cancelled.status == "cancelled"
+    assert (await client.responses.retrieve(begun.id)).status == "cancelled"
+    server.play("openai")
+    waited = await client.responses.create(model=MODELS["openai"], input="Hi")
+    with pytest.raises(openai.BadRequestError, match="background"):
+        await client.responses.cancel(waited.id)
+
+
+async def test_a_deleted_response_is_gone_for_clients_alone(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    made = await client.responses.create(model=MODELS["openai"], input="Hi")
+    await client.responses.delete(made.id)
+    for path in ("", "/input_items"):
+        status, _ = await call(server, "GET", f"/responses/{made.id}{path}")
+        assert status == 404
+    status, _ = await call(server, "GET", f"/requests/{request_id(made.id)}/stream")
+    assert status == 200
+    with pytest.raises(openai.BadRequestError):
+        await client.responses.create(model=MODELS["openai"], input="x", previous_response_id=made.id)
+
+
+async def test_what_it_was_asked_can_be_read_in_pages(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    items: Any = [{"role": "user", "content": text} for text in ("one", "two", "three")]
+    made = await client.responses.create(model=MODELS["openai"], input=items)
+    newest = await client.responses.input_items.list(made.id, limit=2)
+    assert [item.content for item in newest.data] == ["three", "two"]  # type: ignore[union-attr]
+    assert newest.has_more
+    _, rest = await call(server, "GET", f"/responses/{made.id}/input_items?after={newest.last_id}")
+    assert [item["content"] for item in json.loads(rest)["data"]] == ["one"]
+
+
+async def test_every_answer_renders_again(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
