@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.clients.front import MODELS, PLACES, STREAM, WHOLE, Front, front
+from tests.clients.front import MODELS, PLACES, STREAM, WHOLE, front
+from tests.clients.node import results_of
 from tests.clients.texts import STREAMED_TEXT, WHOLE_TEXT
 from tests.gateway.scripted import Request, Script
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.system]
-
-PROGRAM = Path(__file__).with_name("openai_node.cjs")
 
 
 def by_model(request: Request) -> Script:
@@ -33,22 +28,12 @@ def by_model(request: Request) -> Script:
     return Script.file(STREAM["openai"] if body.get("stream") else WHOLE["openai"])
 
 
-async def run(server: Front) -> dict[str, Any]:
-    """The program's results."""
-    command = ["node", str(PROGRAM), server.url, json.dumps(MODELS)]
-    env = {name: os.environ[name] for name in ("PATH", "NODE_PATH") if name in os.environ}
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, env=env, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    results: dict[str, Any] = json.loads(done.stdout)
-    return results
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     async with front(tmp_path_factory.mktemp("node")) as server:
         for provider in ("lmstudio", "vllm", "openai-compatible"):
             server.answer(provider, by_model)
-        return await run(server)
+        return await results_of("openai_node.cjs", server.url, json.dumps(MODELS))
 
 
 @pytest.mark.parametrize("provider", PLACES)

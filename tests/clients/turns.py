@@ -1,4 +1,4 @@
-"""A model of OpenAI's format that answers by what it is asked: in words, or by calling one tool and then in words.
+"""A model of OpenAI's format that answers by what it is asked: in words, or by calling tools and then in words.
 
 server.answer("openai", calls_then_says("get_weather", {"city": "Oslo"}, "It is sunny."))
 """
@@ -6,7 +6,7 @@ server.answer("openai", calls_then_says("get_weather", {"city": "Oslo"}, "It is 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tests.gateway.scripted import Request, Script
@@ -14,7 +14,6 @@ from tests.gateway.scripted import Request, Script
 PIECE = 7
 """So many characters of an answer or of arguments come in one chunk: words and escapes are split."""
 USAGE = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
-CALL_ID = "call_gW7"
 
 Answer = Callable[[Request], Script]
 
@@ -26,13 +25,19 @@ def says(text: str) -> Answer:
 
 def calls_then_says(name: str, arguments: Any, text: str) -> Answer:
     """Calls the tool where it is offered and no result of it has come yet; else answers with this text."""
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    called = {"content": None, "tool_calls": [{"id": CALL_ID, "type": "function", "function": function}]}
+    return works([(name, arguments)], text)
+
+
+def works(calls: Sequence[tuple[str, Any]], text: str) -> Answer:
+    """Calls these tools, one a turn, each when the result of the one before has come; then answers with this text.
+
+    A request that does not offer the tool whose turn it is (for a title, say) gets the text."""
 
     def answer(request: Request) -> Script:
         body = request.json()
-        if name in offered(body) and not results(body):
-            return _answer(body, called, "tool_calls")
+        for name, arguments in calls[len(results(body)) :][:1]:
+            if name in offered(body):
+                return _answer(body, {"content": None, "tool_calls": [_call(body, name, arguments)]}, "tool_calls")
         return _answer(body, {"content": text}, "stop")
 
     return answer
@@ -47,6 +52,11 @@ def results(body: Any) -> list[str]:
     """What a chat request says that tools gave, as text."""
     found = (message["content"] for message in body["messages"] if message["role"] == "tool")
     return [content if isinstance(content, str) else json.dumps(content) for content in found]
+
+
+def _call(body: Any, name: str, arguments: Any) -> Any:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"id": f"call_gW{len(results(body))}", "type": "function", "function": function}
 
 
 def _answer(body: Any, message: Any, reason: str) -> Script:
