@@ -14,6 +14,7 @@ from eventstore.catalogue import REGISTRY
 from gateway.app import ROUTES
 from gateway.config import SETTINGS
 from replay.cli import COMMANDS
+from tests.endpoints.matrix import FAMILIES, rows
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -78,11 +79,17 @@ def commands() -> str:
     )
 
 
+def endpoints() -> str:
+    """One row an endpoint, one column a provider."""
+    return table(("endpoint", *FAMILIES), rows())
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "routes": routes,
     "events": events,
     "commands": commands,
+    "endpoints": endpoints,
 }
 
 
