@@ -1,0 +1,69 @@
+"""Agents of the command line do a job: they read a file and write another one, with a model that is a script.
+
+None of them may turn to anybody but the server.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from replay.cli import run as replay
+from tests.clients.agents import AGENTS, Agent
+from tests.clients.alone import STRACE, alone
+from tests.clients.front import MODELS, Front
+from tests.clients.node import installed
+from tests.clients.turns import results, works
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.system,
+    pytest.mark.skipif(STRACE is None, reason="there is no strace"),
+]
+
+PROVIDER = "openai-compatible"
+MODEL = MODELS[PROVIDER]
+WORD = "xyzzy → 42"
+DONE = f"The word is {WORD} 🎉."
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+async def test_an_agent_does_a_job(
+    server: Front, tmp_path: Path, agent: Agent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [installed(agent.name), *agent.command]
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    (work / "word.txt").write_text(f"{WORD}\n")
+    for name, value in agent.files(server.process.url, MODEL).items():
+        (work / name).write_text(json.dumps(value))
+    server.answer(PROVIDER, works([agent.reads(work / "word.txt"), agent.writes(work / "copy.txt", WORD)], DONE))
+    ended = await alone(command, work, home=home, env=agent.env(server.process.url, MODEL))
+    assert ended.code == 0, ended.stderr + ended.stdout
+    assert agent.says(ended.stdout) == DONE
+    assert (work / "copy.txt").read_text() == WORD
+    told = results(server.asked(PROVIDER)[-1].json())
+    assert len(told) == 2
+    assert WORD in told[0]
+    assert not ended.elsewhere
+    await check_the_log(server, capsys)
+
+
+async def check_the_log(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every request ended well, the two tools were called, and every answer renders again."""
+    async with aiohttp.ClientSession() as session, session.get(f"{server.url}/requests?limit=10") as answer:
+        listed = (await answer.json())["data"]
+    assert {request["state"] for request in listed} == {"completed"}
+    assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
+
+
+async def test_going_elsewhere_is_noticed(tmp_path: Path) -> None:
+    """The deliberate bug: a command that turns to somebody else (a datagram's socket sends nothing by that)."""
+    program = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    ended = await alone([sys.executable, "-c", program], tmp_path, home=tmp_path, env={})
+    assert (ended.code, ended.elsewhere) == (0, {"192.0.2.1"})
