@@ -220,7 +220,12 @@ async def test_reports_of_all_kinds(server: Front, http: aiohttp.ClientSession) 
         row
     )
     assert report["total"]["requests"] >= row["requests"]
-    assert {one["name"] for one in (await get(http, server, "/providers"))["providers"]} == {*PLACES, "demo"}
+    assert {one["name"] for one in (await get(http, server, "/providers"))["providers"]} == {
+        *PLACES,
+        "demo",
+        "huggingface",
+        "mlx",
+    }
     assert (await get(http, server, "/v1/models/demo/echo"))["id"] == "demo/echo"
     async with http.get(f"{server.process.url}/health") as health:
         assert (await health.json())["status"] == "healthy"
