@@ -24,6 +24,8 @@ class SegmentReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("rb")
+        self._kept: tuple[int, list[Recorded]] = (-1, [])
+        """The block that was read last: pages are smaller than blocks."""
         try:
             self.segment: Segment = self._index()
         except BaseException:
@@ -34,16 +36,16 @@ class SegmentReader:
         """Every row behind `after`, in order of position."""
         for number, block in enumerate(self.segment.blocks):
             if block.last > after:
-                yield from (row for row in self._block(number) if row.position > after)
+                yield from (row for row in self._rows_of(number) if row.position > after)
 
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`, of what lies here; only the blocks that hold the stream are read."""
-        found = (row for number in self.segment.streams.get(stream, ()) for row in self._block(number))
+        found = (row for number in self.segment.streams.get(stream, ()) for row in self._rows_of(number))
         return [row for row in found if isinstance(row, RecordedEvent) and row.stream == stream and row.version > after]
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`, of what lies here; only the blocks that hold the run are read."""
-        found = (row for number in self.segment.runs.get(generation, ()) for row in self._block(number))
+        found = (row for number in self.segment.runs.get(generation, ()) for row in self._rows_of(number))
         return [
             row
             for row in found
@@ -78,6 +80,11 @@ class SegmentReader:
         self._index_at = offset
         return segment(begin, packed)
 
+    def _rows_of(self, number: int) -> list[Recorded]:
+        if self._kept[0] != number:
+            self._kept = number, self._block(number)
+        return self._kept[1]
+
     def _block(self, number: int) -> list[Recorded]:
         block = self.segment.blocks[number]
         return unpack(block, self._at(block.offset, block.length))
@@ -103,8 +110,9 @@ def write_segment(path: Path, rows: Iterable[Recorded]) -> Segment:
     rows).
     """
     partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("wb") as file:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.writelines(pack(rows))
         file.flush()
         os.fsync(file.fileno())

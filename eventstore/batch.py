@@ -22,13 +22,15 @@ STREAMS_KEPT = 65_536
 Version = tuple[int, int]
 """A stream's id (0 before it has one) and the version of its last event (0 before it has one)."""
 FindStream = Callable[[str], Version]
+Besides = Callable[[Any, int], None]
 
 
 class Waiting:
     """One append on its way: what to write, who waits for it, and what became of it. `pulled` are events that are
-    chained already (`ingest`), which get a transaction of their own."""
+    chained already (`ingest`), which get a transaction of their own; so does an append with `besides`, which is called
+    in that transaction with the connection and the position of the append's last event."""
 
-    __slots__ = ("blobs", "frames", "future", "outcome", "pulled", "size", "writes")
+    __slots__ = ("besides", "blobs", "frames", "future", "outcome", "pulled", "size", "writes")
 
     def __init__(
         self,
@@ -38,9 +40,10 @@ class Waiting:
         future: Future[Any],
         size: int = 0,
         pulled: Sequence[Any] = (),
+        besides: Besides | None = None,
     ) -> None:
         self.writes, self.frames, self.blobs, self.future, self.size = writes, frames, blobs, future, size
-        self.pulled = pulled
+        self.pulled, self.besides = pulled, besides
         self.outcome: Any = None
         """`Appended`, for pulled events `ingest.Taken`, or a `LogError`."""
 

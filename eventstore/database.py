@@ -17,13 +17,14 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogCorrupt, LogUnavailable
 
 APPLICATION_ID = 0x41434C47
-VERSION = 1
+VERSION = 2
 TAIL_CHECKED = 1_000
 """Ledger rows at the end that every start checks; the whole log is `verify`'s work."""
 STATEMENTS_CACHED = 512
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
-_SCHEMA = Path(__file__).with_name("schema.sql")
+_SCHEMAS = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "schema_2.sql"))
+"""Each makes, of a file of the version before, one of its own version."""
 
 _PREVIOUS = """
 SELECT origins.name, last.oseq, last.digest FROM origins CROSS JOIN ledger AS last ON last.origin = origins.id
@@ -33,16 +34,21 @@ WHERE origins.name GLOB :node || '*' ORDER BY last.at DESC LIMIT 1
 """By time: what was pulled back of incarnations before it lies behind the newest one's beginning."""
 _LAST_AT = f"SELECT max(at) FROM (SELECT at FROM ledger ORDER BY position DESC LIMIT {TAIL_CHECKED})"  # noqa: S608  a constant
 _LAST_STREAM = "SELECT ifnull(max(id), 0) FROM streams"
+_ARCHIVED_ENDS = """
+SELECT origins.name, oseq, digest FROM archived_origins JOIN origins ON origins.id = archived_origins.origin
+"""
 _BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSET ?"
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation."""
+    """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation;
+    rows up to the position `sealed` are archived."""
 
     connection: sqlite3.Connection
     tail: Tail
     previous: dict[str, Any] | None
+    sealed: int = 0
 
 
 def open_database(path: Path, durability: str) -> Opened:
@@ -107,19 +113,21 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA foreign_keys = ON")
-    if version == 0:
-        connection.executescript(_SCHEMA.read_text())
-    elif version != VERSION or connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+    ours = version == 0 or connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    if version > VERSION or not ours:
         raise LogUnavailable(f"{rows.FILE} is not a log of schema version {VERSION} (it says {version})")
+    for schema in _SCHEMAS[version:]:
+        connection.executescript(schema.read_text())
 
 
 def _check_tail(connection: sqlite3.Connection) -> None:
-    (before,) = (
-        connection.execute(_BEFORE_TAIL, (TAIL_CHECKED,)).fetchone() or connection.execute(rows.SEALED).fetchone()
-    )
+    (sealed,) = connection.execute(rows.SEALED).fetchone()
+    (before,) = connection.execute(_BEFORE_TAIL, (TAIL_CHECKED,)).fetchone() or (sealed,)
     tail = connection.execute(rows.LEDGER, {"after": before, "until": 1 << 62, "limit": TAIL_CHECKED}).fetchall()
     _check_positions(connection, before, len(tail))
     digests: dict[str, tuple[int, bytes]] = {}
+    if before == sealed:
+        digests = {name: (oseq, digest) for name, oseq, digest in connection.execute(_ARCHIVED_ENDS)}
     for row in tail:
         event = RecordedEvent(*row)
         what = disagreement(event) or _break(event, digests.get(event.origin))
@@ -168,7 +176,7 @@ def _take_up(connection: sqlite3.Connection) -> Opened:
         last_stream_id=one(_LAST_STREAM).fetchone()[0],
         types={name: number for number, name in one("SELECT id, name FROM types")},
     )
-    return Opened(connection, tail, previous)
+    return Opened(connection, tail, previous, one(rows.SEALED).fetchone()[0])
 
 
 def _random(length: int) -> str:

@@ -4,6 +4,7 @@ LogError
 ├── WrongExpectedVersion   the stream is not at the version the writer expected; nothing was written
 ├── LogBusy                new work is not taken now: the queue of waiting appends is full; try again later
 │   └── LogFull            … the disk is nearly full; try again when there is room
+├── LogRefused             the database's own rules refuse what was asked; nothing was written
 ├── LogClosed              the log was closed by us; no append is accepted any more
 ├── LogUnavailable         the disk refused; the process must stop, and verify at its next start
 ├── LogCorrupt             stored bytes do not agree with their digests or columns
@@ -36,6 +37,10 @@ class LogFull(LogBusy):
     """The disk is nearly full, and what room there is belongs to what runs already. It passes by itself."""
 
     retry_after_s = 30
+
+
+class LogRefused(LogError):
+    """The database's own rules refuse what was asked; nothing was written."""
 
 
 class LogClosed(LogError):

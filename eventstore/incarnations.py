@@ -6,15 +6,24 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
 from eventstore.rows import read_only
 
 SPANS = """
-SELECT name, first.oseq, first.position, last.oseq, last.position FROM origins
-CROSS JOIN ledger AS first ON first.origin = origins.id
-    AND first.oseq = (SELECT min(oseq) FROM ledger WHERE origin = origins.id)
-CROSS JOIN ledger AS last ON last.origin = origins.id
-    AND last.oseq = (SELECT max(oseq) FROM ledger WHERE origin = origins.id)
-ORDER BY first.position
+SELECT name, ifnull(archived.first_oseq, earliest.oseq), ifnull(archived.first, earliest.position) AS first_position,
+       ifnull(latest.oseq, archived.oseq), ifnull(latest.position, archived.last)
+FROM origins
+LEFT JOIN ledger AS earliest ON earliest.origin = origins.id
+    AND earliest.oseq = (SELECT min(oseq) FROM ledger WHERE origin = origins.id)
+LEFT JOIN ledger AS latest ON latest.origin = origins.id
+    AND latest.oseq = (SELECT max(oseq) FROM ledger WHERE origin = origins.id)
+LEFT JOIN archived_origins AS archived ON archived.origin = origins.id
+WHERE first_position IS NOT NULL ORDER BY first_position
+"""
+
+ARCHIVED = """
+SELECT first_oseq, first, oseq, last FROM archived_origins WHERE origin = (SELECT id FROM origins WHERE name = :origin)
 """
 
 DIGEST = """
@@ -32,7 +41,8 @@ AT = "SELECT position, at FROM ledger WHERE position >= :position ORDER BY posit
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What the ledger holds of one origin: its first and last event, by the origin's own count and by position."""
+    """What the ledger holds of one origin, archived or not: its first and last event, by the origin's own count and by
+    position."""
 
     origin: str
     first_oseq: int
@@ -45,6 +55,7 @@ class Incarnations:
     """Questions about origins, asked of `events.db` on a connection that only reads. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection = sqlite3.connect(
             read_only(path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
         )
@@ -62,7 +73,18 @@ class Incarnations:
     def find(self, origin: str, oseq: int) -> tuple[int, bytes] | None:
         """Position and digest of that event, or None if it is not here."""
         found: tuple[int, bytes] | None = self._connection.execute(DIGEST, {"origin": origin, "oseq": oseq}).fetchone()
-        return found
+        return found or self._find_archived(origin, oseq)
+
+    def _find_archived(self, origin: str, oseq: int) -> tuple[int, bytes] | None:
+        """The same in the archive, which is searched from the origin's beginning there."""
+        ends = self._connection.execute(ARCHIVED, {"origin": origin}).fetchone()
+        if ends is None or not ends[0] <= oseq <= ends[2]:
+            return None
+        with Reader(self._path) as reader:
+            for row in reader.rows(ends[1] - 1, until=ends[3], frames=False):
+                if isinstance(row, RecordedEvent) and (row.origin, row.oseq) == (origin, oseq):
+                    return row.position, row.digest
+        return None
 
     def position_before(self, at: int) -> int:
         """A position such that every event recorded at or after `at` (microseconds since 1970 UTC) comes after it."""

@@ -18,16 +18,15 @@ import orjson
 from eventstore.batch import Tail
 from eventstore.chain import PLAIN, chained, disagreement
 from eventstore.envelope import RecordedEvent
+from eventstore.rows import STREAM_END
 from eventstore.value import value
 
 _LAST = """
-SELECT origins.id, ledger.oseq, ledger.digest FROM origins LEFT JOIN ledger ON ledger.origin = origins.id
+SELECT origins.id, ifnull(ledger.oseq, archived.oseq), ifnull(ledger.digest, archived.digest) FROM origins
+LEFT JOIN ledger ON ledger.origin = origins.id LEFT JOIN archived_origins AS archived ON archived.origin = origins.id
 WHERE origins.name = ? ORDER BY ledger.oseq DESC LIMIT 1
 """
 _AT = "SELECT position, digest FROM ledger WHERE origin = ? AND oseq = ?"
-_STREAM = (
-    "SELECT id, (SELECT ifnull(max(version), 0) FROM ledger WHERE stream = streams.id) FROM streams WHERE name = ?"
-)
 _RUN_END = """
 SELECT position, frame + count FROM frames WHERE generation = :generation AND position > :generation
 ORDER BY position DESC LIMIT 1
@@ -108,8 +107,6 @@ class Intake:
         origin, oseq, digest = self._known(event.origin)
         if event.oseq <= oseq and self._is_repeated(event):
             return self._repeated(origin, event)
-        if origin and not oseq and self._is_archived():
-            return "what was written before it lies in an archive"
         if not self._follows(event, oseq, digest):
             return f"it does not chain to event {oseq}, the last one here"
         row = parsed(event)
@@ -134,11 +131,8 @@ class Intake:
         found = self._connection.execute(_AT, (origin, event.oseq)).fetchone()
         return None if found is None or found[1] == event.digest else "the log holds another event there"
 
-    def _is_archived(self) -> bool:
-        return self._connection.execute("SELECT 1 FROM sealed LIMIT 1").fetchone() is not None
-
     def _store(self, event: PulledEvent, row: RecordedEvent, origin: int) -> str | None:
-        stream, version = self._connection.execute(_STREAM, (row.stream,)).fetchone() or (0, 0)
+        stream, version = self._connection.execute(STREAM_END, (row.stream,)).fetchone() or (0, 0)
         if row.version != version + 1:
             return f"it is version {row.version} of {row.stream}, which is at version {version} here"
         if not origin:

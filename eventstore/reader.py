@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from eventstore import rows
+from eventstore.archived import Archive, Span
 from eventstore.blobs import checked_blob, damage
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogUnavailable
@@ -21,7 +22,8 @@ STRUCTURE = 20
 
 
 class Reader:
-    """A read-only view of `path` (`events.db`, or the data directory that holds it). One thread at a time.
+    """A read-only view of `path` (`events.db`, or the data directory that holds it) and of the archive beside it, as
+    one log. One thread at a time.
 
     Works while a server writes, after it was killed, and when it is stopped. Every method is one short transaction a
     page; it never writes and never checkpoints. Raises `LogUnavailable` where there is no log to read,
@@ -31,26 +33,39 @@ class Reader:
     def __init__(self, path: Path | str) -> None:
         path = Path(path)
         self.path = path / rows.FILE if path.is_dir() else path
+        self._archive = Archive(self.path.parent)
         try:
             self._connection = sqlite3.connect(
                 rows.read_only(self.path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
             )
-            self._connection.execute("SELECT 1 FROM ledger LIMIT 1")
+            self._sealed: int = self._connection.execute(rows.SEALED).fetchone()[0]
+            """As it was when last asked; it only grows."""
         except sqlite3.Error as error:
             raise LogUnavailable(f"cannot read {self.path}: {error}") from error
 
     def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
         """As `Log.read`."""
         found: list[Recorded] = []
-        sql = rows.BOTH_LANES if frames else rows.LEDGER
-        while len(found) < limit:
+        until = ALL if until is None else until
+        while len(found) < limit and after < until:
             size = min(rows.PAGE, limit - len(found))
-            page = self._fetch(sql, {"after": after, "until": ALL if until is None else until, "limit": size})
-            found += map(rows.recorded, page)
-            if len(page) < size:
-                break
-            after = rows.further(after, page[-1][0])
+            if after < self._sealed:
+                sealed = min(until, self._sealed)
+                page = self._archive.read(self._segments(after, sealed), after, sealed, size, frames)
+                after = page[-1].position if len(page) == size else self._sealed
+            else:
+                page = self._live(after, until, size, frames)
+                if self.sealed() > after:
+                    continue  # rows have left since: what this page lacks is archived now
+                if len(page) < size:
+                    return found + page
+                after = rows.further(after, page[-1].position)
+            found += page
         return found
+
+    def _live(self, after: int, until: int, size: int, frames: bool) -> list[Recorded]:
+        sql = rows.BOTH_LANES if frames else rows.LEDGER
+        return [rows.recorded(row) for row in self._fetch(sql, {"after": after, "until": until, "limit": size})]
 
     def rows(self, after: int = 0, *, until: int | None = None, frames: bool = True) -> Iterator[Recorded]:
         """Every row with `after < position <= until`, a page at a time; ends at the head."""
@@ -60,6 +75,21 @@ class Reader:
 
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`."""
+        while True:
+            sealed = self.sealed()
+            found = self._archived_stream(stream, after) if sealed else []
+            found += self._live_stream(stream, found[-1].version if found else after)
+            if self.sealed() == sealed:
+                return found
+
+    def _archived_stream(self, stream: str, after: int) -> list[RecordedEvent]:
+        ends = self._fetch(rows.ARCHIVED_STREAM, {"stream": stream})
+        if not ends or ends[0][0] <= after:
+            return []
+        _, first, last = ends[0]
+        return self._archive.read_stream(self._segments(first - 1, last), stream, after)
+
+    def _live_stream(self, stream: str, after: int) -> list[RecordedEvent]:
         found: list[RecordedEvent] = []
         while True:
             page = self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
@@ -70,8 +100,17 @@ class Reader:
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""
-        page = self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
-        return [RecordedFrames(*row) for row in page]
+        while True:
+            sealed, found = self.sealed(), []
+            begin = max(generation, after)
+            if begin < sealed:
+                segments = self._segments(begin, min(until, sealed))
+                found = self._archive.read_frames(segments, generation, until, after)
+            if until > sealed:
+                live = self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
+                found += [RecordedFrames(*row) for row in live]
+            if self.sealed() == sealed:
+                return found
 
     def read_blob(self, digest: bytes) -> bytes:
         """As `Log.read_blob`."""
@@ -98,8 +137,24 @@ class Reader:
         return int(self._fetch(rows.HEAD, {})[0][0])
 
     def sealed(self) -> int:
-        """The position up to which rows may have moved into an archive; 0 where all are here."""
-        return int(self._fetch(rows.SEALED, {})[0][0])
+        """The position up to which rows have moved into the archive; 0 where all are live."""
+        self._sealed = int(self._fetch(rows.SEALED, {})[0][0])
+        return self._sealed
+
+    def dropped(self) -> int:
+        """The position up to which the archive was dropped: what there is begins behind it."""
+        return int(self._fetch(rows.DROPPED, {})[0][0]) if self.sealed() else 0
+
+    def segments(self) -> list[Span]:
+        """First and last position of every archived segment, in order."""
+        return self._segments(0, ALL) if self.sealed() else []
+
+    def segment_damages(self) -> Iterator[tuple[int, str]]:
+        """Where the archive's files begin that are not as they were sealed, and what is wrong; every byte is read."""
+        for segment in self.segments():
+            ((digest,),) = self._fetch(rows.SEGMENT_DIGEST, {"first": segment[0]})
+            if what := self._archive.damage(segment, digest):
+                yield segment[0], what
 
     def streams(self, prefix: str, limit: int = 1_000) -> list[str]:
         """Names of streams that begin with `prefix`, in order of name, at most `limit`."""
@@ -107,8 +162,12 @@ class Reader:
         return [name for (name,) in self._fetch(rows.STREAMS_NAMED, {"prefix": prefix, "end": end, "limit": limit})]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
+        self._archive.close()
         self._connection.close()
+
+    def _segments(self, after: int, until: int) -> list[Span]:
+        return [(first, through) for first, through in self._fetch(rows.SEGMENTS, {"after": after, "until": until})]
 
     def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         try:

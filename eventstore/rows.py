@@ -71,6 +71,27 @@ BLOBS = "SELECT rowid, digest, codec, bytes FROM blobs WHERE rowid > :after ORDE
 
 SEALED = "SELECT ifnull(max(through), 0) FROM sealed"
 
+SEGMENTS = """
+SELECT first, through FROM segments
+WHERE through > :after AND first <= :until AND through > (SELECT ifnull(max(through), 0) FROM dropped)
+ORDER BY first
+"""
+
+SEGMENT_DIGEST = "SELECT digest FROM segments WHERE first = :first"
+
+DROPPED = "SELECT ifnull(max(through), 0) FROM dropped"
+
+ARCHIVED_STREAM = """
+SELECT version, first, last FROM archived_streams WHERE stream = (SELECT id FROM streams WHERE name = :stream)
+"""
+
+STREAM_END = """
+SELECT id, max(ifnull((SELECT max(version) FROM ledger WHERE stream = streams.id), 0),
+               ifnull((SELECT version FROM archived_streams WHERE stream = streams.id), 0))
+FROM streams WHERE name = ?
+"""
+"""A stream's id and the version of its last event, archived or not."""
+
 STREAMS_NAMED = "SELECT name FROM streams WHERE name >= :prefix AND name < :end ORDER BY name LIMIT :limit"
 
 

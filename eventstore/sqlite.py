@@ -10,24 +10,38 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from eventstore import rows
-from eventstore.batch import Waiting
+from eventstore.batch import Besides, Waiting
 from eventstore.blobs import checked_blob
 from eventstore.chain import quoted
 from eventstore.database import Opened, open_database, sqlite_warnings
-from eventstore.envelope import Appended, NewFrames, Recorded, RecordedEvent, RecordedFrames, StreamWrite
+from eventstore.envelope import (
+    ANY_VERSION,
+    Appended,
+    NewEvent,
+    NewFrames,
+    Recorded,
+    RecordedEvent,
+    RecordedFrames,
+    StreamWrite,
+)
 from eventstore.errors import LogBusy, LogClosed, LogError, LogFull
 from eventstore.head import Head
 from eventstore.ingest import PulledEvent, Taken
 from eventstore.lock import DirectoryLock
+from eventstore.reader import Reader
+from eventstore.sealing import Dropping, Sealing, give_back_pages
 from eventstore.space import DiskSpace
 from eventstore.writer import Writer
 
+T = TypeVar("T")
 QUEUED_APPENDS = 2_000
 QUEUED_BYTES = 32 << 20
 """New work is refused while more than this waits to be written."""
@@ -58,7 +72,12 @@ class SQLiteLog:
         now_us: Callable[[], int],
         on_commit: Callable[[int], None] | None,
         on_fatal: Callable[[Exception], None] | None,
+        path: Path,
     ) -> None:
+        self._path, self._sealed = path, opened.sealed
+        self._history: Reader | None = None
+        """Reads the archive and the live rows as one, once somebody asks for what is archived."""
+        self._history_lock = Lock()
         self._lock, self._reader, self._space = lock, reader, space
         self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
         self._head.on_commit = on_commit
@@ -109,7 +128,7 @@ class SQLiteLog:
                 space.close()
             lock.release()
             raise
-        return cls(lock, opened, reader, space, now_us, on_commit, on_fatal)
+        return cls(lock, opened, reader, space, now_us, on_commit, on_fatal, path)
 
     @property
     def on_commit(self) -> Callable[[int], None] | None:
@@ -163,6 +182,34 @@ class SQLiteLog:
         self._writer.submit(Waiting((), (), (), future, size, pulled))
         return future
 
+    async def seal(self, sealing: Sealing) -> Appended:
+        """Append the event that says that a segment was archived, and delete its rows, in one commit. The segment must
+        be durable in its file. Raises `LogRefused` where the segment is not the next one."""
+        self._sealed = max(self._sealed, sealing.through)  # from here on the archive is asked for them
+        done: Appended = await self._besides(sealing.event, sealing.apply)
+        return done
+
+    async def drop(self, dropping: Dropping) -> Appended:
+        """Append the event that says that segments were dropped. Afterwards nobody reads their files."""
+        done: Appended = await self._besides(dropping.event, dropping.apply)
+        return done
+
+    async def shrink(self) -> bool:
+        """Give pages that hold nothing any more back to the file system, some at a time. Returns whether there are
+        more."""
+        await self._besides(None, give_back_pages)
+        return bool((await self._fetch("PRAGMA freelist_count", {}))[0][0])
+
+    def _besides(self, event: NewEvent | None, besides: Besides) -> asyncio.Future[Any]:
+        """Append an event of this node, if any, and do something besides in the same commit."""
+        if self._closed:
+            raise LogClosed("the log is closed")
+        writes = () if event is None else (StreamWrite(f"node-{self._origin}", ANY_VERSION, (event,)),)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._queued += 1
+        self._writer.submit(Waiting(writes, (), (), future, besides=besides))
+        return future
+
     def _admit(self) -> None:
         """Raises where new work would take the place of what was admitted before."""
         if self._space.short:
@@ -191,6 +238,9 @@ class SQLiteLog:
         while len(found) < limit and after < until:
             size = min(rows.PAGE, limit - len(found))
             page = await self._fetch(sql, {"after": after, "until": until, "limit": size})
+            if after < self._sealed:  # asked afterwards: rows leave the database while it is read
+                past = partial(Reader.read, after=after, limit=limit - len(found), until=until, frames=frames)
+                return found + await self._in_archive(past)
             found += map(rows.recorded, page)
             if len(page) < size:
                 break
@@ -200,16 +250,20 @@ class SQLiteLog:
     async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`."""
         found: list[RecordedEvent] = []
-        while True:
+        while not self._sealed:
             page = await self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
             found += [RecordedEvent(*row) for row in page]
-            if len(page) < rows.PAGE:
+            if len(page) < rows.PAGE and not self._sealed:
                 return found
-            after = rows.further(after, found[-1].version)
+            after = rows.further(after, found[-1].version) if page else after
+        known = found[-1].version if found else after
+        return found + await self._in_archive(partial(Reader.read_stream, stream=stream, after=known))
 
     async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""
         page = await self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
+        if generation <= self._sealed:
+            return await self._in_archive(partial(Reader.read_frames, generation=generation, until=until, after=after))
         return [RecordedFrames(*row) for row in page]
 
     async def read_blob(self, digest: bytes) -> bytes:
@@ -230,11 +284,29 @@ class SQLiteLog:
         if self._closed:
             return
         self._closed = True
+        await asyncio.to_thread(self._close_history)
         await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._head.close()
         self._lock.release()
+
+    def _close_history(self) -> None:
+        with self._history_lock:
+            if self._history is not None:
+                self._history.close()
+
+    async def _in_archive(self, work: Callable[[Reader], T]) -> T:
+        """What reaches back into the archive is read in another thread, one at a time: who waits for it may leave."""
+
+        def worked() -> T:
+            with self._history_lock:
+                if self._closed:
+                    raise LogClosed("the log is closed")
+                self._history = self._history or Reader(self._path)
+                return work(self._history)
+
+        return await asyncio.to_thread(worked)
 
     async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         if self._closed:

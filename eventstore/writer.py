@@ -15,9 +15,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-from eventstore.batch import Batch, Tail, Version, Waiting
-from eventstore.errors import LogUnavailable
+from eventstore.batch import Batch, Besides, Tail, Version, Waiting
+from eventstore.errors import LogRefused, LogUnavailable
 from eventstore.ingest import Intake, Taken
+from eventstore.rows import STREAM_END
 from eventstore.space import DiskSpace
 
 T = TypeVar("T")
@@ -32,10 +33,6 @@ fewer wake-ups and the disk fewer pages. Alone, an append never waits."""
 IDLE_S = 0.5
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room on the disk, for the files and for their shared index: what was to be written is rolled back, no more."""
-
-_FIND_STREAM = """
-SELECT id, (SELECT ifnull(max(version), 0) FROM ledger WHERE stream = streams.id) FROM streams WHERE name = ?
-"""
 
 Committed = Callable[[list[Waiting], int], None]
 """Called on the loop with the appends that have their outcome, and the head."""
@@ -107,10 +104,12 @@ class Writer(Thread):
 
     def _handle(self, waiting: list[Waiting]) -> None:
         if self._failure is None:
-            self._guard(lambda: self._commit(waiting))
+            self._guard(lambda: self._commit([append for append in waiting if append.besides is None]))
         for append in waiting:
             if append.pulled and self._failure is None:
                 self._guard(partial(self._ingest, append))
+            elif append.besides is not None and self._failure is None:
+                self._guard(partial(self._commit_alone, append, append.besides))
         if self._failure is not None:
             for append in waiting:
                 append.outcome = LogUnavailable(f"the log cannot be written: {self._failure}")
@@ -144,7 +143,7 @@ class Writer(Thread):
         return batch
 
     def _find_stream(self, name: str) -> Version:
-        found: Version | None = self._connection.execute(_FIND_STREAM, (name,)).fetchone()
+        found: Version | None = self._connection.execute(STREAM_END, (name,)).fetchone()
         return found or (0, 0)
 
     def _ingest(self, append: Waiting) -> None:
@@ -158,6 +157,22 @@ class Writer(Thread):
         intake.settle()
         self._commits += 1
         self._bytes += append.size
+
+    def _commit_alone(self, append: Waiting, besides: Besides) -> None:
+        """An append and what belongs to it, in a transaction of its own."""
+
+        def written() -> Batch:
+            batch = self._stage([append], trusting=False)
+            self._insert(batch)
+            besides(self._connection, batch.position)
+            return batch
+
+        try:
+            self._tail.adopt(self._transact(written))
+        except sqlite3.IntegrityError as error:
+            self._connection.rollback()
+            append.outcome = LogRefused(f"the database refuses it: {error}")
+        self._commits += 1
 
     def _write(self, batch: Batch) -> None:
         self._transact(lambda: self._insert(batch))

@@ -52,13 +52,35 @@ class PricePublished(Event):
 @event
 @value(kw_only=True)
 class SegmentSealed(Event):
-    """Rows up to `through` lie in an archive and may leave the live database. Only with this is a DELETE allowed."""
+    """Rows up to `through` lie in an archive and may leave the live database. Only with this is a DELETE allowed.
+
+    `segment` is the file's name and `digest` its sha256; it holds the rows from `first` on, so many `events` and
+    `frames`. `head_digest` is that of the last event in it. `previous` as in `NodeStarted`, where a tool did it."""
 
     type: ClassVar[str] = "segment_sealed"
 
     segment: str
     through: int
     head_digest: str
+    first: int | None = None
+    digest: str | None = None
+    events: int | None = None
+    frames: int | None = None
+    previous: dict[str, Any] | None = None
+
+
+@event
+@value(kw_only=True)
+class SegmentsDropped(Event):
+    """Archived segments up to `through` were deleted, these files. `folded` is the position up to which every
+    projection had folded the log. `previous` as in `NodeStarted`, where a tool did it."""
+
+    type: ClassVar[str] = "segments_dropped"
+
+    through: int
+    segments: list[str]
+    folded: int
+    previous: dict[str, Any] | None = None
 
 
 @event
