@@ -27,6 +27,7 @@ from eventstore.rows import FILE
 from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.app import EXCHANGES, make_app
+from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.config import Settings
 from gateway.connection import Connection
@@ -222,6 +223,7 @@ class Server:
         await self._runner.setup()
         self._listener = await self._listen(listening)
         self.url = f"http://{shown(settings.host)}:{listening.getsockname()[1]}"
+        self.archivist = Archivist(self.log, settings.data_dir)
         control = ControlServer(settings.data_dir, self._command)
         opened.push_async_callback(control.stop)
         await control.start()
@@ -331,9 +333,12 @@ class Server:
 
     async def _command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """What tools on this machine may ask of the owner of the log."""
-        if request.get("command") != "rebuild":
-            raise ControlError("unknown command")
-        return await self.follower.rebuild(request.get("projection"))
+        match request.get("command"):
+            case "rebuild":
+                return await self.follower.rebuild(request.get("projection"))
+            case "archive" | "drop" as command:
+                return await self.archivist.asked(command, request.get("until"))
+        raise ControlError("unknown command")
 
     def _refused(self, error: Exception) -> None:
         """The disk refused: nothing can be recorded, so nothing may be served. Stop at once."""

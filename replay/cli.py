@@ -11,7 +11,7 @@ from types import ModuleType
 
 from eventstore.errors import LogError
 from gateway import config
-from replay import export, rebuild, repair, show, tail, verify
+from replay import archive, export, rebuild, repair, show, tail, verify
 from replay import list as list_
 from replay.recorded import ReplayError
 
@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "rebuild": rebuild,
     "repair": repair,
     "export": export,
+    "archive": archive,
 }
 OK, FINDINGS = 0, 1
 """Exit codes; argparse ends with 2 where the command line is wrong."""

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
                 done = rebuild_here(options.data_dir, reader, names)
         except LogLocked as locked:
             done = _asked(options.data_dir, names, locked)
+        done["dropped"] = reader.dropped()
     print(orjson.dumps(done).decode() if options.json else _told(done))
     return 1 if any(state.get("halted") for state in done["projections"].values()) else 0
 
@@ -77,4 +78,6 @@ def _told(done: Mapping[str, Any]) -> str:
         + (f", halted: {state['halted']}" if state.get("halted") else "")
         for name, state in done["projections"].items()
     ]
+    if done["dropped"]:
+        lines.append(f"history up to position {done['dropped']} is gone: what was made begins behind it")
     return "\n".join([*lines, f"by {done['by']} in {done['seconds']} s"])

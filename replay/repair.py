@@ -53,6 +53,9 @@ async def repaired(data_dir: Path, nats: str) -> dict[str, Any]:
     Raises `ReplayError` where NATS cannot be asked, or where what was made does not verify."""
     path = data_dir / rows.FILE
     _settle(path)
+    with Reader(path) as reader:
+        if reader.sealed():
+            raise ReplayError("a log with an archive cannot be repaired: restore its directory from a backup")
     mended = await asyncio.to_thread(kept, path)
     found = Mended()
     copied = await _copies(data_dir, nats)

@@ -1,5 +1,5 @@
-"""Prove the log: the file, chains and columns, frames and blobs against what binds them, and every finished answer
-rendered again."""
+"""Prove the log: the file, the archive, chains and columns, frames and blobs against what binds them, and every
+finished answer rendered again."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def verified(reader: Reader) -> dict[str, Any]:
     row that is not as it was written, nothing is rendered from it. Raises `LogCorrupt` where not even the end is found.
     """
     until = reader.head()
-    verifier, requests, findings = Verifier(run_of, reader.sealed()), Requests(), _Findings()
+    verifier, requests, findings = Verifier(run_of, reader.dropped()), Requests(), _Findings()
     began = time.monotonic()
     whole = findings.add(_structure(reader)) and not findings.count
+    whole = findings.add(_segments(reader)) and not findings.count and whole
     whole = findings.add(_rows(reader, until, verifier)) and whole
     whole = findings.add(_blobs(reader)) and whole
     proved = time.monotonic()
@@ -49,6 +50,7 @@ def verified(reader: Reader) -> dict[str, Any]:
         findings.add(check_requests(reader, until, requests, verifier.unsound))
     return {
         "position": until,
+        "dropped": reader.dropped(),
         "rows": verifier.rows,
         "events": verifier.events,
         "requests": requests.seen,
@@ -70,6 +72,11 @@ def _structure(reader: Reader) -> Iterator[Finding]:
 def _rows(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
     for row in reader.rows(until=until):
         yield from verifier.check(row)
+
+
+def _segments(reader: Reader) -> Iterator[Finding]:
+    for position, what in reader.segment_damages():
+        yield Finding(position, what)
 
 
 def _blobs(reader: Reader) -> Iterator[Finding]:
@@ -104,6 +111,8 @@ def _told(report: dict[str, Any]) -> str:
     lines = [f"position {finding['position']}: {finding['what']}" for finding in report["listed"]]
     if report["findings"] > len(lines):
         lines.append(f"… and {report['findings'] - len(lines)} more")
+    if report["dropped"]:
+        lines.append(f"history up to position {report['dropped']} was dropped")
     lines += [f"open: {stream}" for stream in report["open"]]
     lines.append(
         f"{report['rows']} rows ({report['events']} events) checked in {report['seconds_rows']} s"

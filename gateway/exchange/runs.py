@@ -1,10 +1,14 @@
-"""Which events open and close a run of frames, for storage, which does not know what events mean. Pure."""
+"""What storage asks, which does not know what events mean: which of them open and close a run of frames, and which
+leave their stream to be gone on with. Pure."""
 
 from __future__ import annotations
 
+from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
 from eventstore.verify import RunClosed, RunOpened
 
+REQUESTS = "request-"
+"""What the streams of exchanges begin with."""
 GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
 
 
@@ -16,3 +20,8 @@ def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
         body = event.body
         return RunClosed((event.stream, body["attempt"]), body["frames"], body["frames_digest"])
     return None
+
+
+def leaves_open(event: RecordedEvent) -> bool:
+    """Whether the event belongs to an exchange and does not end it."""
+    return event.stream.startswith(REQUESTS) and event.type not in TERMINAL

@@ -1,0 +1,79 @@
+"""Archiving this server's log: what storage cannot know of it is said here. Used by the running server, and by the tool
+where none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from eventstore.archiving import Archiving, Written
+from eventstore.catalogue.control import SegmentsDropped, SegmentSealed
+from eventstore.envelope import NewEvent
+from eventstore.errors import LogError
+from eventstore.sqlite import SQLiteLog
+from gateway.control import ControlError
+from gateway.exchange.runs import leaves_open
+from projections.durable import durable_position
+
+FAILURES = (OSError, sqlite3.Error, LogError)
+"""What the disk, the log or the projections' database may refuse."""
+
+
+class Archivist:
+    """Archives and drops on demand, one thing at a time. `previous` is cited by the events where the log was opened
+    only for this (see `NodeStarted`)."""
+
+    archiving = Archiving
+    """The class that does it; tests prove its worth with broken ones."""
+
+    def __init__(self, log: SQLiteLog, data_dir: Path, previous: dict[str, Any] | None = None) -> None:
+        self._data_dir, self._previous = data_dir, previous
+        self._folded = 0
+        self._archiving = self.archiving(log, data_dir, leaves_open, self._sealed, self._dropped)
+        self._busy = asyncio.Lock()
+
+    async def asked(self, command: str, until: Any) -> Mapping[str, Any]:
+        """`archive` or `drop` rows up to a position. Raises `ControlError`."""
+        if type(until) is not int or until < 0:
+            raise ControlError("until is not a position")
+        if self._busy.locked():
+            raise ControlError("the archive is being worked on; try again later")
+        async with self._busy:
+            try:
+                return await (self.archive(until) if command == "archive" else self.drop(until))
+            except FAILURES as error:
+                raise ControlError(f"{type(error).__name__}: {error}") from error
+
+    async def archive(self, until: int) -> dict[str, Any]:
+        """`{segments: [{name, first, through, events, frames, size}]}` of what was archived."""
+        done = await self._archiving.archive(until)
+        shown = ("name", "first", "through", "events", "frames", "size")
+        return {"segments": [{name: getattr(written, name) for name in shown} for written in done]}
+
+    async def drop(self, until: int) -> dict[str, Any]:
+        """`{dropped: [names], folded: position}`: whole segments that every projection has folded for good."""
+        self._folded = await asyncio.to_thread(durable_position, self._data_dir)
+        return {"dropped": await self._archiving.drop(until, self._folded), "folded": self._folded}
+
+    def _sealed(self, written: Written) -> NewEvent:
+        return SegmentSealed(
+            segment=written.name,
+            through=written.through,
+            head_digest=written.head_digest,
+            first=written.first,
+            digest=written.digest,
+            events=written.events,
+            frames=written.frames,
+            previous=self._cited(),
+        ).new()
+
+    def _dropped(self, names: list[str], through: int) -> NewEvent:
+        return SegmentsDropped(through=through, segments=names, folded=self._folded, previous=self._cited()).new()
+
+    def _cited(self) -> dict[str, Any] | None:
+        """For the first event that is said here alone."""
+        previous, self._previous = self._previous, None
+        return previous

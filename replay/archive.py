@@ -1,0 +1,100 @@
+"""Move old history into compressed, verified files that all other commands read like the rest, or drop such files: by
+the running server if there is one, else here, under the directory's lock."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from eventstore.archiving import position_before
+from eventstore.errors import LogLocked
+from eventstore.reader import Reader
+from eventstore.sqlite import SQLiteLog
+from gateway.archivist import Archivist
+from gateway.control import ControlError, NotRunning, ask
+from replay.recorded import ReplayError
+
+HELP = "move old history into compressed files, or drop it"
+DAY_S = 86_400
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What `archive` understands."""
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--before", metavar="POSITION|DATE", help="archive what lies before it (a date is UTC, ISO 8601)")
+    what.add_argument("--keep-days", type=float, metavar="N", help="archive what is older than so many days")
+    what.add_argument(
+        "--drop-before",
+        metavar="POSITION|DATE",
+        help="delete archived files that lie wholly before it and that every projection has folded",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, also where there was nothing to do. Raises `ReplayError` where it was refused."""
+    command = "archive" if options.drop_before is None else "drop"
+    with Reader(options.data_dir) as reader:
+        until = _until(options, reader)
+    try:
+        done = asyncio.run(_here(options.data_dir, command, until))
+    except LogLocked as locked:
+        done = _asked(options.data_dir, {"command": command, "until": until}, locked)
+    except ControlError as error:
+        raise ReplayError(str(error)) from error
+    print(orjson.dumps(done).decode() if options.json else _told(done))
+    return 0
+
+
+def _until(options: argparse.Namespace, reader: Reader) -> int:
+    """The last position that may go."""
+    if options.keep_days is not None:
+        return position_before(reader, int((time.time() - options.keep_days * DAY_S) * 1_000_000))
+    before: str = options.before or options.drop_before
+    if before.isascii() and before.isdecimal():
+        return max(int(before) - 1, 0)
+    try:
+        moment = datetime.fromisoformat(before)
+    except ValueError as error:
+        raise ReplayError(f"{before!r} is neither a position nor a date") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return position_before(reader, int(moment.timestamp() * 1_000_000))
+
+
+async def _here(data_dir: Path, command: str, until: int) -> Mapping[str, Any]:
+    """In this process, as the one owner of the log. Raises `LogLocked`, `ControlError`."""
+    log = await SQLiteLog.open(data_dir)
+    try:
+        return {"by": "this command", **await Archivist(log, data_dir, log.previous).asked(command, until)}
+    finally:
+        await log.close()
+
+
+def _asked(data_dir: Path, request: Mapping[str, Any], locked: LogLocked) -> Mapping[str, Any]:
+    try:
+        return {"by": "the running server", **ask(data_dir, request)}
+    except NotRunning as error:
+        raise ReplayError(f"{locked}, but it does not listen on its control socket") from error
+    except ControlError as error:
+        raise ReplayError(f"the server refused: {error}") from error
+
+
+def _told(done: Mapping[str, Any]) -> str:
+    if "dropped" in done:
+        lines = [f"dropped {name}" for name in done["dropped"]] or ["nothing to drop"]
+        lines.append(f"every projection has folded the log up to position {done['folded']}")
+    else:
+        lines = [_line(segment) for segment in done["segments"]] or ["nothing to archive"]
+    return "\n".join([*lines, f"by {done['by']}"])
+
+
+def _line(segment: Mapping[str, Any]) -> str:
+    return (
+        f"{segment['name']}: {segment['events']} events, {segment['frames']} rows of frames, {segment['size']:,} bytes"
+    )
