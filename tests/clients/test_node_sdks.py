@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.system]
 
 SUNNY = 'It is 22 °C in "Oslo" 🎉.'
 ADA = {"name": "Ada", "age": 36}
+ADAPTERS = ["compatible", "openai", "responses", "anthropic"]
 VECTOR = {"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}
 ASKED = {
     "chat": dict(MODELS),
@@ -67,19 +68,19 @@ async def test_whole_answers_and_streams(results: dict[str, Any], client: str, p
     assert streamed[tokens] > 0
 
 
-@pytest.mark.parametrize("adapter", ["compatible", "openai", "anthropic"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("how", ["called", "called_streamed"])
 async def test_vercels_tool_loop(results: dict[str, Any], how: str, adapter: str) -> None:
-    """Over chat completions with either adapter, and over Anthropic's Messages."""
+    """Over chat completions with either adapter, over Responses, and over Anthropic's Messages."""
     assert results["vercel"][how][adapter] == {"text": SUNNY, "steps": 2, "cities": ["Oslo"]}
 
 
 async def test_vercels_structured_output_and_vectors(results: dict[str, Any]) -> None:
-    assert results["vercel"]["structured"] == ADA
+    assert results["vercel"]["structured"] == {"openai": ADA, "responses": ADA}
     assert results["vercel"]["vector"] == [0.5, -0.25]
 
 
-@pytest.mark.parametrize("adapter", ["compatible", "openai", "anthropic"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
 async def test_vercels_errors(results: dict[str, Any], adapter: str) -> None:
     failed = results["vercel"]["failed"][adapter]
     assert (failed["kind"], failed["status"], failed["retryable"]) == ("AI_APICallError", 429, True)

@@ -1,4 +1,4 @@
-"""What people build with in Python: langchain-openai, pydantic-ai, and the `llm` command line."""
+"""What people build with in Python, over chat completions and over Responses: langchain-openai, pydantic-ai, `llm`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 from pydantic_ai import Agent, NativeOutput
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from tests.clients.front import MODELS, Front
@@ -48,31 +48,37 @@ def get_weather(city: str) -> str:
     return f"22 °C in {city}"
 
 
-def langchain(server: Front, provider: str) -> ChatOpenAI:
+over_each_api = pytest.mark.parametrize("api", ["chat", "responses"])
+
+
+def langchain(server: Front, provider: str, api: str) -> ChatOpenAI:
     return ChatOpenAI(
-        model=MODELS[provider], base_url=server.url, api_key=SecretStr("not-needed"), max_retries=0, stream_usage=True
-    )
+        model=MODELS[provider], base_url=server.url, api_key=SecretStr("not-needed"), max_retries=0, stream_usage=True,
+        use_responses_api=api == "responses",
+    )  # fmt: skip
 
 
+@over_each_api
 @pytest.mark.parametrize("provider", MODELS)
-async def test_langchain_whole_and_streamed(server: Front, provider: str) -> None:
-    whole = await langchain(server, provider).ainvoke(ASK)
+async def test_langchain_whole_and_streamed(server: Front, provider: str, api: str) -> None:
+    whole = await langchain(server, provider, api).ainvoke(ASK)
     assert whole.text
     assert whole.usage_metadata is not None
     assert whole.usage_metadata["total_tokens"] > 0
     said = AIMessageChunk("")
-    async for chunk in langchain(server, provider).astream(ASK):
+    async for chunk in langchain(server, provider, api).astream(ASK):
         said += chunk  # type: ignore[assignment]  # chunks add up to a chunk
     assert said.text
-    assert said.response_metadata["finish_reason"] == "stop"
+    assert said.response_metadata.get("finish_reason", said.response_metadata.get("status")) in ("stop", "completed")
     assert said.usage_metadata is not None
     assert said.usage_metadata["output_tokens"] > 0
 
 
+@over_each_api
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_langchain_calls_a_tool(server: Front, provider: str) -> None:
+async def test_langchain_calls_a_tool(server: Front, provider: str, api: str) -> None:
     server.answer(provider, calls_then_says("get_weather", {"city": "Oslo"}, SUNNY))
-    model = langchain(server, provider).bind_tools([get_weather])
+    model = langchain(server, provider, api).bind_tools([get_weather])
     turns: list[Any] = [HumanMessage(ASK)]
     asked = AIMessageChunk("")
     async for chunk in model.astream(turns):
@@ -84,11 +90,12 @@ async def test_langchain_calls_a_tool(server: Front, provider: str) -> None:
     assert results(server.asked(provider)[-1].json()) == ["22 °C in Oslo"]
 
 
+@over_each_api
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
-async def test_langchain_structured_output(server: Front, method: Any) -> None:
+async def test_langchain_structured_output(server: Front, method: Any, api: str) -> None:
     answer = calls_then_says("Person", ADA.model_dump(), ADA.model_dump_json())
     server.answer("openai", answer)
-    model = langchain(server, "openai").with_structured_output(Person, method=method)
+    model = langchain(server, "openai", api).with_structured_output(Person, method=method)
     assert await model.ainvoke("Who wrote the first program? Answer in JSON.") == ADA
 
 
@@ -108,13 +115,15 @@ async def test_langchain_embeddings(server: Front) -> None:
     assert await model.aembed_query("a cat") == [0.5, -0.25]
 
 
-def pydantic_ai(server: Front, provider: str) -> OpenAIChatModel:
-    return OpenAIChatModel(MODELS[provider], provider=OpenAIProvider(base_url=server.url, api_key="not-needed"))
+def pydantic_ai(server: Front, provider: str, api: str) -> OpenAIChatModel | OpenAIResponsesModel:
+    model = OpenAIResponsesModel if api == "responses" else OpenAIChatModel
+    return model(MODELS[provider], provider=OpenAIProvider(base_url=server.url, api_key="not-needed"))
 
 
+@over_each_api
 @pytest.mark.parametrize("provider", MODELS)
-async def test_pydantic_ai_whole_and_streamed(server: Front, provider: str) -> None:
-    agent = Agent(pydantic_ai(server, provider))
+async def test_pydantic_ai_whole_and_streamed(server: Front, provider: str, api: str) -> None:
+    agent = Agent(pydantic_ai(server, provider, api))
     if provider != "anthropic":  # its whole answer calls a tool that nobody offered
         whole = await agent.run(ASK)
         assert whole.output
@@ -124,11 +133,12 @@ async def test_pydantic_ai_whole_and_streamed(server: Front, provider: str) -> N
     assert streamed.usage.output_tokens > 0
 
 
+@over_each_api
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("stream", [False, True])
-async def test_pydantic_ai_calls_a_tool(server: Front, provider: str, stream: bool) -> None:
+async def test_pydantic_ai_calls_a_tool(server: Front, provider: str, stream: bool, api: str) -> None:
     server.answer(provider, calls_then_says("weather", {"city": "Oslo"}, SUNNY))
-    agent = Agent(pydantic_ai(server, provider))
+    agent = Agent(pydantic_ai(server, provider, api))
     cities: list[str] = []
 
     @agent.tool_plain
@@ -145,10 +155,11 @@ async def test_pydantic_ai_calls_a_tool(server: Front, provider: str, stream: bo
     assert results(server.asked(provider)[-1].json()) == ["22 °C"]
 
 
+@over_each_api
 @pytest.mark.parametrize("output", [Person, NativeOutput(Person)], ids=["by a tool", "by a schema"])
-async def test_pydantic_ai_structured_output(server: Front, output: Any) -> None:
+async def test_pydantic_ai_structured_output(server: Front, output: Any, api: str) -> None:
     server.answer("openai", calls_then_says("final_result", ADA.model_dump(), ADA.model_dump_json()))
-    agent = Agent(pydantic_ai(server, "openai"), output_type=output)
+    agent = Agent(pydantic_ai(server, "openai", api), output_type=output)
     assert (await agent.run("Who wrote the first program?")).output == ADA
 
 

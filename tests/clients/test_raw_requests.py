@@ -1,8 +1,8 @@
 """What OpenAI's clients for Ruby, Go and .NET send, byte for byte, on a plain socket.
 
 The requests (`requests/*.http`) are written from the clients' documentation and sources (github.com/openai/openai-ruby,
-openai-go, openai-dotnet) and from what their HTTP libraries do: case and order of names, chunks, escapes. The lines of a
-head end in CRLF on the wire, `{host}` and `{length}` are filled in, and a body in chunks goes out in small ones.
+openai-go, openai-dotnet) and from what their HTTP libraries do: order and case of names, chunks, escapes. The head's
+lines end in CRLF on the wire, `{host}` and `{length}` are filled in, and a body in chunks goes out in small ones.
 """
 
 from __future__ import annotations

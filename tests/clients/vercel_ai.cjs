@@ -15,6 +15,7 @@ const compatible = createOpenAICompatible({ name: 'gateway', baseURL, apiKey, in
 const adapters = {
   compatible: (model) => compatible(model),
   openai: (model) => createOpenAI({ baseURL, apiKey }).chat(model),
+  responses: (model) => createOpenAI({ baseURL, apiKey }).responses(model),
   anthropic: (model) => createAnthropic({ baseURL, apiKey })(model),
 }
 const once = { prompt: 'How is the weather?', maxRetries: 0 }
@@ -44,6 +45,10 @@ async function called(model, ask) {
   return { text: await answer.text, steps: (await answer.steps).length, cities }
 }
 
+async function structured(name) {
+  return (await generateText({ ...once, model: adapters[name](models.person), output: person })).output
+}
+
 async function failed(model) {
   try {
     return { text: (await generateText({ ...once, model })).text }
@@ -66,7 +71,7 @@ async function main() {
     streamed: await each(Object.keys(models.chat), (name) => streamed(compatible(models.chat[name]))),
     called: await each(adapterNames, (name) => called(adapters[name](models.tools), generateText)),
     called_streamed: await each(adapterNames, (name) => called(adapters[name](models.tools), streamText)),
-    structured: (await generateText({ ...once, model: adapters.openai(models.person), output: person })).output,
+    structured: await each(['openai', 'responses'], structured),
     failed: await each(adapterNames, (name) => failed(adapters[name](models.busy))),
     vector: vector.embedding,
   }
