@@ -30,6 +30,9 @@ class Reader:
     `LogCorrupt` where SQLite finds it damaged.
     """
 
+    _sealed = 0
+    """As it was when last asked; it only grows."""
+
     def __init__(self, path: Path | str) -> None:
         path = Path(path)
         self.path = path / rows.FILE if path.is_dir() else path
@@ -38,8 +41,7 @@ class Reader:
             self._connection = sqlite3.connect(
                 rows.read_only(self.path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
             )
-            self._sealed: int = self._connection.execute(rows.SEALED).fetchone()[0]
-            """As it was when last asked; it only grows."""
+            self._connection.execute("SELECT 1 FROM ledger LIMIT 1")
         except sqlite3.Error as error:
             raise LogUnavailable(f"cannot read {self.path}: {error}") from error
 
