@@ -20,10 +20,15 @@ class Files:
     def __init__(self, planner: Planner, media: Media | None, redactor: Redactor) -> None:
         self._planner, self._media, self._redactor = planner, media, redactor
 
+    def asked(self, submission: Submission) -> bool:
+        """Whether there can be files to prepare, at a glance."""
+        media = self._media
+        return media is not None and (media.local.on or _may_hold_files(submission.body))
+
     async def prepared(self, submission: Submission) -> Submission:
         """The submission with the chat body that its provider can carry. Raises `GatewayError`."""
         media = self._media
-        if media is None or not (media.local.on or _may_hold_files(submission.body)):
+        if media is None:
             return submission
         chat = self._planner.as_chat(submission)
         if chat is None:
@@ -58,6 +63,8 @@ def _may_hold_files(body: Mapping[str, Any]) -> bool:
     """Whether any message has parts at all, at a glance."""
     for name in ("messages", "input"):
         items = body.get(name)
-        if isinstance(items, list) and any(isinstance(i, dict) and isinstance(i.get("content"), list) for i in items):
-            return True
+        if type(items) is list:
+            for item in items:
+                if type(item) is dict and type(item.get("content")) is list:
+                    return True
     return False

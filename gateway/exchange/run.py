@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -79,6 +80,7 @@ class Exchanges:
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
+        self._url = lru_cache(maxsize=256)(redactor.url)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, tools=tools)
         self._files = Files(self._planner, media, redactor)
         self.open: set[Running] = set()
@@ -106,7 +108,8 @@ class Exchanges:
         self.open.add(running)
         self._idle.clear()
         try:
-            running.submission = submission = await self._files.prepared(submission)
+            if self._files.asked(submission):
+                running.submission = submission = await self._files.prepared(submission)
             await self._serve(running, self._planner.plan(submission))
         except GatewayError as error:
             await self._refuse(running, error)
@@ -142,7 +145,8 @@ class Exchanges:
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
         if call.ignored:
             running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
-        renderer = dialect(submission.wire, submission.renderer).renderer(form(submission))
+        spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
+        renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = _begun(plan, appended, decoder, renderer if held is None else Held(renderer))
         verdict = await self._attempt(running, plan, attempt)
         while verdict is None and (problem := plan.problem(attempt.fold)) is not None:
@@ -165,7 +169,7 @@ class Exchanges:
 
     def _said(self, plan: Plan) -> tuple[str, str, int]:
         """What is recorded of a call beside its words: its URL, their digest, the time."""
-        url = self._redactor.url(plan.provider.base_url + plan.call.path)
+        url = self._url(plan.provider.base_url + plan.call.path)
         return url, sha256(plan.call.body).hexdigest(), self._now_us()
 
     async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
@@ -302,8 +306,7 @@ class Exchanges:
             headers |= failure.headers or {}
             running.outlet.answer(status, headers, body)
             return
-        submission = running.submission
-        headers["content-type"] = dialect(submission.wire, submission.renderer).content_type(form(submission))
+        headers["content-type"] = running.content_type
         if running.exchange.cost is not None:
             headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
         running.outlet.answer(status, headers, body)

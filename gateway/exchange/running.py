@@ -32,10 +32,11 @@ Verdict = Failure | Leave | Halt
 class Running:
     """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
     other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads;
-    `position` is before its first event."""
+    `position` is before its first event; `content_type` is that of a whole answer."""
 
     __slots__ = (
         "called_at",
+        "content_type",
         "exchange",
         "heard_at",
         "outlet",
@@ -59,6 +60,7 @@ class Running:
         self.own_s = 0.0
         self.position = position
         self.streamed_call = False
+        self.content_type = "application/json"
         self.called_at: float | None = None
         self.heard_at: float | None = None
 

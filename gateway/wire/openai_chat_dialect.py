@@ -29,9 +29,11 @@ class ChatDialect(Dialect):
         return None if tags is None else {"tool_call_tags": list(tags)}
 
     def renderer(self, form: Form) -> Renderer:
-        made: Renderer = ChatBody(form.request_id, form.created, form.model)
+        made: Renderer
         if form.streamed:
             made = ChatStream(form.request_id, form.created, form.model, form.include_usage)
+        else:
+            made = ChatBody(form.request_id, form.created, form.model)
         tags = form.options.get("tool_call_tags")
         return TaggedRenderer(made, (tags[0], tags[1])) if tags else made
 

@@ -39,12 +39,13 @@ def offers_tools(body: Mapping[str, Any]) -> bool:
 
 def speaks_of_tools(body: Mapping[str, Any]) -> bool:
     """Whether anything of the body is about tools: those on offer, or calls and results of before."""
-    given = body.get("messages")
-    history = given if isinstance(given, list) else []
-    return bool(body.get("tools")) or any(
-        isinstance(message, dict) and (message.get("role") == "tool" or message.get("tool_calls"))
-        for message in history
-    )
+    if body.get("tools"):
+        return True
+    history = body.get("messages")
+    for message in history if isinstance(history, list) else ():  # a plain loop: this runs for every request
+        if isinstance(message, dict) and (message.get("role") == "tool" or message.get("tool_calls")):
+            return True
+    return False
 
 
 class _Choice:
