@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from replay.cli import run as replay
-from tests.clients.agents import AGENTS, Agent
+from tests.clients.agents import AGENTS, CLAUDE_CODE, Agent
 from tests.clients.alone import STRACE, alone
 from tests.clients.front import MODELS, Front
 from tests.clients.node import installed
-from tests.clients.turns import results, works
+from tests.clients.turns import Answer, results, works, works_in_text
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -25,33 +27,51 @@ pytestmark = [
     pytest.mark.skipif(STRACE is None, reason="there is no strace"),
 ]
 
-PROVIDER = "openai-compatible"
-MODEL = MODELS[PROVIDER]
 WORD = "xyzzy → 42"
 DONE = f"The word is {WORD} 🎉."
+Works = Callable[[Sequence[tuple[str, Any]], str], Answer]
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
 async def test_an_agent_does_a_job(
     server: Front, tmp_path: Path, agent: Agent, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    asked = await job(server, agent, tmp_path, MODELS["openai-compatible"], works)
+    told = results(asked[-1])
+    assert len(told) == 2
+    assert WORD in told[0]
+    await check_the_log(server, capsys)
+
+
+async def test_an_agent_does_it_with_a_model_that_has_no_tools(
+    server: Front, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told of them in its prompt, and its calls read out of its text as it streams."""
+    asked = await job(server, CLAUDE_CODE, tmp_path, "lmstudio/phi3:mini", works_in_text)
+    assert not any("tools" in body for body in asked)
+    *_, read, _, written = (message["content"] for message in asked[-1]["messages"])
+    assert WORD in read
+    assert "copy.txt" in written
+    await check_the_log(server, capsys)
+
+
+async def job(server: Front, agent: Agent, directory: Path, model: str, works: Works) -> list[Any]:
+    """The agent reads a file and writes another one, the model being a script; what the model was asked."""
     command = [installed(agent.name), *agent.command]
-    home, work = tmp_path / "home", tmp_path / "work"
+    home, work = directory / "home", directory / "work"
     home.mkdir()
     work.mkdir()
     (work / "word.txt").write_text(f"{WORD}\n")
-    for name, value in agent.files(server.process.url, MODEL).items():
+    for name, value in agent.files(server.process.url, model).items():
         (work / name).write_text(json.dumps(value))
-    server.answer(PROVIDER, works([agent.reads(work / "word.txt"), agent.writes(work / "copy.txt", WORD)], DONE))
-    ended = await alone(command, work, home=home, env=agent.env(server.process.url, MODEL))
+    provider = model.partition("/")[0]
+    server.answer(provider, works([agent.reads(work / "word.txt"), agent.writes(work / "copy.txt", WORD)], DONE))
+    ended = await alone(command, work, home=home, env=agent.env(server.process.url, model))
     assert ended.code == 0, ended.stderr + ended.stdout
     assert agent.says(ended.stdout) == DONE
     assert (work / "copy.txt").read_text() == WORD
-    told = results(server.asked(PROVIDER)[-1].json())
-    assert len(told) == 2
-    assert WORD in told[0]
     assert not ended.elsewhere
-    await check_the_log(server, capsys)
+    return [request.json() for request in server.asked(provider)]
 
 
 async def check_the_log(server: Front, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,22 @@ def works(calls: Sequence[tuple[str, Any]], text: str) -> Answer:
     return answer
 
 
+def works_in_text(calls: Sequence[tuple[str, Any]], text: str) -> Answer:
+    """The same, by a model that has no tools: it is told of them in its prompt, and writes its calls into its text."""
+
+    def answer(request: Request) -> Script:
+        body = request.json()
+        prompt = "".join(message["content"] for message in body["messages"] if message["role"] == "system")
+        step = sum(message["role"] == "assistant" for message in body["messages"])
+        for name, arguments in calls[step:][:1]:
+            if f'"{name}"' in prompt:
+                call = json.dumps({"name": name, "arguments": arguments})
+                return _answer(body, {"content": f"I use a tool.\n<tool_call>\n{call}\n</tool_call>"}, "stop")
+        return _answer(body, {"content": text}, "stop")
+
+    return answer
+
+
 def offered(body: Any) -> list[str]:
     """The names of the tools that a chat request offers."""
     return [tool["function"]["name"] for tool in body.get("tools", ())]
