@@ -35,6 +35,14 @@ async function called(model) {
   return { names: choice.message.tool_calls.map((call) => call.function.name), reason: choice.finish_reason }
 }
 
+async function responded(model) {
+  const stream = client.responses.stream({ model, input: 'hi' })
+  let heard = ''
+  stream.on('response.output_text.delta', (event) => { heard += event.delta })
+  const { output_text: text, status, usage } = await stream.finalResponse()
+  return { text, heard, status, total: usage.total_tokens }
+}
+
 async function failed(body) {
   try {
     const answer = await client.chat.completions.create(body)
@@ -61,6 +69,8 @@ async function main() {
   return {
     whole: await each(names, whole),
     streamed: await each(names, streamed),
+    responded: await each(names, responded),
+    vector: (await client.embeddings.create({ model: 'vllm/vectors', input: 'a cat' })).data[0].embedding,
     called: { tools: await called('vllm/tools') },
     failed: {
       missing: await failed({ model: 'nobody/x', messages }),

@@ -16,6 +16,14 @@ from tests.gateway.scripted import Request, Script
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.system]
 
 
+VECTORS = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}],
+    "model": "vectors",
+    "usage": {"prompt_tokens": 2, "total_tokens": 2},
+}
+
+
 def by_model(request: Request) -> Script:
     """What a model of this name does."""
     body = request.json()
@@ -33,6 +41,7 @@ async def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     async with front(tmp_path_factory.mktemp("node")) as server:
         for provider in ("lmstudio", "vllm", "openai-compatible"):
             server.answer(provider, by_model)
+        server.upstream.script("POST /vllm/v1/embeddings", Script.json(VECTORS))
         return await results_of("openai_node.cjs", server.url, json.dumps(MODELS))
 
 
@@ -49,6 +58,17 @@ async def test_streams(results: dict[str, Any], provider: str) -> None:
     assert said["text"] == STREAMED_TEXT[PLACES[provider].family]
     assert (said["ids"], said["reason"]) == (1, "stop")
     assert said["total"] > 0
+
+
+@pytest.mark.parametrize("provider", PLACES)
+async def test_responses_through_the_stream_helper(results: dict[str, Any], provider: str) -> None:
+    said = results["responded"][provider]
+    assert said["text"] == said["heard"] == STREAMED_TEXT[PLACES[provider].family]
+    assert (said["status"], said["total"] > 0) == ("completed", True)
+
+
+async def test_vectors_which_it_asks_for_in_base64(results: dict[str, Any]) -> None:
+    assert results["vector"] == [0.5, -0.25]
 
 
 async def test_tools_through_the_stream_helper(results: dict[str, Any]) -> None:
