@@ -3,19 +3,18 @@ that of the README. `NODE_PATH` says where its package is installed."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.clients.alone import STRACE, alone
 from tests.clients.front import front
 from tests.endpoints.test_messages import calling
 from tests.gateway.scripted import Request, Script
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.skipif(STRACE is None, reason="there is no strace")]
 
 CODEX = Path(os.environ.get("NODE_PATH", "/nowhere")) / ".bin/codex"
 CONFIG = """
@@ -27,6 +26,8 @@ name = "abstractcore"
 base_url = "{url}"
 env_key = "ABSTRACTCORE_API_KEY"
 wire_api = "responses"
+[features]
+plugins = false
 [analytics]
 enabled = false
 [otel]
@@ -53,28 +54,15 @@ async def test_a_whole_turn(tmp_path: Path) -> None:
     async with front(tmp_path) as server:
         server.answer("openai", model)
         (home / "config.toml").write_text(CONFIG.format(url=server.url))
-        env = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home), "ABSTRACTCORE_API_KEY": "x"}
-        events = await run(work, env)
+        options = ("--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox")
+        command = [str(CODEX), "exec", *options, "make a file"]
+        ended = await alone(command, work, home=home, env={"CODEX_HOME": str(home), "ABSTRACTCORE_API_KEY": "x"})
         asked = [request.json() for request in server.asked("openai")]
+    assert ended.code == 0, ended.stderr
+    assert not ended.elsewhere
+    events = [json.loads(line) for line in ended.stdout.splitlines()]
     assert (work / "made.txt").read_text() == "hello\n"
     assert "hello" in asked[-1]["messages"][-1]["content"]
     assert [e["item"]["type"] for e in events if e["type"] == "item.completed"][-1] == "agent_message"
     assert events[-1]["type"] == "turn.completed"
     assert events[-1]["usage"]["input_tokens"] > 0
-
-
-async def run(work: Path, env: dict[str, str]) -> list[dict[str, Any]]:
-    """Its events; it may do what it likes in a directory of its own."""
-    options = ("--skip-git-repo-check", "--json", "-C", str(work), "--dangerously-bypass-approvals-and-sandbox")
-    process = await asyncio.create_subprocess_exec(
-        str(CODEX), "exec", *options, "make a file",
-        env=env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        said, complaint = await asyncio.wait_for(process.communicate(), 60)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, complaint.decode()
-    return [json.loads(line) for line in said.splitlines()]
