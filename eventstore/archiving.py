@@ -112,6 +112,8 @@ class Archiving:
 
     def _write(self, first: int, through: int) -> Written:
         path = file_of(self._data_dir, (first, through))
+        if path.exists():  # of a log that went on otherwise: this one was set back to an older copy
+            path.replace(path.with_name(f"{path.name}.before"))
         with Reader(self._data_dir) as reader:
             last = _Last(reader.rows(first - 1, until=through))
             made = write_segment(path, last)

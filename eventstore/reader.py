@@ -16,6 +16,8 @@ from eventstore.errors import LogUnavailable
 
 ALL = 1 << 62
 """An `until` that is past every position."""
+SEGMENTS = 4
+"""Archived segments that one page is looked for in at once."""
 BLOBS = 16
 """Blobs in memory at once, each of any size."""
 STRUCTURE = 20
@@ -52,9 +54,7 @@ class Reader:
         while len(found) < limit and after < until:
             size = min(rows.PAGE, limit - len(found))
             if after < self._sealed:
-                sealed = min(until, self._sealed)
-                page = self._archive.read(self._segments(after, sealed), after, sealed, size, frames)
-                after = page[-1].position if len(page) == size else self._sealed
+                page, after = self._archived(after, min(until, self._sealed), size, frames)
             else:
                 page = self._live(after, until, size, frames)
                 if self.sealed() > after:
@@ -64,6 +64,14 @@ class Reader:
                 after = rows.further(after, page[-1].position)
             found += page
         return found
+
+    def _archived(self, after: int, until: int, size: int, frames: bool) -> tuple[list[Recorded], int]:
+        """Rows of the next few segments, and the position up to which these are all."""
+        segments = self._segments(after, until, SEGMENTS)
+        if not segments:
+            return [], until  # dropped
+        page = self._archive.read(segments, after, until, size, frames)
+        return page, page[-1].position if len(page) == size else min(segments[-1][1], until)
 
     def _live(self, after: int, until: int, size: int, frames: bool) -> list[Recorded]:
         sql = rows.BOTH_LANES if frames else rows.LEDGER
@@ -168,8 +176,10 @@ class Reader:
         self._archive.close()
         self._connection.close()
 
-    def _segments(self, after: int, until: int) -> list[Span]:
-        return [(first, through) for first, through in self._fetch(rows.SEGMENTS, {"after": after, "until": until})]
+    def _segments(self, after: int, until: int, limit: int = -1) -> list[Span]:
+        """Those with positions after one and up to another, in order."""
+        found = self._fetch(rows.SEGMENTS, {"after": after, "until": until, "limit": limit})
+        return [(first, through) for first, through in found]
 
     def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         try:

@@ -69,17 +69,17 @@ SELECT ledger.count, ledger.count + frames.count, ledger.sum + frames.sum FROM
 
 BLOBS = "SELECT rowid, digest, codec, bytes FROM blobs WHERE rowid > :after ORDER BY rowid LIMIT :limit"
 
-SEALED = "SELECT ifnull(max(through), 0) FROM sealed"
+SEALED = "SELECT ifnull((SELECT through FROM sealed ORDER BY position DESC LIMIT 1), 0)"
 
 SEGMENTS = """
 SELECT first, through FROM segments
 WHERE through > :after AND first <= :until AND through > (SELECT ifnull(max(through), 0) FROM dropped)
-ORDER BY first
+ORDER BY first LIMIT :limit
 """
 
 SEGMENT_DIGEST = "SELECT digest FROM segments WHERE first = :first"
 
-DROPPED = "SELECT ifnull(max(through), 0) FROM dropped"
+DROPPED = "SELECT ifnull((SELECT through FROM dropped ORDER BY position DESC LIMIT 1), 0)"
 
 ARCHIVED_STREAM = """
 SELECT version, first, last FROM archived_streams WHERE stream = (SELECT id FROM streams WHERE name = :stream)

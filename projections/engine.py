@@ -12,6 +12,7 @@ that they are stale.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from projections.checkpoint import Checkpoint
 from projections.files import ProjectionFiles
 from projections.projection import Projection, Source, is_file_projection, is_table_projection
 from projections.registry import REGISTRY
+
+logger = logging.getLogger(__name__)
 
 ERROR_LENGTH = 300
 """Characters of an error that are kept for health answers."""
@@ -157,6 +160,11 @@ class Engine:
         more = False
         for position, group in groups.items():
             events = list(_ledger(self._reader, position, limit, head))
+            if position == 0 and events and events[0].position > 1:
+                names = ", ".join(checkpoint.name for checkpoint in group)
+                logger.warning(
+                    "%s: made anew from position %d on, what lay before was dropped", names, events[0].position
+                )
             full = len(events) == limit
             reached = events[-1].position if full else head
             for checkpoint in group:

@@ -220,6 +220,36 @@ async def test_a_segment_that_is_not_the_next_is_refused_and_the_log_goes_on(tmp
     await log.close()
 
 
+async def test_a_file_of_the_first_version_is_read_and_taken_further(tmp_path: Path) -> None:
+    rows = await record(tmp_path, runs=2)
+    with sqlite3.connect(tmp_path / "events.db") as shell:
+        for name in ("segments", "dropped", "archived_streams", "archived_origins"):
+            shell.execute(f"DROP TABLE {name}")
+        shell.execute("PRAGMA user_version = 1")
+    assert read(tmp_path) == rows
+    with Reader(tmp_path) as reader:
+        assert [event.version for event in reader.read_stream("node-a")] == [1, 2]
+    assert await archive(tmp_path) == 1
+    assert read(tmp_path) == rows
+
+
+async def test_a_log_set_back_to_an_older_copy_keeps_the_files_of_the_newer_one(tmp_path: Path) -> None:
+    await record(tmp_path)
+    shutil.copytree(tmp_path, tmp_path / "older")
+    await record(tmp_path, runs=0)
+    log = await SQLiteLog.open(tmp_path)
+    await record_run(log, "request-newer", b"x")
+    await archiving(log, tmp_path).archive(EVERYTHING)
+    await log.close()
+    shutil.copytree(tmp_path / "archive", tmp_path / "older" / "archive")
+    log = await SQLiteLog.open(tmp_path / "older")
+    await record_run(log, "request-other", b"y")
+    await archiving(log, tmp_path / "older").archive(EVERYTHING)
+    await log.close()
+    read(tmp_path / "older")
+    assert len(list((tmp_path / "older" / "archive").glob("*.before"))) == 1
+
+
 async def test_the_file_shrinks(tmp_path: Path) -> None:
     log = await SQLiteLog.open(tmp_path)
     await asyncio.gather(*(log.append(write("node-a", ANY_VERSION, happened(text="x" * 2_000))) for _ in range(500)))
