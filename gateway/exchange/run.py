@@ -50,7 +50,7 @@ from gateway.wire.dialect import Renderer
 from gateway.wire.held import HELD, Held
 from gateway.wire.structure import MOST_ATTEMPTS
 from gateway.wire.tooltext.models import ToolModes
-from gateway.wire.values import Decoder, WireError
+from gateway.wire.values import Decoder, Fold, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -149,14 +149,29 @@ class Exchanges:
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = _begun(plan, appended, decoder, renderer if held is None else Held(renderer))
         verdict = await self._attempt(running, plan, attempt)
-        while verdict is None and (problem := plan.problem(attempt.fold)) is not None:
-            if running.exchange.attempt == MOST_ATTEMPTS:
-                verdict = Failure("validation_failed", f"The model gave no valid answer. {problem}")
+        while verdict is None:
+            following, verdict = self._judged(running, plan, attempt.fold)
+            if following is None:
                 break
-            plan = plan.again(attempt.fold, problem)
+            plan, problem = following
             attempt = await self._again(running, plan, attempt, problem)
             verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
+
+    def _judged(self, running: Running, plan: Plan, answer: Fold) -> tuple[tuple[Plan, str] | None, Failure | None]:
+        """What a whole answer calls for: the next plan and what was wrong, or a failure, or neither: it is right."""
+        try:
+            problem = plan.problem(answer)
+            if problem is None:
+                return None, None
+            if running.exchange.attempt == MOST_ATTEMPTS:
+                return None, Failure("validation_failed", f"The model gave no valid answer. {problem}")
+            return (plan.again(answer, problem), problem), None
+        except WireError as error:
+            return None, Failure("validation_failed", str(error))
+        except Exception:  # whatever a schema makes of the check, the exchange gets its end
+            logger.exception("request %s failed at the check of its answer", running.submission.request_id)
+            return None, BROKEN
 
     async def _again(self, running: Running, plan: Plan, before: Attempt, problem: str) -> Attempt:
         """Record that the attempt before was of no use, and that another follows."""

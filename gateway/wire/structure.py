@@ -7,7 +7,7 @@ what was wrong. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +15,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from eventstore.value import value
 from gateway.wire.chat_request import json_schema
@@ -22,6 +24,8 @@ from gateway.wire.values import WireError
 
 MOST_ATTEMPTS = 3
 LONGEST_PROBLEM = 500
+_WHERE = "response_format.json_schema.schema"
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _FENCED = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 
 
@@ -48,7 +52,12 @@ class Structure:
             return f"It is not valid JSON: {error}"[:LONGEST_PROBLEM]
         if self.schema is None:
             return None if isinstance(found, dict) else "It is not a JSON object."
-        worst = best_match(_validator(self.schema).iter_errors(found))
+        try:
+            worst = best_match(_validator(self.schema).iter_errors(found))
+        except RecursionError:
+            return "It is nested too deeply to be checked against the schema."
+        except Unresolvable as error:
+            raise WireError(f"the schema refers to what it does not hold: {error.ref[:200]!r}") from error
         return None if worst is None else _said(worst)
 
 
@@ -61,10 +70,15 @@ def wanted(body: Mapping[str, Any]) -> Structure | None:
     if kind != "json_schema":
         return None
     schema = json_schema(response_format)
+    if not isinstance(schema.get("$schema", ""), str):
+        raise WireError(f"{_WHERE} is not a JSON Schema: its $schema is no text")
     try:
         _validator(schema).check_schema(schema)
     except SchemaError as error:
-        raise WireError(f"response_format.json_schema.schema is not a JSON Schema: {error.message[:200]}") from error
+        raise WireError(f"{_WHERE} is not a JSON Schema: {error.message[:200]}") from error
+    except RecursionError as error:
+        raise WireError(f"{_WHERE} is nested too deeply") from error
+    _check_references(schema)
     return Structure(schema)
 
 
@@ -93,7 +107,31 @@ def only_json(text: str) -> str:
 
 
 def _validator(schema: dict[str, Any]) -> Validator:
-    return validator_for(schema, default=Draft202012Validator)(schema)
+    """One that fetches nothing: left alone, the library opens any URL."""
+    return validator_for(schema, default=Draft202012Validator)(schema, registry=EMPTY_REGISTRY)
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """Raises `WireError` for a reference to what is not in the schema."""
+    resolver = EMPTY_REGISTRY.with_resource("", DRAFT202012.create_resource(schema)).resolver()
+    for ref in set(_references(schema)):
+        try:
+            if not ref.startswith("#"):
+                raise Unresolvable(ref)
+            resolver.lookup(ref)
+        except Unresolvable as error:
+            raise WireError(f"{_WHERE} refers to what it does not hold: {ref[:200]!r}") from error
+
+
+def _references(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            yield from (at[name] for name in _REFERENCES if isinstance(at.get(name), str))
+            waiting += at.values()
+        elif isinstance(at, list):
+            waiting += at
 
 
 def _said(error: ValidationError) -> str:

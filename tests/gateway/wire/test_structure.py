@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
+from jsonschema import Draft202012Validator
+from referencing.exceptions import Unresolvable
 
 from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
@@ -100,3 +105,65 @@ def test_a_held_answer_is_shown_whole_and_counted_with_the_attempts_before_it(st
     assert b"no" not in shown
     assert b'"content":"{}"' in shown
     assert b'"prompt_tokens":14,"completion_tokens":3' in shown
+
+
+class Listener(BaseHTTPRequestHandler):
+    heard: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.heard.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/schema"
+        server.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_schema_never_reaches_the_network(listener: str) -> None:
+    """The twin: the same library, left alone, does."""
+    schema = {"$ref": listener}
+    with pytest.raises(WireError, match="refers to"):
+        wanted(asking("json_schema", schema))
+    with pytest.raises(WireError, match="refers to"):
+        Structure(schema).problem("5")
+    assert Listener.heard == []
+    with pytest.raises(Unresolvable):
+        Draft202012Validator(schema).validate(5)
+    assert Listener.heard == ["/schema"]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {} if depth == 0 else {"not": nested(depth - 1)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "file:///etc/passwd"},
+        {"$ref": "#/nope"},
+        {"$dynamicRef": "#x"},
+        {"$schema": []},
+        {"$schema": 5},
+        nested(190),
+    ],
+    ids=["file", "nowhere", "anchor", "list", "number", "deep"],
+)
+def test_a_schema_that_cannot_be_checked_against_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        wanted(asking("json_schema", schema))
+
+
+def test_a_schema_that_goes_round_in_circles_is_a_problem_and_no_crash() -> None:
+    tree = {"additionalProperties": {"$ref": "#"}}
+    assert wanted(asking("json_schema", tree)) == Structure(tree)
+    assert Structure(tree).problem('{"a":{"b":{}}}') is None
+    assert "deeply" in (Structure(tree).problem('{"a":' * 900 + "5" + "}" * 900) or "")
+    assert "deeply" in (Structure({"$ref": "#"}).problem("5") or "")
