@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from io import BytesIO
 from typing import Any
 
 from aiohttp import web
-from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from gateway.errors import InvalidRequest
-from gateway.json_guard import LARGE, read_body, read_json
+from gateway.json_guard import LARGE, LARGEST_BODY, read_body, read_json
+
+MOST_PARTS = 1000
+_IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": LARGEST_BODY, "UPLOAD_ERROR_ON_BAD_CTE": True}
+"""What callers send is written to no other file than the log's."""
 
 
 async def read_form(request: web.Request) -> tuple[dict[str, Any], bytes]:
@@ -38,23 +40,38 @@ async def _parse_aside(raw: bytes, content_type: str) -> dict[str, Any]:
 def _parse(raw: bytes, content_type: str) -> dict[str, Any]:
     form: dict[str, list[Any]] = {}
     many: set[str] = set()
+    count = 0
+    whole = False
 
     def add(name: bytes | None, value: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_PARTS:
+            raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.", code="invalid_form")
         text = _text(name)
         if text.endswith("[]"):
             text = text[:-2]
             many.add(text)
         form.setdefault(text, []).append(value)
 
+    def ended() -> None:
+        nonlocal whole
+        whole = True
+
     try:
-        parse_form(
-            {"Content-Type": content_type.encode(), "Content-Length": str(len(raw)).encode()},
-            BytesIO(raw),
+        parser = FormParser(
+            "multipart/form-data",
             lambda field: add(field.field_name, _value(field)),
             lambda file: add(file.field_name, _file(file)),
+            ended,
+            boundary=parse_options_header(content_type)[1].get(b"boundary"),
+            config=_IN_MEMORY,
         )
-    except FormParserError as error:
+        parser.write(raw)
+    except (FormParserError, UnicodeEncodeError) as error:
         raise InvalidRequest("The form cannot be read.", code="invalid_form") from error
+    if not whole:
+        raise InvalidRequest("The form breaks off before its end.", code="invalid_form")
     return {name: found if name in many or len(found) > 1 else found[0] for name, found in form.items()}
 
 

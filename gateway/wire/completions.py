@@ -22,6 +22,9 @@ from gateway.wire.values import Delta, Fold, Piece, TextRun
 NO_CHAT = ("suffix", "logprobs", "best_of")
 """What changes the answer and cannot be said as chat."""
 
+LONGEST_ECHO = 64 * 1024
+"""Characters."""
+
 
 @with_config(ConfigDict(extra="allow", strict=True))
 class _StreamOptions(TypedDict, total=False):
@@ -65,9 +68,12 @@ _ADAPTER: TypeAdapter[CompletionsRequest] = TypeAdapter(CompletionsRequest)
 
 
 def echoed(body: Mapping[str, Any]) -> str:
-    """The prompt, where the answer begins with it and we can say it ourselves; with `logprobs` only the model can."""
-    prompt = body.get("prompt")
-    return prompt if body.get("echo") and not body.get("logprobs") and isinstance(prompt, str) else ""
+    """The prompt, where the answer begins with it and we can say it ourselves; with `logprobs` only the model can, and
+    what is too long to be recorded once more only the model does."""
+    prompt = _alone(body.get("prompt"))
+    if not body.get("echo") or body.get("logprobs") is not None or not isinstance(prompt, str):
+        return ""
+    return prompt if len(prompt) <= LONGEST_ECHO else ""
 
 
 class CompletionsDialect(Dialect):
@@ -83,6 +89,8 @@ class CompletionsDialect(Dialect):
         for name in NO_CHAT:
             if body.get(name) not in (None, 0, "") and not (name == "best_of" and body[name] == 1):
                 raise UnsupportedParameter(f"This model only chats: it takes no '{name}'.", param=name)
+        if body.get("echo") and body.get("prompt") and not echoed(body):
+            raise UnsupportedParameter("This model only chats: it echoes no prompt so long.", param="echo")
         said = {name: value for name, value in body.items() if name not in ("prompt", "echo", *NO_CHAT)}
         return said | {"messages": [{"role": "user", "content": _one_text(body.get("prompt"))}]}
 
@@ -98,11 +106,14 @@ class CompletionsDialect(Dialect):
 
 
 def _one_text(prompt: Any) -> str:
-    if isinstance(prompt, list) and len(prompt) == 1:
-        prompt = prompt[0]
+    prompt = _alone(prompt)
     if not isinstance(prompt, str | None):
         raise UnsupportedParameter("This model only chats: it takes one prompt, as text.", param="prompt")
     return prompt or ""
+
+
+def _alone(prompt: Any) -> Any:
+    return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
 
 
 def _head(form: Form) -> dict[str, Any]:

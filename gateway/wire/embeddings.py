@@ -87,7 +87,7 @@ class EmbeddingsBody:
         encode = _encoded if self._form.options["encoding_format"] == "base64" else _numbers
         try:
             data = [{**item, "embedding": encode(item["embedding"])} for item in items]
-        except (TypeError, KeyError, ValueError, struct.error) as error:
+        except (TypeError, KeyError, ValueError, OverflowError, struct.error) as error:
             raise WireError("the upstream sent a vector that is none") from error
         usage = value.get("usage") or {"prompt_tokens": 0, "total_tokens": 0}
         return orjson.dumps({"object": "list", "data": data, "model": self._form.model, "usage": usage})

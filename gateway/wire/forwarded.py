@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
-from gateway.wire.values import Fold, Piece
+from gateway.wire.fastlane import loads_lenient
+from gateway.wire.openai_chat_request import Credential, Text, validate
+from gateway.wire.values import Fold, Piece, WireError
 
 JSON = "application/json"
 SPEECH_TYPES: Mapping[str, str] = {
@@ -33,6 +37,21 @@ TRANSCRIPT_TYPES: Mapping[str, str] = {
 }
 
 
+@with_config(ConfigDict(extra="allow", strict=True))
+class _Request(TypedDict, total=False):
+    """What is looked at all the same."""
+
+    model: Text | None
+    user: str | None
+    safety_identifier: str | None
+    session_id: str | None
+    api_key: Credential | None
+    base_url: str | None
+
+
+_ADAPTER: TypeAdapter[_Request] = TypeAdapter(_Request)
+
+
 class Forwarded(Dialect):
     """A protocol that is not looked into. `required` are the fields that must be there; `types`: the content type of an
     answer by the request's `response_format`, the first being the usual one; empty where it is always JSON."""
@@ -48,10 +67,11 @@ class Forwarded(Dialect):
                 raise InvalidRequest(
                     f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
                 )
-        if not isinstance(body.get("model", ""), str | None):
-            raise InvalidRequest("'model' must be a text.", param="model", code="invalid_type")
-        if body.get("stream") not in (None, False, "false"):
+        validate(_ADAPTER, body)
+        if str(body.get("stream")).lower() not in ("none", "false", "0", ""):
             raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")
+        if body.get("stream_format") not in (None, "audio"):
+            raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream_format")
         if self.types and self._format(body) not in self.types:
             known = ", ".join(self.types)
             raise InvalidRequest(f"'response_format' must be one of {known}.", param="response_format")
@@ -67,7 +87,7 @@ class Forwarded(Dialect):
         return kind
 
     def renderer(self, form: Form) -> Renderer:
-        return AsItCame()
+        return AsItCame(form)
 
     def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
         return orjson.dumps(openai_error_body(error))
@@ -106,13 +126,19 @@ class Transcriptions(Forwarded):
 class AsItCame:
     """Renders what the provider sent."""
 
+    def __init__(self, form: Form) -> None:
+        self._is_json = form.options.get("content_type") == JSON
+
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
         """Nothing: a body is released whole."""
         return b""
 
     def completed(self, fold: Fold) -> bytes:
-        """The body."""
-        return fold.body or b""
+        """The body. Raises `WireError` where it is not the JSON that was asked for."""
+        body = fold.body or b""
+        if self._is_json and not isinstance(loads_lenient(body), dict):
+            raise WireError("the upstream's answer is not a JSON object")
+        return body
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The error body."""

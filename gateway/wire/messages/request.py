@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import orjson
-from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter
@@ -51,6 +51,7 @@ class MessagesRequest(TypedDict, total=False):
     api_key: Credential | None
     base_url: str | None
     session_id: str | None
+    anthropic_beta: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=4096)] | None
 
 
 _ADAPTER: TypeAdapter[MessagesRequest] = TypeAdapter(MessagesRequest)
