@@ -101,6 +101,42 @@ async def test_the_log_reads_its_archive_while_rows_leave_it(tmp_path: Path) -> 
     await log.close()
 
 
+class Overtaken(Reader):
+    """Rows leave just when it is about to read the live ones."""
+
+    overtaken = False
+
+    def _overtake(self) -> None:
+        if not self.overtaken:
+            self.overtaken = True
+            asyncio.run(archive(self.path.parent, until=250))
+
+    def _live(self, after: int, until: int, size: int, frames: bool) -> list[Recorded]:
+        self._overtake()
+        return super()._live(after, until, size, frames)
+
+    def _live_stream(self, stream: str, after: int) -> list[RecordedEvent]:
+        self._overtake()
+        return super()._live_stream(stream, after)
+
+
+class Unaware(Overtaken):
+    """The bug: it does not look whether rows have left."""
+
+    def sealed(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(("kind", "whole"), [(Overtaken, True), (Unaware, False)])
+def test_rows_that_leave_under_a_reader_are_not_missed(tmp_path: Path, kind: type[Reader], whole: bool) -> None:
+    rows = asyncio.run(record(tmp_path))
+    shutil.copytree(tmp_path, tmp_path / "again")
+    node = [row for row in rows if isinstance(row, RecordedEvent) and row.stream == "node-a"]
+    with kind(tmp_path) as reader, kind(tmp_path / "again") as again:
+        assert (reader.read(0, 1_000, until=len(rows)) == rows) is whole
+        assert (again.read_stream("node-a") == node) is whole
+
+
 async def test_appending_goes_on_where_the_archive_ends(tmp_path: Path) -> None:
     rows = await record(tmp_path)
     await archive(tmp_path)
