@@ -21,7 +21,7 @@ from eventstore.sqlite import SQLiteLog
 from eventstore.verify import RunOf
 from tests.natsd import Natsd
 
-TYPES = ("thing_begun", "thing_done")
+TYPES = ("thing_begun", "thing_done", "segment_sealed")
 FRAMES = "piece_heard"
 PATIENCE_S = 20.0
 

@@ -15,6 +15,7 @@ from eventstore.jetstream import JetStream, Message, NoAnswer, Stored, WrongLast
 from eventstore.relay import Relay
 from eventstore.relay_messages import POSITION, WHOLE
 from eventstore.sqlite import SQLiteLog
+from tests.eventstore.archiver import Small, dropped, leaves_open, sealed
 from tests.eventstore.relay_rig import (
     append,
     append_run,
@@ -136,6 +137,20 @@ async def test_a_run_goes_on_where_an_earlier_relay_stopped(log: SQLiteLog, data
         assert (await stored_pieces(server))[-4:] == [
             (half + 1, 1, "a"), (half + 1, 2, "b"), (half + 1, 3, "c"), (half + 2, 4, "d"),
         ]  # fmt: skip
+
+
+async def test_what_was_archived_unpublished_is_published(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
+    await append(log, 300)
+    async with relaying(log, data_dir, server) as relay:
+        assert await relay.flush(20)
+    await append(log, 300)
+    await append_run(log, [b"one", b"two"])
+    await Small(log, data_dir, leaves_open, sealed, dropped).archive(1 << 62)
+    async with relaying(log, data_dir, server) as relay:
+        assert await relay.flush(20)
+        assert await ledger_faults(server, data_dir) == []
+        assert [text for *_, text in await stored_pieces(server)] == ["one", "two"]
+        assert relay.status.state == "live"
 
 
 async def test_heals_when_the_server_is_killed_midway(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
