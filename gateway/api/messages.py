@@ -37,7 +37,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
     name = body.get("model") or given.settings.model or ""
     route = choose(name, given.providers, given.settings.provider, given.discovery.listed())
     upstream = given.upstreams[route.provider.family]
-    if isinstance(upstream, Counts):
+    if isinstance(upstream, Counts) and not body.get("base_url"):  # whose key goes to that host alone
         key = credential(route.provider, body.get("api_key"), None)
         try:
             counted = await upstream.count_tokens(route.provider, route.model, body, key)

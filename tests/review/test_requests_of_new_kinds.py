@@ -124,5 +124,14 @@ async def test_betas_that_are_no_header_are_refused(server: Front, betas: Any) -
     assert (status, body["error"]["type"]) == (400, "invalid_request_error")
 
 
+async def test_a_key_for_another_host_counts_nothing_at_the_provider(server: Front) -> None:
+    before = len(server.upstream.requests)
+    said: Any = {"model": "anthropic/m", "messages": [{"role": "user", "content": "x"}]}
+    theirs = {"base_url": "http://127.0.0.1:9", "api_key": "sk-for-another-host"}
+    status, body = await post(server, "/messages/count_tokens", {**said, **theirs})
+    assert (status, body["input_tokens"] > 0) == (200, True)
+    assert len(server.upstream.requests) == before
+
+
 async def test_every_answer_renders_again(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
