@@ -23,6 +23,7 @@ from tests.replay.test_rebuild import tables
 from tests.serverprocess import server_process
 
 ALL = "1000000000"
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -175,5 +176,17 @@ async def test_a_running_server_archives_and_serves_what_is_archived(tmp_path: P
         with Reader(tmp_path / "logs") as reader:
             assert reader.sealed() > 20
         assert await shown(session, url) == before
+        await server.kill()
+        await server.restart()
+        assert await shown(session, f"{server.url}/v1/requests/{answers[0][0]}") == before
         again = await streamed(session, server.url, "one two 0")
         assert again[1].count(b"data: ") == answers[0][1].count(b"data: ")
+        options.before, options.drop_before = None, ALL
+        with Reader(tmp_path / "logs") as reader:
+            async with asyncio.timeout(PATIENCE_S):
+                while not reader.dropped():  # until the follower has folded what the restart recorded
+                    assert await asyncio.to_thread(command.run, options) == 0
+        async with session.get(f"{server.url}/v1/requests/{answers[0][0]}/events") as answer:
+            assert answer.status == 404
+        async with session.get(f"{server.url}/v1/requests/{answers[0][0]}") as answer:
+            assert (await answer.json())["state"] == "completed"
