@@ -50,7 +50,7 @@ from gateway.wire.dialect import Renderer
 from gateway.wire.held import HELD, Held
 from gateway.wire.structure import MOST_ATTEMPTS
 from gateway.wire.tooltext.models import ToolModes
-from gateway.wire.values import Decoder, Fold, WireError
+from gateway.wire.values import Decoder, Fold, UpstreamError, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ class Exchanges:
         error = plan.upstream.error(answer.status, answer.headers, body)
         error.message = self._redactor.text(error.message)
         if "callers_url" in plan.provider.traits:
-            error.message = f"the provider answered {answer.status}"
+            error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
         return failure_of_error(error, answer.headers, self._now_us())
 
     async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:

@@ -133,5 +133,14 @@ async def test_a_key_for_another_host_counts_nothing_at_the_provider(server: Fro
     assert len(server.upstream.requests) == before
 
 
+async def test_no_word_of_an_error_comes_from_a_host_that_the_caller_named(server: Front) -> None:
+    error = {"message": "inner words", "code": "inner code", "param": "inner param", "type": "inner type"}
+    server.upstream.script("POST /inside/moderations", Script.json({"error": error}, status=400))
+    url = f"{server.upstream.base_url}/inside"
+    status, body = await post(server, "/moderations", {"model": "openai/m", "input": "x", "base_url": url})
+    assert status == 400
+    assert "inner" not in str(body)
+
+
 async def test_every_answer_renders_again(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
