@@ -13,7 +13,9 @@ import sys
 
 import orjson
 import uvloop
-from aiohttp import ClientConnectionResetError, ClientSession, TCPConnector, web
+from aiohttp import ClientConnectionResetError, ClientSession, ClientTimeout, TCPConnector, web
+
+from gateway.__main__ import raise_open_files
 
 JSON = {"content-type": "application/json"}
 
@@ -23,7 +25,7 @@ class Floor:
 
     def __init__(self, base_url: str) -> None:
         self._url = f"{base_url}/chat/completions"
-        self._session = ClientSession(connector=TCPConnector(limit=0))
+        self._session = ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None))
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
@@ -45,6 +47,7 @@ class Floor:
 
 
 async def serve(base_url: str) -> None:
+    raise_open_files()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", Floor(base_url).chat_completions)
     runner = web.AppRunner(app, access_log=None)

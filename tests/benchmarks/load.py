@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,13 @@ class Load:
         return self.answers / self.seconds
 
 
-async def measure(url: str, connections: int, seconds: float, streamed: bool, wrk: bool) -> Load:
+async def measure(
+    url: str, connections: int, seconds: float, streamed: bool, wrk: bool, headers: Mapping[str, str] | None = None
+) -> Load:
     """Load a server, from a process of its own. Raises `RuntimeError` where an answer was not whole, or no 200."""
-    command = _wrk(url, connections, seconds) if wrk else _own(url, connections, seconds, streamed)
+    command = [*_wrk(url, connections, seconds)] if wrk else [*_own(url, connections, seconds, streamed)]
+    for name, value in (headers or {}).items():
+        command += ["--header", f"{name}: {value}"]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "BODY": body(streamed).decode()}
     )
@@ -78,7 +82,18 @@ def has_wrk() -> bool:
 
 
 def _wrk(url: str, connections: int, seconds: float) -> Sequence[str]:
-    return ("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(LUA), url + PATH)
+    """It counts whole seconds."""
+    return (
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(LUA),
+        url + PATH,
+    )
 
 
 def _own(url: str, connections: int, seconds: float, streamed: bool) -> Sequence[str]:
@@ -139,11 +154,14 @@ class Asking(asyncio.Protocol):
         self.over.set_result(None)
 
 
-async def run(url: str, connections: int, seconds: float, streamed: bool) -> dict[str, float]:
+async def run(
+    url: str, connections: int, seconds: float, streamed: bool, headers: Sequence[str] = ()
+) -> dict[str, float]:
     """The fields of `Load`."""
     where, asked = urlsplit(url).netloc, body(streamed)
     host, _, port = where.partition(":")
     head = f"POST {PATH} HTTP/1.1\r\nhost: {where}\r\ncontent-type: application/json\r\n"
+    head += "".join(f"{header}\r\n" for header in headers)
     request = f"{head}content-length: {len(asked)}\r\n\r\n".encode() + asked
     started = time.perf_counter()
     measured = Measured(started + seconds)
@@ -174,5 +192,8 @@ if __name__ == "__main__":
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--header", action="append", default=[], help="a further line of the request's head")
     asked = parser.parse_args()
-    print(orjson.dumps(uvloop.run(run(asked.url, asked.connections, asked.seconds, asked.stream))).decode())
+    print(
+        orjson.dumps(uvloop.run(run(asked.url, asked.connections, asked.seconds, asked.stream, asked.header))).decode()
+    )

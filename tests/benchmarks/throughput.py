@@ -11,147 +11,22 @@ one before. Medians of the rounds; a ratio is that of two turns in a row. Prints
 from __future__ import annotations
 
 import argparse
-import asyncio
-import fcntl
-import os
-import re
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import uvloop
-from aiohttp import ClientSession
 
-from tests.benchmarks.load import Load, has_wrk, measure
-from tests.benchmarks.machine import cores, cpu_s, descendants, description, pin
+from tests.benchmarks.load import has_wrk
+from tests.benchmarks.machine import description
+from tests.benchmarks.sides import Compared, Turn, alone, compare, sides
 from tests.readme import table
-from tests.serverprocess import ROOT, server_process
 
 GOALS = {False: "0.45, later 0.7", True: "0.3, later 0.5"}
 """Share of the floor's rate at 64 connections, by whether answers are streamed."""
 ADDED_MS = 1.5
 """Most that the median answer may take longer at one connection."""
-LAG = re.compile(r"^abstractcore_(?:relay_lag_events|projection_lag\S*) (\S+)$", re.MULTILINE)
-CATCH_UP_S = 300.0
 NAMES = {False: "whole", True: "streamed"}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One run of the load against one side. CPU in microseconds an answer: of its own process, and of those beside it
-    (relay, projections, NATS). `behind_s`: how long they worked on when the load had ended."""
-
-    load: Load
-    cpu_us: float
-    beside_us: float
-    behind_s: float
-
-
-class Side:
-    """One of the two servers. `settled` waits until it has nothing left to do."""
-
-    def __init__(self, url: str, pid: int) -> None:
-        self._url, self._pid = url, pid
-
-    async def turn(self, connections: int, seconds: float, streamed: bool, wrk: bool) -> Turn:
-        beside = list(descendants(self._pid))
-        before, before_beside = cpu_s(self._pid), sum(map(cpu_s, beside))
-        load = await measure(self._url, connections, seconds, streamed, wrk)
-        cpu, ended = cpu_s(self._pid) - before, time.perf_counter()
-        await self.settled()
-        behind = time.perf_counter() - ended
-        beside_cpu = sum(map(cpu_s, beside)) - before_beside
-        return Turn(load, cpu / load.answers * 1e6, beside_cpu / load.answers * 1e6, behind)
-
-    async def settled(self) -> None:
-        """The floor answers and forgets."""
-
-
-class Gateway(Side):
-    """The gateway, whose relay and projections may lag."""
-
-    async def settled(self) -> None:
-        async with ClientSession() as session, asyncio.timeout(CATCH_UP_S):
-            while await self._lag(session):
-                await asyncio.sleep(0.1)
-
-    async def _lag(self, session: ClientSession) -> float:
-        async with session.get(f"{self._url}/metrics") as answer:
-            return max(map(float, LAG.findall(await answer.text())))
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other run goes on here: two at once would measure each other."""
-    with (Path(tempfile.gettempdir()) / "abstractcore-throughput.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@asynccontextmanager
-async def helper(module: str, *args: str) -> AsyncIterator[tuple[int, int]]:
-    """A program of this folder as a process: its pid, and the port that it says it listens on."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"tests.benchmarks.{module}", *args, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        yield process.pid, int(await process.stdout.readline())
-    finally:
-        process.kill()
-        await process.wait()
-
-
-@asynccontextmanager
-async def sides(data_dir: Path, tokens: int, nats: str) -> AsyncIterator[tuple[Side, Side]]:
-    """The floor and the gateway in front of one upstream, each pinned to the core of those that are measured."""
-    measured, others = cores()
-    os.sched_setaffinity(0, others)  # and so all that is started from here
-    async with helper("upstream", "--tokens", str(tokens)) as (_, port):
-        base_url = f"http://127.0.0.1:{port}/v1"
-        env = {"OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": base_url}
-        started = server_process(data_dir, env=env, args=("--nats", nats))
-        async with helper("floor", base_url) as (floor, floor_port), started as gateway:
-            for pid in (floor, gateway.pid):
-                pin(pid, measured)
-            yield Side(f"http://127.0.0.1:{floor_port}", floor), Gateway(gateway.url, gateway.pid)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The turns of both sides, in the order in which they took them."""
-
-    streamed: bool
-    connections: int
-    floor: list[Turn]
-    gateway: list[Turn]
-
-    def median(self, figure: Callable[[Turn], float]) -> tuple[float, float]:
-        """Of the floor, of the gateway."""
-        return statistics.median(map(figure, self.floor)), statistics.median(map(figure, self.gateway))
-
-    def ratios(self, figure: Callable[[Turn], float]) -> tuple[float, float, float]:
-        """The gateway's to the floor's of the turn before: median, least, most."""
-        each = [figure(gateway) / figure(floor) for floor, gateway in zip(self.floor, self.gateway, strict=True)]
-        return statistics.median(each), min(each), max(each)
-
-
-async def compare(
-    floor: Side, gateway: Side, streamed: bool, connections: int, rounds: int, seconds: float, wrk: bool
-) -> Compared:
-    """Both sides in turns, after one of each that is not counted. The uncounted ones read every answer."""
-    compared = Compared(streamed, connections, [], [])
-    for side in (floor, gateway):
-        await side.turn(connections, min(seconds, 2.0), streamed, wrk=False)
-    for _ in range(rounds):
-        compared.floor.append(await floor.turn(connections, seconds, streamed, wrk))
-        compared.gateway.append(await gateway.turn(connections, seconds, streamed, wrk))
-    return compared
 
 
 def rates(compared: Iterable[Compared]) -> str:
