@@ -20,6 +20,7 @@ from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from eventstore.value import value
 from gateway.wire.chat_request import json_schema
+from gateway.wire.schema_cost import check_cost, checker
 from gateway.wire.values import WireError
 
 MOST_ATTEMPTS = 3
@@ -53,7 +54,7 @@ class Structure:
         if self.schema is None:
             return None if isinstance(found, dict) else "It is not a JSON object."
         try:
-            worst = best_match(_validator(self.schema).iter_errors(found))
+            worst = best_match(checker(self.schema).iter_errors(found))
         except RecursionError:
             return "It is nested too deeply to be checked against the schema."
         except Unresolvable as error:
@@ -79,6 +80,7 @@ def wanted(body: Mapping[str, Any]) -> Structure | None:
     except RecursionError as error:
         raise WireError(f"{_WHERE} is nested too deeply") from error
     _check_references(schema)
+    check_cost(schema)
     return Structure(schema)
 
 

@@ -167,3 +167,35 @@ def test_a_schema_that_goes_round_in_circles_is_a_problem_and_no_crash() -> None
     assert Structure(tree).problem('{"a":{"b":{}}}') is None
     assert "deeply" in (Structure(tree).problem('{"a":' * 900 + "5" + "}" * 900) or "")
     assert "deeply" in (Structure({"$ref": "#"}).problem("5") or "")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"pattern": "(?=a)b"}, {"pattern": r"(a)\1"}, {"patternProperties": {"(a+)+$": {}}}, {"enum": ["x" * 300_000]}],
+    ids=["look-ahead", "back-reference", "pattern properties", "long"],
+)
+def test_a_schema_whose_check_has_no_bound_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        wanted(asking("json_schema", schema))
+
+
+def test_a_pattern_costs_no_more_than_its_text_is_long() -> None:
+    """With the library's own matching this would take for ever."""
+    schema = {"type": "string", "pattern": "^(a+)+$"}
+    assert wanted(asking("json_schema", schema)) == Structure(schema)
+    assert "does not match" in (Structure(schema).problem('"' + "a" * 5000 + 'b"') or "")
+    assert Structure(schema).problem('"aaa"') is None
+
+
+def test_a_check_that_doubles_at_each_step_is_given_up() -> None:
+    steps = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$ref": "#/$defs/s0", "$defs": steps | {"s40": {}}}
+    assert wanted(asking("json_schema", schema)) == Structure(schema)
+    with pytest.raises(WireError, match="too long"):
+        Structure(schema).problem("5")
+
+
+def test_items_are_unique_in_linear_time() -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    assert Structure(schema).problem("[" + ",".join(f'{{"a":{n}}}' for n in range(20_000)) + "]") is None
+    assert "unique" in (Structure(schema).problem('[{"a":1,"b":2},{"b":2,"a":1}]') or "")
