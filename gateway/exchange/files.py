@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 from eventstore.catalogue.request import FileAttached
+from gateway.errors import RequestTimeout
 from gateway.exchange.inputs import Submission
 from gateway.exchange.plan import Planner
 from gateway.media.prepare import Attached, Media
 from gateway.redaction import Redactor
 
+PATIENCE_S = 60.0
+"""How long the files of one request may take, all together."""
+
 
 class Files:
     """Prepares submissions. `media` None leaves every body as it is."""
+
+    patience_s = PATIENCE_S
+    """Tests have less."""
 
     def __init__(self, planner: Planner, media: Media | None, redactor: Redactor) -> None:
         self._planner, self._media, self._redactor = planner, media, redactor
@@ -34,7 +42,11 @@ class Files:
         if chat is None:
             return submission
         route, body = chat
-        prepared = await media.prepare(body, route.provider, route.model)
+        try:
+            async with asyncio.timeout(self.patience_s):
+                prepared = await media.prepare(body, route.provider, route.model)
+        except TimeoutError:
+            raise RequestTimeout("The files of the request could not be had and read in time.") from None
         blobs = [b for file in prepared.files for b in (file.data, file.text) if b is not None]
         return replace(
             submission,
