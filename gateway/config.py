@@ -66,6 +66,8 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
     Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
+    Setting("backends", "", "local backends to load, comma separated: entry points of installed packages",
+            "--backends", ("ABSTRACTCORE_BACKENDS",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
     Setting("files_root", None, "folder whose files requests may name by path or @name (unless set, no local file)",
@@ -115,6 +117,7 @@ class Settings:
     tool_modes: str | None = None
     allow_unsafe_unload_after: bool = False
     models_root: Path | None = None
+    backends: frozenset[str] = frozenset()
     base_url_allowlist: frozenset[str] = frozenset()
     files_root: Path | None = None
     file_url_allowlist: frozenset[str] = frozenset()
@@ -183,8 +186,8 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         values[setting.name] = value
     values["data_dir"] = Path(values["data_dir"])
     values["files_root"] = Path(values["files_root"]) if values["files_root"] else None
-    for hosts in ("base_url_allowlist", "file_url_allowlist"):
-        values[hosts] = frozenset(host.strip().lower() for host in values[hosts].split(",") if host.strip())
+    for names in ("backends", "base_url_allowlist", "file_url_allowlist"):
+        values[names] = frozenset(name.strip().lower() for name in values[names].split(",") if name.strip())
     _check(values)
     assert {f.name for f in fields(Settings)} == set(values)
     return Settings(**values)

@@ -50,10 +50,12 @@ from gateway.reports import Reports
 from gateway.services import Services
 from gateway.tickets import Tickets
 from gateway.upstreams.anthropic import Anthropic
+from gateway.upstreams.backends import load_backends
 from gateway.upstreams.demo import Demo
 from gateway.upstreams.http import HttpClient
 from gateway.upstreams.local.family import MLX, TRANSFORMERS, LocalModels
 from gateway.upstreams.local.host import Host
+from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
@@ -113,6 +115,8 @@ class Server:
         opened.callback(listening.close)
         port = listening.getsockname()[1]
         self.providers = providers(settings, port)
+        self.backends = load_backends(settings.backends, self.providers)
+        self.providers |= {backend.provider.name: backend.provider for backend in self.backends}
         self.log = await self.store.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
         opened.push_async_callback(self.log.close)
         if self.log.previous is None:
@@ -155,6 +159,7 @@ class Server:
             LocalModels("huggingface", TRANSFORMERS, self.models, settings.models_root),
             LocalModels("mlx", MLX, self.models, settings.models_root),
             Demo(),
+            *self.backends,
         )
         self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
         self.fetcher = Fetcher(settings.file_url_allowlist)
@@ -170,6 +175,7 @@ class Server:
             now_us=wall_clock_us,
             monotonic=time.monotonic,
             debug=settings.debug,
+            natives={**NATIVES, **{key: speech for each in self.backends for key, speech in each.speeches().items()}},
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
             media=Media(
                 self.fetcher,

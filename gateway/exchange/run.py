@@ -45,7 +45,8 @@ from gateway.exchange.state import fold
 from gateway.media.prepare import Media
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
-from gateway.upstreams.upstream import Answer, Provider, Upstream, UpstreamFailure
+from gateway.upstreams.natives import NATIVES
+from gateway.upstreams.upstream import Answer, Provider, Speech, Upstream, UpstreamFailure
 from gateway.wire.dialect import Renderer
 from gateway.wire.held import HELD, Held
 from gateway.wire.structure import MOST_ATTEMPTS
@@ -77,11 +78,12 @@ class Exchanges:
         debug: bool = False,
         tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
         media: Media | None = None,
+        natives: Mapping[tuple[str, str], Speech] = NATIVES,
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
         self._url = lru_cache(maxsize=256)(redactor.url)
-        self._planner = Planner(providers, upstreams, redactor, default_provider, listed, tools=tools)
+        self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools)
         self._files = Files(self._planner, media, redactor)
         self.open: set[Running] = set()
         self._idle = asyncio.Event()

@@ -12,7 +12,8 @@ from gateway.config import SETTINGS, ConfigError, Setting, Settings, load, parse
 
 GOOD: dict[str, str] = {
     "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
-    "base_url_allowlist": "one.example, TWO.example", "api_key": "a-key-long-enough",
+    "backends": "one.example, TWO.example", "base_url_allowlist": "one.example, TWO.example",
+    "api_key": "a-key-long-enough",
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse",
 }  # fmt: skip
@@ -29,7 +30,7 @@ def meant(setting: Setting, written: str) -> Any:
     match setting.name:
         case "data_dir" | "files_root":
             return Path(written)
-        case "base_url_allowlist" | "file_url_allowlist":
+        case "backends" | "base_url_allowlist" | "file_url_allowlist":
             return frozenset({"one.example", "two.example"})
     return True if setting.kind is bool else setting.kind(written)
 
@@ -48,7 +49,7 @@ def test_the_table_and_the_settings_have_the_same_names() -> None:
 def test_without_anything_the_defaults_hold() -> None:
     assert load([], {}) == Settings()
     for setting in SETTINGS:
-        if setting.name not in {"data_dir", "base_url_allowlist", "file_url_allowlist"}:
+        if setting.name not in {"data_dir", "backends", "base_url_allowlist", "file_url_allowlist"}:
             assert getattr(load([], {}), setting.name) == setting.default
 
 
