@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, count
 from pathlib import Path
@@ -24,7 +25,7 @@ import aiohttp
 import orjson
 
 from eventstore.sqlite import SQLiteLog
-from tests.serverprocess import server_process
+from tests.serverprocess import ROOT, server_process
 
 TOKENS = 64
 CONNECTIONS = 50
@@ -113,20 +114,37 @@ def size(path: Path) -> int:
     )
 
 
-def measured(answers: int, pace_s: float) -> str:
-    with tempfile.TemporaryDirectory() as folder:
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes per token: of events.db live, of the archive, and of what stays in events.db beside it."""
+
+    live: float
+    archived: float
+    stays: float
+
+
+def measured(answers: int, pace_s: float, directory: Path | None = None) -> Sizes:
+    """Record so many answers, and archive them."""
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
         data_dir = Path(folder) / "logs"
         asyncio.run(record(data_dir, answers, pace_s))
         live = size(data_dir / "events.db")
         command = [sys.executable, "-m", "replay", "archive", "--before", str(1 << 60), "--data-dir", str(data_dir)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         archived, stays = size(data_dir / "archive"), size(data_dir / "events.db")
     tokens = answers * TOKENS
-    how = f"a token each {PACE_S * 1000:.0f} ms" if pace_s else "all at once"
-    return (
-        f"| {how} | {live / tokens:.1f} | {archived / tokens:.1f} | {stays / tokens:.1f} |"
-        f" {(live / (archived + stays)):.1f} |"
-    )
+    return Sizes(live / tokens, archived / tokens, stays / tokens)
+
+
+def how(pace_s: float) -> str:
+    """In words."""
+    return f"a token each {pace_s * 1000:.0f} ms" if pace_s else "all at once"
+
+
+def row(pace_s: float, found: Sizes) -> str:
+    """A line of the table."""
+    ratio = found.live / (found.archived + found.stays)
+    return f"| {how(pace_s)} | {found.live:.1f} | {found.archived:.1f} | {found.stays:.1f} | {ratio:.1f} |"
 
 
 if __name__ == "__main__":
@@ -136,4 +154,4 @@ if __name__ == "__main__":
     print(f"bytes per token, of {given.answers} answers of {TOKENS} tokens\n")
     print("| answers written | live | archived | stays in events.db | ratio |\n| --- | --- | --- | --- | --- |")
     for pace in (0.0, PACE_S):
-        print(measured(given.answers, pace))
+        print(row(pace, measured(given.answers, pace)))

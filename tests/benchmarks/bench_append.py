@@ -11,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -73,8 +74,21 @@ async def produce(log: SQLiteLog, producer: int, frames_each: int, measured: Mea
         measured.rows += FRAMES + len(OPENING) + 1
 
 
-async def round_of(producers: int, frames_each: int, seconds: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+@dataclass(frozen=True)
+class Appended:
+    """What a round came to. Waits are from an append to its durability; `cpu_us` is processor time a row."""
+
+    rows_per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    bytes_a_row: float
+    verified_per_second: float
+
+
+async def round_of(producers: int, frames_each: int, seconds: float, directory: Path | None = None) -> Appended:
+    """Fill a log for so long, in a directory of its own within `directory`, and verify it."""
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
         log = await SQLiteLog.open(Path(folder))
         started, cpu = time.perf_counter(), time.process_time()
         measured = Measured(seconds)
@@ -83,12 +97,19 @@ async def round_of(producers: int, frames_each: int, seconds: float) -> None:
         await log.close()
         size = (Path(folder) / "events.db").stat().st_size
         p50, p99 = statistics.quantiles(measured.waits, n=100)[49::49]
-        print(
-            f"{producers:5d} producers, {frames_each} frames an append: {measured.rows / elapsed:9,.0f} rows/s, "
-            f"p50 {p50 * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms, {cpu / measured.rows * 1e6:.1f} us of CPU a row, "
-            f"{size / measured.rows:.0f} bytes a row"
+        rows = measured.rows
+        return Appended(
+            rows / elapsed, p50 * 1e3, p99 * 1e3, cpu / rows * 1e6, size / rows, verified_per_second(Path(folder))
         )
-        print(f"      read and verified: {verified_per_second(Path(folder)):,.0f} rows/s")
+
+
+def told(producers: int, frames_each: int, done: Appended) -> str:
+    """For people."""
+    return (
+        f"{producers:5d} producers, {frames_each} frames an append: {done.rows_per_second:9,.0f} rows/s, "
+        f"p50 {done.p50_ms:.2f} ms, p99 {done.p99_ms:.2f} ms, {done.cpu_us:.1f} us of CPU a row, "
+        f"{done.bytes_a_row:.0f} bytes a row\n      read and verified: {done.verified_per_second:,.0f} rows/s"
+    )
 
 
 def verified_per_second(folder: Path) -> float:
@@ -101,4 +122,5 @@ def verified_per_second(folder: Path) -> float:
 
 if __name__ == "__main__":
     for producers, frames_each in ((1, 1), (10, 1), (100, 1), (100, 8)):
-        uvloop.run(round_of(producers, frames_each, float(sys.argv[1]) if sys.argv[1:] else 2.0))
+        done = uvloop.run(round_of(producers, frames_each, float(sys.argv[1]) if sys.argv[1:] else 2.0))
+        print(told(producers, frames_each, done))

@@ -33,6 +33,12 @@ def cpu_s(pid: int) -> float:
     return (int(user) + int(system)) * TICK_S
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in use now (`VmRSS`)."""
+    status = (PROC / str(pid) / "status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
 def descendants(pid: int) -> Iterator[int]:
     """The processes that a process started, and those that they did."""
     for child in _children(pid):

@@ -129,10 +129,11 @@ async def floor_side(base_url: str) -> AsyncIterator[Side]:
 
 
 @asynccontextmanager
-async def gateway_side(data_dir: Path, base_url: str, nats: str = "embedded") -> AsyncIterator[Gateway]:
-    """The whole gateway: its process on the core of those that are measured, its followers on the others."""
+async def gateway_side(data_dir: Path, base_url: str, nats: str = "embedded", *args: str) -> AsyncIterator[Gateway]:
+    """The whole gateway: its process on the core of those that are measured, its followers on the others. `args` are
+    further flags."""
     env = {"OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": base_url}
-    async with server_process(data_dir, env=env, args=("--nats", nats)) as server:
+    async with server_process(data_dir, env=env, args=("--nats", nats, *args)) as server:
         pin(server.pid, cores()[0])
         yield Gateway(server.url, server.pid)
 
