@@ -1,8 +1,8 @@
 """All benchmarks: `python -m tests.benchmarks [--quick | --full] [--only NAME …] [--peers DIR] [--out DIR]`.
 
 Writes results.json, results.md and ratios.png (with matplotlib, which the extra `bench` brings), anew after each part;
-an interrupted run keeps what it measured. `--full` takes hours of a machine that does nothing else, `--quick` its tenth
-part; a run of some parts leaves the figures of the others as they are. Exit code 1 where a part failed.
+an interrupted run keeps what it measured. A run of some parts leaves the figures of the others as they are. Run it on a
+machine that does nothing else. Exit code 1 where a part failed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
-    for name, sizes in (("quick", QUICK), ("full", FULL), ("tiny", TINY)):
+    for sizes in (QUICK, FULL, TINY):
         help_text = (
             "whether it works at all; its figures say nothing"
             if sizes is TINY
             else f"{sizes.rounds} rounds of {sizes.seconds:g} s"
         )
-        size.add_argument(f"--{name}", dest="sizes", action="store_const", const=sizes, help=help_text)
+        size.add_argument(f"--{sizes.name}", dest="sizes", action="store_const", const=sizes, help=help_text)
     parser.set_defaults(sizes=QUICK)
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
     parser.add_argument(
@@ -69,19 +69,26 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.nullcontext() if asked.sizes is TINY else alone():
         for name in asked.only or parts:
             title, run = parts[name]
-            whole &= measured(results, name, title, partial(run, asked.sizes), asked.dir)
-            for missing in report.write(asked.out, ordered(results, parts)):
-                print(missing, flush=True)
+            try:
+                whole &= measured(results, name, title, partial(run, asked.sizes), asked.sizes.name, asked.dir)
+            finally:  # an interrupted part too
+                for missing in report.write(asked.out, ordered(results, parts)):
+                    print(missing, flush=True)
     return 0 if whole else 1
 
 
 def measured(
-    results: Results, name: str, title: str, run: Callable[[Path, Measuring], Awaitable[None]], directory: Path | None
+    results: Results,
+    name: str,
+    title: str,
+    run: Callable[[Path, Measuring], Awaitable[None]],
+    size: str,
+    directory: Path | None,
 ) -> bool:
     """Run one part in a temporary directory. Returns whether it is whole; a failure is printed and noted."""
     print(f"{name}: {title}", flush=True)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
-        measuring = results.begin(name, title, description(Path(folder)))
+        measuring = results.begin(name, title, size, description(Path(folder)))
         try:
             uvloop.run(_awaited(run, Path(folder), measuring))
         except Exception as error:  # noqa: BLE001  # one part that fails must not cost the figures of the others

@@ -92,9 +92,11 @@ async def round_of(producers: int, frames_each: int, seconds: float, directory: 
         log = await SQLiteLog.open(Path(folder))
         started, cpu = time.perf_counter(), time.process_time()
         measured = Measured(seconds)
-        await asyncio.gather(*(produce(log, n, frames_each, measured) for n in range(producers)))
-        elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
-        await log.close()
+        try:
+            await asyncio.gather(*(produce(log, n, frames_each, measured) for n in range(producers)))
+            elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
+        finally:
+            await log.close()  # its thread would outlive an interrupted round
         size = (Path(folder) / "events.db").stat().st_size
         p50, p99 = statistics.quantiles(measured.waits, n=100)[49::49]
         rows = measured.rows

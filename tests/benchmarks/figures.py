@@ -72,11 +72,12 @@ class Figure:
 
 @dataclass
 class Part:
-    """What one part of the benchmarks came to. `ended` says how: empty where it was interrupted, `whole`, or why not.
-    `notes` are sentences of what was left out."""
+    """What one part of the benchmarks came to. `size` is that of the run (full, quick, tiny). `ended` says how: empty
+    where it was interrupted, `whole`, or why not. `notes` are sentences of what was left out."""
 
     name: str
     title: str
+    size: str = ""
     machine: str = ""
     began: str = ""
     seconds: float = 0.0
@@ -95,11 +96,11 @@ class Results:
         if self._path.exists():
             self.parts = {raw["name"]: _part(raw) for raw in orjson.loads(self._path.read_bytes())}
 
-    def begin(self, name: str, title: str, machine: str) -> Measuring:
+    def begin(self, name: str, title: str, size: str, machine: str) -> Measuring:
         """Measure a part. What an earlier run measured stays until it is measured again, or the part is whole."""
         before = self.parts.get(name)
         now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-        part = Part(name, title, machine, now, figures=list(before.figures) if before else [])
+        part = Part(name, title, size, machine, now, figures=list(before.figures) if before else [])
         self.parts[name] = part
         return Measuring(self, part)
 

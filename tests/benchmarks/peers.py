@@ -28,7 +28,9 @@ from tests.benchmarks.machine import cores, pin
 from tests.benchmarks.sides import Side
 
 STARTS_WITHIN_S = 120.0
-KEY = "sk-unused"
+SHOWN = 300
+KEY = "sk-0123456789abcdef0123456789abcdef"
+"""What the peers are called with, and call with; no secret. LiteLLM refuses short ones."""
 BEARER = {"authorization": f"Bearer {KEY}"}
 LITELLM_CONFIG = """\
 model_list:
@@ -67,7 +69,7 @@ PEERS = (
         ("bin/litellm", "--config", "{folder}/litellm.yaml", "--host", "127.0.0.1", "--port", "{port}"),
         files={"litellm.yaml": LITELLM_CONFIG},
         headers=BEARER,
-        environ={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+        environ={"LITELLM_MASTER_KEY": "{key}", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
     ),
     Peer(
         "abstractcore",
@@ -127,7 +129,11 @@ async def peer_side(peer: Peer, directory: Path, folder: Path, url: str) -> Asyn
         (folder / name).write_text(text.format(**given), encoding="utf-8")
     process = await _start(peer, directory, folder, given)
     try:
-        await _answering(peer, process, side_url, filled)
+        try:
+            await _answering(peer, process, side_url, filled)
+        except RuntimeError as error:
+            said = (folder / f"{peer.name}.said").read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"{error}; its output ends: {' '.join(said.split())[-SHOWN:]}") from error
         pin(process.pid, cores()[0])
         yield Side(side_url, process.pid, filled)
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.benchmarks.figures import Figure, Part, Ratio, number
 from tests.readme import table
 
-HEAD = ("measured", "of", "figure", "floor", "ratio (least-most)", "goal", "reached")
+HEAD = ("measured", "of", "figure", "compared with", "ratio (least-most)", "goal", "reached")
 MARKDOWN, CHART = "results.md", "ratios.png"
 RATES = "answers/s"
 """The unit of the figures whose ratios are drawn."""
@@ -33,7 +33,12 @@ def markdown(parts: Iterable[Part]) -> str:
 def section(part: Part) -> str:
     """One part: how it was measured, and its table."""
     how = "whole" if part.ended == "whole" else f"**not whole**: {part.ended or 'interrupted'}"
-    lines = [f"## {part.title}", "", f"`--only {part.name}`, {part.began}, {part.seconds:,.0f} s, {how}.", ""]
+    lines = [
+        f"## {part.title}",
+        "",
+        f"`--{part.size} --only {part.name}`, {part.began}, {part.seconds:,.0f} s, {how}.",
+        "",
+    ]
     lines += [part.machine, "", *(f"- {note}" for note in part.notes), ""]
     return "\n".join([*lines, table(HEAD, map(row, part.figures)), ""])
 

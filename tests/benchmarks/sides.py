@@ -23,7 +23,7 @@ from tests.serverprocess import ROOT, server_process
 
 LAG = re.compile(r"^abstractcore_(?:relay_lag_events|projection_lag\S*) (\S+)$", re.MULTILINE)
 POSITION = re.compile(r"^abstractcore_log_position (\S+)$", re.MULTILINE)
-CATCH_UP_S = 600.0
+CATCH_UP_S = 3_600.0
 WARM_UP_S = 2.0
 
 

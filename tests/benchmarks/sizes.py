@@ -10,6 +10,7 @@ class Sizes:
     """`rounds` of `seconds` for every rate; the rest is the size of one part each. Rows are those of a log, of both
     lanes."""
 
+    name: str
     rounds: int
     seconds: float
     connections: tuple[int, ...]
@@ -23,6 +24,7 @@ class Sizes:
 
 
 FULL = Sizes(
+    name="full",
     rounds=5,
     seconds=4.0,
     connections=(1, 16, 64, 256),
@@ -35,6 +37,7 @@ FULL = Sizes(
     archived_answers=2_000,
 )
 QUICK = Sizes(
+    name="quick",
     rounds=3,
     seconds=2.0,
     connections=(1, 16, 64, 256),
@@ -47,6 +50,7 @@ QUICK = Sizes(
     archived_answers=500,
 )
 TINY = Sizes(
+    name="tiny",
     rounds=1,
     seconds=0.2,
     connections=(2,),
