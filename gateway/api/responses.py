@@ -11,6 +11,7 @@ from aiohttp import web
 
 from eventstore.catalogue.response import ResponseDeleted
 from eventstore.envelope import NEW_STREAM, StreamWrite
+from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer, json_response, services
 from gateway.api.exchange import DESK, accept, attend
 from gateway.api.stored_responses import (
@@ -19,6 +20,7 @@ from gateway.api.stored_responses import (
     deletion_stream,
     history,
     items_of,
+    not_found,
     stored,
     streamed_form,
 )
@@ -64,7 +66,10 @@ async def delete(request: web.Request) -> web.Response:
     """Take a stored response from its clients; the log keeps it"""
     found = await _asked(request)
     event = ResponseDeleted(request_id=found.request_id, key=request.get(KEY_ID, ANONYMOUS))
-    await services(request).log.append(StreamWrite(deletion_stream(found.request_id), NEW_STREAM, (event.new(),)))
+    try:
+        await services(request).log.append(StreamWrite(deletion_stream(found.request_id), NEW_STREAM, (event.new(),)))
+    except WrongExpectedVersion as error:
+        raise not_found(f"{PREFIX}{found.request_id}") from error  # another client deleted it meanwhile
     return json_response({"id": f"{PREFIX}{found.request_id}", "object": "response", "deleted": True})
 
 

@@ -100,8 +100,13 @@ async def stored(log: Log, response_id: str) -> Stored:
     request_id = response_id.removeprefix(PREFIX)
     events = await log.read_stream(stream_of(request_id)) if response_id.startswith(PREFIX) else []
     if not events or not _is_stored(events) or await log.read_stream(deletion_stream(request_id)):
-        raise NotFound(f"Response with id '{response_id[:80]}' not found.", param="response_id")
+        raise not_found(response_id)
     return Stored(log, request_id, events)
+
+
+def not_found(response_id: str) -> NotFound:
+    """In OpenAI's words."""
+    return NotFound(f"Response with id '{response_id[:80]}' not found.", param="response_id")
 
 
 def _is_stored(events: list[RecordedEvent]) -> bool:

@@ -283,6 +283,13 @@ async def test_a_deleted_response_is_gone_for_clients_alone(server: Front, clien
         await client.responses.create(model=MODELS["openai"], input="x", previous_response_id=made.id)
 
 
+async def test_one_of_many_deletions_wins(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    made = await client.responses.create(model=MODELS["openai"], input="Hi")
+    answers = await asyncio.gather(*(call(server, "DELETE", f"/responses/{made.id}") for _ in range(6)))
+    assert sorted(status for status, _ in answers) == [200] + [404] * 5
+
+
 async def test_what_it_was_asked_can_be_read_in_pages(server: Front, client: AsyncOpenAI) -> None:
     server.play("openai")
     items: Any = [{"role": "user", "content": text} for text in ("one", "two", "three")]

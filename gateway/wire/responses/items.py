@@ -42,14 +42,19 @@ def _message(index: int, item: Mapping[str, Any], said: list[dict[str, Any]]) ->
     content = item.get("content")
     parts = _parts(index, content) if isinstance(content, list) else None
     if role == "assistant":
-        _turn(said)["content"] = content if parts is None else "".join(part.get("text", "") for part in parts)
+        _say(_turn(said), content if parts is None else "".join(part.get("text", "") for part in parts))
     else:
         said.append({"role": role, "content": content if parts is None else _shortest(parts)})
 
 
+def _say(turn: dict[str, Any], text: Any) -> None:
+    """A turn of several messages is one of chat's, with a line for each: none of them may get lost."""
+    both = isinstance(text, str) and bool(turn["content"])
+    turn["content"] = f"{turn['content']}\n{text}" if both else text
+
+
 def _turn(said: list[dict[str, Any]]) -> dict[str, Any]:
-    """The model's message that an item adds to: the last one, where nobody spoke since and it has no calls yet, or only
-    calls follow."""
+    """The model's message that an item adds to: the last one, where nobody spoke since."""
     if said and said[-1]["role"] == "assistant":
         return said[-1]
     said.append({"role": "assistant", "content": None})

@@ -22,11 +22,32 @@ CUSTOM_INPUT = "input"
 
 
 @with_config(_LOOSE)
+class Item(TypedDict, total=False):
+    """An item of the input: of any kind, but a kind is a word."""
+
+    type: str | None
+
+
+@with_config(_LOOSE)
+class Format(TypedDict, total=False):
+    """How the text is to be: `format` is `{type, …}`."""
+
+    format: dict[str, Any] | None
+
+
+@with_config(_LOOSE)
+class ToolChoice(TypedDict, total=False):
+    """One tool, or `tools` that are allowed."""
+
+    tools: list[dict[str, Any]] | None
+
+
+@with_config(_LOOSE)
 class ResponsesRequest(TypedDict, total=False):
     """The checked fields."""
 
     model: Text | None
-    input: str | list[dict[str, Any]] | None
+    input: str | list[Item] | None
     messages: list[dict[str, Any]] | None
     instructions: str | None
     stream: bool | None
@@ -38,9 +59,10 @@ class ResponsesRequest(TypedDict, total=False):
     max_output_tokens: int | None
     max_tokens: int | None
     tools: list[dict[str, Any]] | None
-    tool_choice: str | dict[str, Any] | None
+    tool_choice: str | ToolChoice | None
     parallel_tool_calls: bool | None
-    text: dict[str, Any] | None
+    include: list[str] | None
+    text: Format | None
     reasoning: dict[str, Any] | None
     metadata: dict[str, str] | None
     truncation: str | None
