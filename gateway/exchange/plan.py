@@ -93,6 +93,8 @@ class Planner:
         route, speech = self._with_tools(submission, route, speech, body)
         try:
             call, body, structure = _call(speech, provider, route.model, body)
+            if more := self._left_out(submission, provider):
+                call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:
             raise UnsupportedParameter(str(error), param=error.param) from error
         except WireError as error:
@@ -117,6 +119,12 @@ class Planner:
         if not spoken.as_chat:
             raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
         return upstream, spoken.chat(submission.body) if submission.chat is None else submission.chat
+
+    def _left_out(self, submission: Submission, provider: Provider) -> tuple[str, ...]:
+        """What the caller's protocol says and chat does not."""
+        if (provider.family, submission.wire) in self._natives:
+            return ()
+        return dialect(submission.wire, submission.renderer).ignored(submission.body)
 
     def _with_tools(
         self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]

@@ -65,6 +65,10 @@ class Dialect(Protocol):
         """
         return body
 
+    def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names of what `chat` leaves out because it does not change the answer."""
+        return ()
+
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """For `Form.options`: small, and free of credentials."""
         return None

@@ -187,9 +187,24 @@ async def test_anthropics_own_models_lose_nothing(server: Front, client: AsyncAn
     assert json.loads(got) == json.loads((SCRIPTS / "anthropic/body.json").read_bytes())
 
 
+async def test_what_is_left_out_is_named_and_a_format_is_not(server: Front) -> None:
+    server.play("openai")
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    config = {"format": {"type": "json_schema", "schema": schema}, "effort": "low"}
+    body = {"model": MODELS["openai"], **HI, "output_config": config, "context_management": {"edits": []}}
+    status, headers, _ = await raw(server, body, **{"anthropic-beta": "x-1"})
+    assert (status, headers["x-abstractcore-ignored"]) == (200, "anthropic_beta, context_management")
+    sent = server.asked("openai")[-1].json()
+    assert sent["response_format"]["json_schema"]["schema"] == schema
+    assert sent["reasoning_effort"] == "low"
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "id"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),
+        ({"output_config": {"format": {"type": "yaml"}}}, "yaml"),
         ({"max_tokens": None}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search"),

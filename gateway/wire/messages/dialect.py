@@ -32,6 +32,9 @@ class MessagesDialect(Dialect):
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         return request.chat(body)
 
+    def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        return request.ignored(body)
+
     def renderer(self, form: Form) -> Renderer:
         return MessagesStream(form) if form.streamed else MessagesBody(form)
 

@@ -31,6 +31,12 @@ class _Message(TypedDict):
 
 
 @with_config(_LOOSE)
+class _OutputConfig(TypedDict, total=False):
+    format: dict[str, Any] | None
+    effort: str | None
+
+
+@with_config(_LOOSE)
 class MessagesRequest(TypedDict, total=False):
     """The checked fields."""
 
@@ -47,6 +53,7 @@ class MessagesRequest(TypedDict, total=False):
     tool_choice: dict[str, Any] | None
     thinking: dict[str, Any] | None
     metadata: dict[str, Any] | None
+    output_config: _OutputConfig | None
     service_tier: str | None
     api_key: Credential | None
     base_url: str | None
@@ -57,6 +64,10 @@ class MessagesRequest(TypedDict, total=False):
 _ADAPTER: TypeAdapter[MessagesRequest] = TypeAdapter(MessagesRequest)
 
 _SAME = ("model", "stream", "temperature", "top_p", "top_k", "session_id", "api_key", "base_url", "tool_mode")
+_CARRIED = frozenset(
+    {*_SAME, "messages", "system", "max_tokens", "stop_sequences", "metadata", "tools", "tool_choice", "thinking"}
+    | {"output_config"}
+)
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 _REFUSED = ("mcp_servers", "container")
 _LEVELS = ((4096, "low"), (16_384, "medium"))
@@ -89,7 +100,12 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
         said["stop"] = body["stop_sequences"]
     if user := user_of(body):
         said["user"] = user
-    return said | _tools(body) | _thinking(body.get("thinking"))
+    return said | _tools(body) | _thinking(body.get("thinking")) | _output(body.get("output_config") or {})
+
+
+def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `chat` leaves out: advice to Anthropic's own service, and fields that nobody knows."""
+    return tuple(sorted(name for name, value in body.items() if value is not None and name not in _CARRIED))
 
 
 def _system(system: Any) -> Iterator[dict[str, Any]]:
@@ -119,7 +135,7 @@ def _assistant(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
             case "text":
                 texts.append(str(block.get("text") or ""))
             case "tool_use":
-                calls.append(_call(block))
+                calls.append(_call(f"{where}.content.{index}", block))
             case "thinking" | "redacted_thinking":
                 continue
             case kind:
@@ -130,7 +146,10 @@ def _assistant(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
     return said | {"tool_calls": calls} if calls else {**said, "content": said["content"] or ""}
 
 
-def _call(block: Mapping[str, Any]) -> dict[str, Any]:
+def _call(where: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("id", "name"):
+        if not isinstance(block.get(name), str):
+            raise InvalidRequest(f"{where}.{name}: Field required", param=f"{where}.{name}")
     function = {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
     return {"id": block.get("id"), "type": "function", "function": function}
 
@@ -142,6 +161,8 @@ def _user(where: str, blocks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for index, block in enumerate(blocks):
         at = f"{where}.content.{index}"
         if block["type"] == "tool_result":
+            if not isinstance(block.get("tool_use_id"), str):
+                raise InvalidRequest(f"{at}.tool_use_id: Field required", param=f"{at}.tool_use_id")
             text, more = _result(at, block.get("content"))
             yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text}
             parts += more
@@ -223,6 +244,18 @@ def _tool(index: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     if tool.get("strict") is not None:
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
+
+
+def _output(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`output_config`: https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs"""
+    said: dict[str, Any] = {"reasoning_effort": config["effort"]} if config.get("effort") else {}
+    form = config.get("format") or {}
+    if form.get("type") == "json_schema":
+        wanted = {"name": "answer", "schema": form.get("schema")}
+        said["response_format"] = {"type": "json_schema", "json_schema": wanted}
+    elif form:
+        raise UnsupportedParameter(f"There is no format {form.get('type')!r}.", param="output_config.format")
+    return said
 
 
 def _thinking(thinking: Any) -> dict[str, Any]:
