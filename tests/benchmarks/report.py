@@ -69,7 +69,7 @@ def draw(path: Path, parts: Iterable[Part]) -> list[str]:
     except ImportError:
         return [f"{path.name} was not drawn: pip install '.[bench]' brings matplotlib"]
     bars = [
-        (f"{figure.who}: {figure.what}", figure.ratio)
+        (f"{part.name} | {figure.who}: {figure.what}", figure.ratio)
         for part in parts
         for figure in part.figures
         if figure.unit == RATES and figure.ratio is not None
@@ -90,7 +90,8 @@ def draw(path: Path, parts: Iterable[Part]) -> list[str]:
     axes.set_yticks(range(len(bars)), names, fontsize=8)
     axes.invert_yaxis()
     axes.axvline(1.0, color="#444444", linewidth=0.8)
-    axes.set_xlabel("rate, as a share of what it is compared with in the same run (1 = no cost)")
+    axes.set_xlabel("share of what it is compared with (1: no cost)")
+    axes.margins(x=0.1)
     axes.set_title("Answers a second", fontsize=10)
     canvas.savefig(path, dpi=120, metadata={"Software": None})
     return []
