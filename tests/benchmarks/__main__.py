@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from tests.benchmarks import part_answers, part_peers, part_server, part_storage, part_streams, report
-from tests.benchmarks.figures import Measuring, Results
+from tests.benchmarks.figures import Measuring, Part, Results
 from tests.benchmarks.machine import description
 from tests.benchmarks.sides import alone
 from tests.benchmarks.sizes import FULL, QUICK, TINY, Sizes
@@ -64,7 +64,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the parts. Returns the exit code."""
     asked = arguments().parse_args(argv)
     results = Results(asked.out)
-    parts = {**PARTS, "peers": (part_peers.TITLE, partial(part_peers.run, peers=asked.peers))}
+    parts: dict[str, tuple[str, Run]] = {
+        **PARTS,
+        "peers": (part_peers.TITLE, partial(part_peers.run, peers=asked.peers)),
+    }
     whole = True
     with contextlib.nullcontext() if asked.sizes is TINY else alone():
         for name in asked.only or parts:
@@ -103,7 +106,7 @@ async def _awaited(run: Callable[[Path, Measuring], Awaitable[None]], folder: Pa
     await run(folder, measuring)
 
 
-def ordered(results: Results, names: Mapping[str, object]) -> list[report.Part]:
+def ordered(results: Results, names: Mapping[str, object]) -> list[Part]:
     """The parts that there are, in the order of the report."""
     return [results.parts[name] for name in names if name in results.parts]
 
