@@ -6,14 +6,17 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PROC = Path("/proc")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
+@cache
 def cores() -> tuple[set[int], set[int]]:
-    """One core for the server that is measured, the others for all else; of a single core, that one for both."""
+    """One core for the server that is measured, the others for all else; of a single core, that one for both. As it
+    was when first asked: later this process keeps to the others itself."""
     usable = sorted(os.sched_getaffinity(0))
     return {usable[-1]}, set(usable[:-1]) or {usable[-1]}
 
