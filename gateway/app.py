@@ -39,6 +39,7 @@ ROUTES = (
     web.post("/v1/messages", messages.messages),
     web.post("/v1/messages/count_tokens", messages.count_tokens),
     web.post("/v1/completions", operations.completions),
+    web.post("/v1/generate/structured", operations.structured),
     web.post("/v1/embeddings", operations.embeddings),
     web.post("/v1/images/generations", operations.image_generations),
     web.post("/v1/images/edits", operations.image_edits),
@@ -67,6 +68,7 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/messages": dialects.MESSAGES,
     "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
     "/v1/completions": dialects.COMPLETIONS,
+    "/v1/generate/structured": dialects.STRUCTURED,
     "/v1/embeddings": dialects.EMBEDDINGS,
     "/v1/images/generations": dialects.IMAGES,
     "/v1/images/edits": dialects.IMAGE_EDITS,

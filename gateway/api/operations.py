@@ -18,6 +18,7 @@ from gateway.wire.dialects import (
     IMAGES,
     MODERATIONS,
     SPEECH,
+    STRUCTURED,
     TRANSCRIPTIONS,
 )
 
@@ -25,6 +26,11 @@ from gateway.wire.dialects import (
 async def completions(request: web.Request) -> web.StreamResponse:
     """The old completions: natively where the server has them, else as one message"""
     return await serve(request, COMPLETIONS)
+
+
+async def structured(request: web.Request) -> web.StreamResponse:
+    """One JSON object that is valid against `response_model`, and nothing around it"""
+    return await serve(request, STRUCTURED)
 
 
 async def embeddings(request: web.Request) -> web.StreamResponse:

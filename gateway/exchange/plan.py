@@ -93,6 +93,8 @@ class Planner:
         route, speech = self._with_tools(submission, route, speech, body)
         try:
             call, body, structure = _call(speech, provider, route.model, body)
+            if structure is None and dialect(submission.wire, submission.renderer).checked:
+                structure = wanted(body)
             if more := self._left_out(submission, provider):
                 call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:

@@ -46,6 +46,8 @@ class Dialect(Protocol):
     wire: ClassVar[str]
     version: ClassVar[int]
     as_chat: ClassVar[bool] = True
+    checked: ClassVar[bool] = False
+    """Whether a structured answer is checked here even where its provider promises one."""
     id_header: ClassVar[str | None] = None
     """The header in which its clients look for the request's id, beside ours."""
 

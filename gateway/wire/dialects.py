@@ -11,6 +11,7 @@ from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Tran
 from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
 from gateway.wire.responses.dialect import ResponsesDialect
+from gateway.wire.structured import StructuredDialect
 
 CHAT: Dialect = ChatDialect()
 COMPLETIONS: Dialect = CompletionsDialect()
@@ -21,10 +22,12 @@ MESSAGES: Dialect = MessagesDialect()
 MODERATIONS: Dialect = Moderations()
 RESPONSES: Dialect = ResponsesDialect()
 SPEECH: Dialect = Speech()
+STRUCTURED: Dialect = StructuredDialect()
 TRANSCRIPTIONS: Dialect = Transcriptions()
 
 _ALL = (
-    CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH, TRANSCRIPTIONS,
+    CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH, STRUCTURED,
+    TRANSCRIPTIONS,
 )  # fmt: skip
 DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in _ALL}
 

@@ -25,7 +25,7 @@ from gateway.wire.values import WireError
 
 MOST_ATTEMPTS = 3
 LONGEST_PROBLEM = 500
-_WHERE = "response_format.json_schema.schema"
+WHERE = "response_format.json_schema.schema"
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _FENCED = re.compile(r"\A```(?:json|JSON)?[ \t]*\n(.*?)\n?```\Z", re.DOTALL)
 
@@ -72,13 +72,13 @@ def wanted(body: Mapping[str, Any]) -> Structure | None:
         return None
     schema = json_schema(response_format)
     if not isinstance(schema.get("$schema", ""), str):
-        raise WireError(f"{_WHERE} is not a JSON Schema: its $schema is no text")
+        raise WireError(f"{WHERE} is not a JSON Schema: its $schema is no text")
     try:
         _validator(schema).check_schema(schema)
     except SchemaError as error:
-        raise WireError(f"{_WHERE} is not a JSON Schema: {error.message[:200]}") from error
+        raise WireError(f"{WHERE} is not a JSON Schema: {error.message[:200]}") from error
     except RecursionError as error:
-        raise WireError(f"{_WHERE} is nested too deeply") from error
+        raise WireError(f"{WHERE} is nested too deeply") from error
     _check_references(schema)
     check_cost(schema)
     return Structure(schema)
@@ -122,7 +122,7 @@ def _check_references(schema: dict[str, Any]) -> None:
                 raise Unresolvable(ref)
             resolver.lookup(ref)
         except Unresolvable as error:
-            raise WireError(f"{_WHERE} refers to what it does not hold: {ref[:200]!r}") from error
+            raise WireError(f"{WHERE} refers to what it does not hold: {ref[:200]!r}") from error
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -63,6 +63,21 @@ WHOLE = {"openai": "openai/body.json", "anthropic": "anthropic/body.json", "olla
 """Family -> a plain answer, streamed and whole."""
 
 
+def saying(family: str, text: str) -> Script:
+    """A whole answer of a family with this text, of 10 tokens for 4."""
+    message = {"role": "assistant", "content": text}
+    if family == "anthropic":
+        usage = {"input_tokens": 10, "output_tokens": 4}
+        said = {"id": "msg_1", "type": "message", "model": "m", "stop_reason": "end_turn", "usage": usage}
+        return Script.json({**said, **message, "content": [{"type": "text", "text": text}]})
+    if family == "ollama":
+        counts = {"done_reason": "stop", "prompt_eval_count": 10, "eval_count": 4}
+        return Script.json({"model": "m", "message": message, "done": True, **counts})
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+    return Script.json({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
+
+
 class Front:
     """The server, and the upstream behind it."""
 
@@ -88,6 +103,10 @@ class Front:
     def answer(self, provider: str, *answers: Answer) -> None:
         """From now on the provider plays these, one after the other, and then the last one again."""
         self.upstream.script(PLACES[provider].chat, *answers)
+
+    def say(self, provider: str, *texts: str) -> None:
+        """From now on the provider answers whole, with these texts, and then the last one again."""
+        self.answer(provider, *(saying(PLACES[provider].family, text) for text in texts))
 
     def asked(self, provider: str) -> list[Request]:
         """The chats that the provider was asked for."""
