@@ -18,6 +18,7 @@ from gateway.api import (
     providers,
     requests,
     responses,
+    status,
     tickets,
     usage,
 )
@@ -48,6 +49,11 @@ ROUTES = (
     web.post("/v1/moderations", operations.moderations),
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.+}", models.one_model),
+    web.get("/v1/providers", providers.list_all),
+    web.post("/v1/providers/test", providers.test),
+    web.put("/v1/providers/{name}", providers.configure),
+    web.get("/v1/providers/{name}/status", providers.status),
+    web.get("/v1/providers/{name}/models", providers.models),
     web.get("/providers", providers.list_providers),
     web.get("/v1/events/stream", events.event_stream()),
     web.post("/v1/tickets", tickets.issue_ticket),
@@ -58,6 +64,7 @@ ROUTES = (
     web.get("/v1/usage", usage.usage),
     web.get("/v1/metrics", metrics.metrics),
     web.get("/metrics", metrics.metrics),
+    web.get("/v1/status", status.status),
     web.get("/health", health.health),
 )
 

@@ -70,6 +70,9 @@ SETTINGS: tuple[Setting, ...] = (
             "--backends", ("ABSTRACTCORE_BACKENDS",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
             env=("ABSTRACTCORE_BASE_URL_ALLOWLIST",)),
+    Setting("provider_keys", "", "keys that providers configured at run time may use, comma separated: the name of an "
+            "environment variable, and the host that its value may be sent to, as in GROQ_API_KEY@api.groq.com",
+            "--provider-keys", ("ABSTRACTCORE_PROVIDER_KEYS",)),
     Setting("files_root", None, "folder whose files requests may name by path or @name (unless set, no local file)",
             "--files-root", ("ABSTRACTCORE_FILES_ROOT",)),
     Setting("file_url_allowlist", "", "hosts (host or host:port), comma separated, that files may be fetched from "
@@ -92,6 +95,15 @@ SETTINGS: tuple[Setting, ...] = (
             env=("OPENAI_COMPATIBLE_BASE_URL",)),
     Setting("compatible_api_key", None, "key for openai-compatible", env=("OPENAI_COMPATIBLE_API_KEY",), secret=True),
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LentKey:
+    """A key that providers configured at run time may use, None where its variable is not set, and the host (or
+    host:port) that it may be sent to."""
+
+    host: str
+    value: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +131,7 @@ class Settings:
     models_root: Path | None = None
     backends: frozenset[str] = frozenset()
     base_url_allowlist: frozenset[str] = frozenset()
+    provider_keys: Mapping[str, LentKey] = field(default_factory=dict)
     files_root: Path | None = None
     file_url_allowlist: frozenset[str] = frozenset()
     audio: str = "native"
@@ -136,7 +149,8 @@ class Settings:
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value held, for scrubbing."""
-        return tuple(v for s in SETTINGS if s.secret and (v := getattr(self, s.name)))
+        own = tuple(v for s in SETTINGS if s.secret and (v := getattr(self, s.name)))
+        return own + tuple(lent.value for lent in self.provider_keys.values() if lent.value)
 
     def redacted(self) -> dict[str, Any]:
         """For the log and the terminal: secrets as `set` or left out, paths as text."""
@@ -147,6 +161,8 @@ class Settings:
                 shown[setting.name] = "set" if value else None
             elif isinstance(value, frozenset):
                 shown[setting.name] = sorted(value)
+            elif isinstance(value, Mapping):
+                shown[setting.name] = [f"{name}@{lent.host}" for name, lent in sorted(value.items())]
             else:
                 shown[setting.name] = str(value) if isinstance(value, Path) else value
         return {name: value for name, value in shown.items() if value not in (None, [])}
@@ -188,6 +204,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     values["files_root"] = Path(values["files_root"]) if values["files_root"] else None
     for names in ("backends", "base_url_allowlist", "file_url_allowlist"):
         values[names] = frozenset(name.strip().lower() for name in values[names].split(",") if name.strip())
+    values["provider_keys"] = _lent_keys(values["provider_keys"], environ)
     _check(values)
     assert {f.name for f in fields(Settings)} == set(values)
     return Settings(**values)
@@ -204,6 +221,16 @@ def _convert(setting: Setting, given: str) -> Any:
         return setting.kind(given)
     except ValueError as e:
         raise ConfigError(f"{setting.env[0]} must be a {setting.kind.__name__}") from e
+
+
+def _lent_keys(rows: str, environ: Mapping[str, str]) -> dict[str, LentKey]:
+    lent = {}
+    for row in filter(None, (row.strip() for row in rows.split(","))):
+        name, at, host = row.partition("@")
+        if not at or not name or not host or "/" in host:
+            raise ConfigError("--provider-keys must be rows such as GROQ_API_KEY@api.groq.com, comma separated")
+        lent[name] = LentKey(host.lower(), environ.get(name, "").strip() or None)
+    return lent
 
 
 def _check(values: dict[str, Any]) -> None:

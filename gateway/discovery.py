@@ -63,6 +63,13 @@ class Discovery:
         """What a provider last said that its model can, without asking; nothing where it says nothing of that."""
         return self._capable.get((provider, model), ())
 
+    def forget(self, name: str) -> None:
+        """What is known of this provider is out of date: it was configured anew."""
+        self._known.pop(name, None)
+        self._listed.pop(name, None)
+        self._capable = {key: held for key, held in self._capable.items() if key[0] != name}
+        self._asking.pop(name, None)
+
     async def close(self) -> None:
         """Ends questions that are still open."""
         tasks = list(self._asking.values())
@@ -84,23 +91,32 @@ class Discovery:
         task = self._asking.get(provider.name)
         if task is None:
             task = self._asking[provider.name] = asyncio.create_task(self._fetch(provider))
-            task.add_done_callback(lambda _: self._asking.pop(provider.name, None))
+            task.add_done_callback(lambda ended: self._asked(provider.name, ended))
         return task
 
+    def _asked(self, name: str, ended: asyncio.Task[Listing]) -> None:
+        if self._asking.get(name) is ended:
+            del self._asking[name]
+
     async def _fetch(self, provider: Provider) -> Listing:
-        listing = _unconfigured(provider, self._monotonic()) or await self._asked(provider)
+        listing = await self.ask(provider, provider.api_key, self._patience_s)
+        if self._providers.get(provider.name) != provider:
+            return listing  # configured anew meanwhile
         self._known[provider.name] = listing
         self._listed[provider.name] = frozenset(model.id for model in listing.models)
         self._capable |= {(provider.name, model.id): model.capabilities for model in listing.models}
         return listing
 
-    async def _asked(self, provider: Provider) -> Listing:
+    async def ask(self, provider: Provider, api_key: str | None, patience_s: float) -> Listing:
+        """What a provider says now to this key. Not remembered; never raises for a provider."""
+        if unconfigured := _unconfigured(provider, api_key, self._monotonic()):
+            return unconfigured
         try:
-            async with asyncio.timeout(self._patience_s):
-                models = await self._upstreams[provider.family].models(provider, provider.api_key)
+            async with asyncio.timeout(patience_s):
+                models = await self._upstreams[provider.family].models(provider, api_key)
             return Listing(provider, "available", tuple(models), None, self._monotonic())
         except TimeoutError:
-            reason = f"the provider did not answer in {self._patience_s:g} s"
+            reason = f"the provider did not answer in {patience_s:g} s"
         except UpstreamFailure as failure:
             reason = self._redactor.text(failure.message)
         except Exception as error:  # one provider's odd answer must not hide the others' models
@@ -111,8 +127,8 @@ class Discovery:
         return Listing(provider, "unavailable", (), reason, self._monotonic())
 
 
-def _unconfigured(provider: Provider, now: float) -> Listing | None:
-    if provider.needs_key and not provider.api_key:
+def _unconfigured(provider: Provider, api_key: str | None, now: float) -> Listing | None:
+    if provider.needs_key and not api_key:
         return Listing(provider, "not_configured", (), f"{provider.api_key_env} is not set", now)
     if not provider.base_url:
         return Listing(provider, "not_configured", (), f"no URL is set for {provider.name}", now)

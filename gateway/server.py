@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiohttp import web
@@ -45,7 +44,9 @@ from gateway.media.fetch import Fetcher
 from gateway.media.local import LocalFiles
 from gateway.media.prepare import Media
 from gateway.pricing import load_prices, price_by
+from gateway.provider_settings import ProviderSettings
 from gateway.redaction import Redactor, load_key
+from gateway.release import release
 from gateway.reports import Reports
 from gateway.services import Services
 from gateway.tickets import Tickets
@@ -127,6 +128,10 @@ class Server:
         await self._say(
             NodeStarted(node=node, release=release(), previous=self.log.previous, settings=self._settings_said())
         )
+        self.provider_settings = ProviderSettings(self.log, self.providers, settings)
+        with Reader(settings.data_dir / FILE) as reader:
+            sealed = reader.sealed()
+        await self.provider_settings.restore(sealed)
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
         self.http = HttpClient(node)
         opened.push_async_callback(self.http.close)
@@ -209,6 +214,7 @@ class Server:
             read_projections=self.reports,
             tickets=tickets,
             discovery=self.discovery,
+            provider_settings=self.provider_settings,
             redactor=self.redactor,
             now_us=wall_clock_us,
             monotonic=time.monotonic,
@@ -383,14 +389,6 @@ def limits(settings: Settings) -> Limits:
         idle_s=settings.idle_timeout_s,
         total_s=settings.total_timeout_s,
     )
-
-
-def release() -> str:
-    """The installed version."""
-    try:
-        return version("abstractcore-server")
-    except PackageNotFoundError:  # run from a checkout
-        return "checkout"
 
 
 def _start_of(reader: Reader, origin: str) -> int:

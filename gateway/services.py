@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eventstore.log import Log
     from gateway.config import Settings
     from gateway.discovery import Discovery
+    from gateway.provider_settings import ProviderSettings
     from gateway.redaction import Redactor
     from gateway.tickets import Tickets
     from gateway.upstreams.upstream import Provider, Upstream
@@ -53,6 +54,7 @@ class Services:
     read_projections: ReadProjections
     tickets: Tickets
     discovery: Discovery
+    provider_settings: ProviderSettings
     redactor: Redactor
     now_us: Callable[[], int]
     monotonic: Callable[[], float]

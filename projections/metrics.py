@@ -7,6 +7,7 @@ Labels are bounded: words of the catalogue, configured providers, and the first 
 from __future__ import annotations
 
 import json
+import sqlite3
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -204,3 +205,9 @@ def _request_ended(kind: str, body: dict[str, Any], models: _Models, sums: _Sums
         sums.add(ERRORS, ("gateway",))
     elif "fault_domain" in body:
         sums.add(ERRORS, (body["fault_domain"],))
+
+
+def requests_ended(rows: sqlite3.Connection) -> dict[str, int]:
+    """How many requests ended in each way, over all of the log."""
+    sql = "SELECT json_extract(labels, '$[0]'), sum(value) FROM metrics WHERE name = ? AND part = ? GROUP BY 1"
+    return {outcome: int(count) for outcome, count in rows.execute(sql, (REQUESTS.name, SUM))}

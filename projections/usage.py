@@ -247,6 +247,12 @@ def usage_report(
     return {"data": data, "total": _shown((), total), "position": position}
 
 
+def sessions_since(rows: sqlite3.Connection, since: int) -> int:
+    """How many sessions had an attempt that ended at or after a time (microseconds since 1970 UTC)."""
+    sql = "SELECT count(DISTINCT session_id) FROM usage_attempts WHERE at >= ? AND session_id <> ''"
+    return int(rows.execute(sql, (since,)).fetchone()[0])
+
+
 def _span(since: int | None, until: int | None) -> dict[str, int]:
     """Whole hours, and what of the hours at both ends lies inside; within one hour the attempts alone."""
     since = 0 if since is None else max(since, 0)

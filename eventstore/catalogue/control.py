@@ -1,6 +1,6 @@
-"""What the gateway itself does: nodes start and stop, prices are published.
+"""What the gateway itself does: nodes start and stop, prices are published, providers are configured.
 
-Streams `node-<origin>`, `price-<provider>`."""
+Streams `node-<origin>`, `price-<provider>`, `providers`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ class PricePublished(Event):
     source: str
     table: str
     rules: list[dict[str, Any]]
+
+
+@event
+@value(kw_only=True)
+class ProviderConfigured(Event):
+    """A provider was configured while the server ran. `api_key_env` names the variable of its key, `key` is who did it.
+    The last one of a name counts."""
+
+    type: ClassVar[str] = "provider_configured"
+
+    provider: str
+    family: str
+    base_url: str
+    key: str
+    api_key_env: str | None = None
 
 
 @event

@@ -23,14 +23,15 @@ async def health(request: web.Request) -> web.Response:
     """`healthy`; `degraded` (200: requests are served, but something behind them is not well) or `failing` (503: no
     request can be recorded), with `reasons`. Says nothing of errors' texts: this route needs no key."""
     given = services(request)
-    if failing := await _failing(given):
-        return json_response({"status": "failing", "reasons": failing}, status=503)
+    if found := await failing(given):
+        return json_response({"status": "failing", "reasons": found}, status=503)
     if reasons := degraded(given.follower.status):
         return json_response({"status": "degraded", "reasons": reasons})
     return json_response({"status": "healthy"})
 
 
-async def _failing(given: Services) -> list[str]:
+async def failing(given: Services) -> list[str]:
+    """What keeps requests from being recorded."""
     found = list(given.trouble())
     if given.log.full:
         found.append("the log's disk is nearly full: new requests are refused")

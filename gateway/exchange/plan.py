@@ -75,7 +75,7 @@ class Planner:
         self._providers, self._upstreams, self._redactor = providers, upstreams, redactor
         self._default_provider, self._listed, self._natives = default_provider, listed, natives
         self._tools = tools
-        self._own = {name: redactor.scrubber([p.api_key]) for name, p in providers.items() if p.api_key}
+        self._own: dict[str, Scrubber] = {}
 
     def plan(self, submission: Submission) -> Plan:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
@@ -146,7 +146,12 @@ class Planner:
         """Cuts the call's credential out of what comes back; that of our own keys is made once."""
         if not api_key:
             return NOTHING
-        return self._own[provider.name] if api_key == provider.api_key else self._redactor.scrubber([api_key])
+        if api_key != provider.api_key:
+            return self._redactor.scrubber([api_key])
+        made = self._own.get(api_key)
+        if made is None:
+            made = self._own[api_key] = self._redactor.scrubber([api_key])
+        return made
 
 
 def _call(

@@ -16,7 +16,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 def check_base_url(url: str, allowlist: Collection[str], bound_to_loopback: bool) -> str:
     """The URL, if its host is on the allowlist (`host` or `host:port`, lower case), or is loopback while the server
     itself can be reached from loopback only. Raises `InvalidRequest`, `Forbidden`."""
-    parts = _parts(url)
+    parts = check_url(url)
     host = (parts.hostname or "").lower()
     named = host in allowlist or f"{host}:{parts.port}" in allowlist
     if not named and not (bound_to_loopback and host in LOOPBACK):
@@ -28,7 +28,8 @@ def check_base_url(url: str, allowlist: Collection[str], bound_to_loopback: bool
     return url
 
 
-def _parts(url: str) -> SplitResult:
+def check_url(url: str) -> SplitResult:
+    """The parts of a URL that can be a provider's, wherever it is. Raises `InvalidRequest`."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from eventstore.catalogue.control import ProviderConfigured
 from gateway.config import ConfigError, Settings
 from gateway.upstreams.upstream import Provider
 
@@ -94,6 +96,27 @@ def providers(settings: Settings, own_port: int | None = None) -> dict[str, Prov
     `base_url` is empty where nothing says where the provider is.
     """
     return {known.name: _provider(known, settings, own_port or settings.port) for known in _KNOWN}
+
+
+REMOTE_FAMILIES = frozenset({"openai_compatible", "anthropic", "ollama"})
+"""Those whose providers are servers somewhere, and can be configured while ours runs."""
+
+
+def configured(known: Provider | None, asked: ProviderConfigured, api_key: str | None) -> Provider:
+    """A provider as it was asked for. `known` is the one of that name which the server came with: at its own URL, with
+    no other key asked for, it is that one again; at any other, its key stays behind."""
+    base_url = asked.base_url.rstrip("/")
+    if known is not None and asked.api_key_env is None and base_url == known.base_url:
+        return known
+    key: dict[str, Any] = {
+        "api_key": api_key,
+        "api_key_env": asked.api_key_env,
+        "needs_key": asked.api_key_env is not None,
+    }
+    if known is not None:
+        return replace(known, base_url=base_url, probed=False, **key)
+    traits = _USAGE if asked.family == "openai_compatible" else frozenset()
+    return Provider(name=asked.provider, family=asked.family, base_url=base_url, traits=traits, **key)
 
 
 def _provider(known: _Known, settings: Settings, own_port: int) -> Provider:

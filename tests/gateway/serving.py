@@ -31,6 +31,7 @@ from gateway.edge import KEY_ID, Edge, request_id
 from gateway.errors import GatewayError
 from gateway.exchange.ids import request_id as make_id
 from gateway.json_guard import check_ids, read_json
+from gateway.provider_settings import ProviderSettings
 from gateway.redaction import Redactor
 from gateway.services import SERVICES, Services
 from gateway.tickets import Tickets
@@ -192,8 +193,10 @@ async def serving(
     async def read_projections(query: Callable[[sqlite3.Connection], Any]) -> Any:
         return await asyncio.to_thread(lambda: query(projections.rows()))
 
+    offered = dict(offered)
     services = Services(
         settings=settings, log=log, providers=offered, upstreams=upstreams, follower=follower,
+        provider_settings=ProviderSettings(log, offered, settings),
         read_projections=read_projections, tickets=Tickets(clock), redactor=redactor,
         discovery=Discovery(offered, upstreams, redactor, clock, patience_s=0.5),
         now_us=lambda: time.time_ns() // 1000, monotonic=time.monotonic, started_at=time.time_ns() // 1000,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import SETTINGS, ConfigError, Setting, Settings, load, parser
+from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings, load, parser
 
 GOOD: dict[str, str] = {
     "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
@@ -16,6 +16,7 @@ GOOD: dict[str, str] = {
     "api_key": "a-key-long-enough",
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse",
+    "provider_keys": "GROQ_API_KEY@api.groq.com",
 }  # fmt: skip
 
 
@@ -32,6 +33,8 @@ def meant(setting: Setting, written: str) -> Any:
             return Path(written)
         case "backends" | "base_url_allowlist" | "file_url_allowlist":
             return frozenset({"one.example", "two.example"})
+        case "provider_keys":
+            return {"GROQ_API_KEY": LentKey("api.groq.com", None)}
     return True if setting.kind is bool else setting.kind(written)
 
 
@@ -49,7 +52,7 @@ def test_the_table_and_the_settings_have_the_same_names() -> None:
 def test_without_anything_the_defaults_hold() -> None:
     assert load([], {}) == Settings()
     for setting in SETTINGS:
-        if setting.name not in {"data_dir", "backends", "base_url_allowlist", "file_url_allowlist"}:
+        if setting.name not in {"data_dir", "backends", "base_url_allowlist", "file_url_allowlist", "provider_keys"}:
             assert getattr(load([], {}), setting.name) == setting.default
 
 
@@ -89,7 +92,8 @@ def test_truth_is_written_in_many_ways(written: str) -> None:
 WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
-    ([], {"ABSTRACTCORE_AUDIO": "transcribe"}),
+    ([], {"ABSTRACTCORE_AUDIO": "transcribe"}), (["--provider-keys", "GROQ_API_KEY"], {}),
+    (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
 ]  # fmt: skip
 
 
@@ -108,6 +112,13 @@ def test_a_secret_has_no_flag_and_is_never_shown() -> None:
     assert "canary" not in str(settings.redacted())
     assert all(settings.redacted()[setting.name] == "set" for setting in SETTINGS if setting.secret)
     assert not [setting.name for setting in SETTINGS if setting.secret and setting.flag]
+
+
+def test_a_lent_key_is_a_secret_and_its_host_is_not() -> None:
+    settings = load(["--provider-keys", "GROQ_API_KEY@API.groq.com:443"], {"GROQ_API_KEY": " canary-lent "})
+    assert settings.secrets() == ("canary-lent",)
+    assert "canary" not in repr(settings) + str(settings.redacted())
+    assert settings.redacted()["provider_keys"] == ["GROQ_API_KEY@api.groq.com:443"]
 
 
 def test_every_key_is_marked_as_a_secret() -> None:
