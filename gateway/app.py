@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from gateway.api import (
+    docs,
     events,
     health,
     messages,
@@ -24,6 +25,7 @@ from gateway.api import (
 )
 from gateway.api.chat_completions import chat_completions
 from gateway.api.exchange import DESK, Desk
+from gateway.docs.document import Document
 from gateway.edge import Edge
 from gateway.services import SERVICES, Services
 from gateway.wire import dialects
@@ -66,6 +68,11 @@ ROUTES = (
     web.get("/metrics", metrics.metrics),
     web.get("/v1/status", status.status),
     web.get("/health", health.health),
+    web.get("/", docs.index),
+    web.get("/docs", docs.swagger),
+    web.get("/redoc", docs.redoc),
+    web.get("/docs/assets/{name}", docs.asset),
+    web.get("/openapi.json", docs.openapi),
 )
 
 EXCHANGES: Mapping[str, Dialect] = {
@@ -90,6 +97,7 @@ def make_app(services: Services, desk: Desk, edge: Edge) -> web.Application:
     """The application, its routes answered with these services."""
     app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
     app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
+    app[docs.DOCUMENT] = Document(ROUTES)
     app.on_shutdown.append(events.close_feeds)
     app.add_routes(ROUTES)
     return app

@@ -38,7 +38,7 @@ POSITION_HEADER = "x-abstractcore-position"
 KEY_ID = web.RequestKey("key_id", str)
 """Who is calling: the authenticated key's id, or `anonymous`."""
 
-OPEN_ROUTES = frozenset({"/", "/health"})
+OPEN_ROUTES = frozenset({"/", "/health", "/docs", "/redoc", "/docs/assets/{name}", "/openapi.json"})
 """Routes, by their pattern, that need no key."""
 
 _REQUEST_ID = web.RequestKey("request_id", str)

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
+from urllib.parse import quote
+
+LONGEST_HEADER = 1024
+_PLAIN = "[]. "
+
+
+def in_header(names: Iterable[str]) -> str:
+    """The names of a request's fields as a header can carry them: percent-encoded where they are no plain words, and no
+    more than have room in 1 KiB."""
+    said = ""
+    for name in names:
+        more = f"{said}, {quote(name, safe=_PLAIN)}" if said else quote(name, safe=_PLAIN)
+        if len(more) > LONGEST_HEADER:
+            return f"{said}, ..." if said else "..."
+        said = more
+    return said
 
 
 class Outlet(Protocol):

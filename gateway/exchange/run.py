@@ -37,7 +37,7 @@ from gateway.exchange.inputs import (
     Submitted,
     Unfit,
 )
-from gateway.exchange.outlet import Outlet
+from gateway.exchange.outlet import Outlet, in_header
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
@@ -146,7 +146,7 @@ class Exchanges:
             raise not_now(busy) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
         if call.ignored:
-            running.outlet.prepare({"x-abstractcore-ignored": ", ".join(call.ignored)})
+            running.outlet.prepare({"x-abstractcore-ignored": in_header(call.ignored)})
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = _begun(plan, appended, decoder, renderer if held is None else Held(renderer))

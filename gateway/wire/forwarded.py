@@ -38,7 +38,7 @@ TRANSCRIPT_TYPES: Mapping[str, str] = {
 
 
 @with_config(ConfigDict(extra="allow", strict=True))
-class _Request(TypedDict, total=False):
+class ForwardedRequest(TypedDict, total=False):
     """What is looked at all the same."""
 
     model: Text | None
@@ -49,7 +49,7 @@ class _Request(TypedDict, total=False):
     base_url: str | None
 
 
-_ADAPTER: TypeAdapter[_Request] = TypeAdapter(_Request)
+_ADAPTER: TypeAdapter[ForwardedRequest] = TypeAdapter(ForwardedRequest)
 
 
 class Forwarded(Dialect):

@@ -21,12 +21,14 @@ from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
 from eventstore.frames import FrameRun
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
-from gateway.api import events, health, metrics, models, providers, requests, tickets, usage
+from gateway.api import docs, events, health, metrics, models, providers, requests, tickets, usage
 from gateway.api.answers import json_response
 from gateway.app import EXCHANGES
+from gateway.app import ROUTES as ALL_ROUTES
 from gateway.auth import Authenticator, RejectionLimiter
 from gateway.config import Settings
 from gateway.discovery import Discovery
+from gateway.docs.document import Document
 from gateway.edge import KEY_ID, Edge, request_id
 from gateway.errors import GatewayError
 from gateway.exchange.ids import request_id as make_id
@@ -153,6 +155,11 @@ async def begun(request: web.Request) -> web.StreamResponse:
 
 ROUTES: Sequence[web.RouteDef] = (
     web.get("/health", health.health),
+    web.get("/", docs.index),
+    web.get("/docs", docs.swagger),
+    web.get("/redoc", docs.redoc),
+    web.get("/docs/assets/{name}", docs.asset),
+    web.get("/openapi.json", docs.openapi),
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.*}", models.one_model),
     web.get("/providers", providers.list_providers),
@@ -213,6 +220,7 @@ async def serving(
     )  # fmt: skip
     app = web.Application(middlewares=[door.middleware])
     app[SERVICES] = services
+    app[docs.DOCUMENT] = Document(ALL_ROUTES)
     app[events.CLOSING] = asyncio.Event()
     app.on_shutdown.append(events.close_feeds)
     app.add_routes([*ROUTES, web.get("/v1/events/stream", events.event_stream(pace or events.Pace(look_s=0.01)))])

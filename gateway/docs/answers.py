@@ -1,0 +1,349 @@
+"""What the routes answer and take in their queries, for the documents: the keys that clients can rely on.
+
+Answers have more keys than are named here; none of these types is used on the way of a request. OpenAI's shapes:
+https://platform.openai.com/docs/api-reference; Anthropic's: https://docs.anthropic.com/en/api.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class ErrorDetail(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(TypedDict):
+    """An error in OpenAI's shape, whatever the route."""
+
+    error: ErrorDetail
+
+
+class MessagesErrorDetail(TypedDict):
+    """What went wrong, in Anthropic's words."""
+
+    type: str
+    message: str
+
+
+class MessagesError(TypedDict):
+    """An error in Anthropic's shape."""
+
+    type: Literal["error"]
+    error: MessagesErrorDetail
+
+
+class TokenUsage(TypedDict):
+    """Tokens, as the provider counted them."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+
+
+class ChatMessage(TypedDict):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str | None
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[dict[str, Any]]]
+
+
+class ChatChoice(TypedDict):
+    """One answer."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str
+
+
+class ChatCompletion(TypedDict):
+    """A whole chat completion."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: TokenUsage
+
+
+class TextChoice(TypedDict):
+    """One continuation."""
+
+    index: int
+    text: str
+    finish_reason: str | None
+
+
+class TextCompletion(TypedDict):
+    """A whole old completion."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: TokenUsage
+
+
+class ResponseObject(TypedDict):
+    """A response."""
+
+    id: str
+    object: Literal["response"]
+    status: str
+    model: str
+    output: list[dict[str, Any]]
+
+
+class ResponseDeletion(TypedDict):
+    """A response that its clients no longer see."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class ItemList(TypedDict):
+    """A page of items."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class Message(TypedDict):
+    """A message of Anthropic's protocol."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[dict[str, Any]]
+    stop_reason: str | None
+    usage: dict[str, Any]
+
+
+class TokenCount(TypedDict):
+    """Tokens of a prompt."""
+
+    input_tokens: Count
+
+
+class EmbeddingList(TypedDict):
+    """Vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    model: str
+
+
+class ProviderState(TypedDict):
+    """How a provider is."""
+
+    name: str
+    type: str
+    model_count: Count
+    status: Literal["available", "unavailable", "not_configured"]
+    reason: NotRequired[str]
+
+
+class ProviderStates(TypedDict):
+    """All providers."""
+
+    providers: list[ProviderState]
+
+
+class Provider(ProviderState):
+    """A provider, where it is and how it is."""
+
+    family: str
+    base_url: str
+    local: bool
+    api_key_env: str | None
+    has_key: bool
+    configured_by: Literal["environment", "request"]
+    checked_seconds_ago: float
+
+
+class ProviderPage(TypedDict):
+    """A page of providers."""
+
+    data: list[Provider]
+    position: Count
+    next: NotRequired[str]
+
+
+class ProviderTrial(ProviderState):
+    """How a try went."""
+
+    success: bool
+    latency_ms: float
+    models: list[str]
+
+
+class Model(TypedDict):
+    """A model that can be asked for."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    type: NotRequired[Literal["text-generation", "text-embedding"]]
+    context_length: NotRequired[Count]
+    capabilities: NotRequired[list[str]]
+
+
+class ModelList(TypedDict):
+    """Every provider's models."""
+
+    object: Literal["list"]
+    data: list[Model]
+    providers: list[ProviderState]
+
+
+class ProviderModels(TypedDict):
+    """One provider's models."""
+
+    object: Literal["list"]
+    data: list[Model]
+    provider: ProviderState
+
+
+class StatusProvider(TypedDict):
+    """A provider in the status."""
+
+    name: str
+    status: Literal["healthy", "unhealthy", "not_configured"]
+    models: list[str]
+    reason: NotRequired[str]
+
+
+class Status(TypedDict):
+    """The server at a glance."""
+
+    status: Literal["healthy", "degraded", "failing"]
+    version: str
+    uptime_seconds: Count
+    total_requests: Count
+    active_sessions: Count
+    providers: list[StatusProvider]
+    reasons: list[str]
+    requests: dict[str, int]
+    origin: str
+    position: Count
+
+
+class Health(TypedDict):
+    """Whether the server works."""
+
+    status: Literal["healthy", "degraded", "failing"]
+    reasons: NotRequired[list[str]]
+
+
+class Ticket(TypedDict):
+    """A way in for what cannot set headers: `?access_token=`, once, within `expires_in` seconds."""
+
+    ticket: str
+    expires_in: float
+
+
+class Page(TypedDict):
+    """A page of a list, as of a position of the log."""
+
+    data: list[dict[str, Any]]
+    position: NotRequired[Count]
+    next: NotRequired[str]
+    stale: NotRequired[Literal[True]]
+
+
+class UsageReport(Page):
+    """Tokens and cost, by group."""
+
+    total: dict[str, Any]
+
+
+class RequestState(TypedDict):
+    """What became of a request."""
+
+    id: str
+    state: str
+    endpoint: str
+    wire: str
+    key: str
+    started_at: str
+    ended_at: str | None
+    status: int | None
+
+
+class Paging(TypedDict, total=False):
+    """A page of a list: at most `limit`, after the item that `after` names."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)]
+    after: str
+
+
+class FreshPaging(Paging, total=False):
+    """The same of a list that is folded from the log, which must have seen this position."""
+
+    min_position: Count
+
+
+class Fresh(TypedDict, total=False):
+    """The position of the log that must have been seen."""
+
+    min_position: Count
+
+
+class UsageQuery(FreshPaging, total=False):
+    """`since` and `until`: ISO dates or times, or Unix seconds."""
+
+    group_by: Literal["model", "provider", "key", "session", "day"]
+    since: str
+    until: str
+
+
+class ModelsQuery(TypedDict, total=False):
+    """Which models."""
+
+    provider: str
+    type: Literal["text-generation", "text-embedding"]
+
+
+class EventsQuery(TypedDict, total=False):
+    """Which events, from where."""
+
+    types: str
+    request_id: str
+    session_id: str
+    content: bool
+    after: str
+
+
+class StoredQuery(TypedDict, total=False):
+    """A stored response as its events again."""
+
+    stream: bool
+    starting_after: Count
+
+
+class ItemsQuery(TypedDict, total=False):
+    """A page of items."""
+
+    order: Literal["asc", "desc"]
+    after: str
+    limit: Annotated[int, Field(ge=1, le=100)]

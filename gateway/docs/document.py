@@ -1,0 +1,161 @@
+"""/openapi.json: every route of the table, with what pydantic says of its types. https://spec.openapis.org/oas/v3.1.1"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from gateway.docs.operations import FORM, JSON, OPERATIONS, TAGS, Operation
+from gateway.release import release
+
+ABOUT = """One server in front of every LLM, with an append-only log at its centre.
+
+Every answer under /v1 carries `x-request-id`, its id in the log, and `x-abstractcore-position`. Models are named
+`provider/model`."""
+REFUSALS: Mapping[str, str] = {
+    "4XX": "Refused, and why",
+    "501": "The provider has no such service, or what it needs is not installed",
+    "502": "The provider failed",
+    "503": "Not now: try again after Retry-After",
+    "504": "The provider took too long",
+    "507": "The disk is nearly full",
+    "508": "A provider's URL points back at this server",
+}
+"""The statuses of errors. 500 is not among them: it is a bug."""
+_REFERENCE = "#/components/schemas/{model}"
+_VARIABLE = re.compile(r"\{(\w+)(?::[^}]*)?\}")
+_WITHOUT_BODY = frozenset({"GET", "DELETE"})
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the route table: `name` is the method and the path, whose variables have no patterns."""
+
+    method: str
+    path: str
+    docstring: str
+
+    @classmethod
+    def of(cls, route: web.RouteDef) -> Route:
+        """The handler's docstring, or its file's where a function made the handler."""
+        handler: Any = route.handler
+        text = inspect.cleandoc(handler.__doc__ or sys.modules[handler.__module__].__doc__ or "")
+        path = _VARIABLE.sub(r"{\1}", route.path)
+        return cls(route.method, path, text.removeprefix(f"{route.method} {path}: "))
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def said(self) -> Operation:
+        return OPERATIONS.get(self.name, Operation())
+
+    @property
+    def variables(self) -> list[str]:
+        return _VARIABLE.findall(self.path)
+
+
+class Document:
+    """The document of these routes, made when it is first asked for."""
+
+    def __init__(self, routes: Iterable[web.AbstractRouteDef]) -> None:
+        self.routes = [Route.of(route) for route in routes if isinstance(route, web.RouteDef)]
+
+    @cached_property
+    def data(self) -> bytes:
+        """As JSON."""
+        return orjson.dumps(self.value)
+
+    @cached_property
+    def value(self) -> dict[str, Any]:
+        """As an object."""
+        schemas, components = _described(self.routes)
+        paths: dict[str, dict[str, Any]] = {}
+        for route in self.routes:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": "AbstractCore Server", "version": release(), "description": ABOUT},
+            "servers": [{"url": "/"}],
+            "security": [{}, {"key": []}],
+            "tags": [{"name": tag.name} for tag in TAGS],
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The server's API key"}},
+            },
+        }
+
+
+Schemas = Mapping[Any, dict[str, Any]]
+"""Type -> its JSON Schema, a reference where it is an object."""
+
+
+def _described(routes: Iterable[Route]) -> tuple[Schemas, dict[str, Any]]:
+    """The schemas of all types, and the components that they refer to."""
+    operations = [route.said for route in routes]
+    kinds = {kind for said in operations for kind in (said.body, said.answer, said.error) if kind}
+    adapters = [(kind, "validation", TypeAdapter(kind)) for kind in sorted(kinds, key=str)]
+    found, components = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE)  # type: ignore[arg-type]  # any hashable key serves
+    return {kind: schema for (kind, _), schema in found.items()}, components["$defs"]
+
+
+def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
+    summary, _, rest = route.docstring.partition("\n\n")
+    said = route.said
+    shown: dict[str, Any] = {
+        "tags": [next(tag.name for tag in TAGS if route.path.startswith(tag.prefixes))],
+        "summary": summary[:1].upper() + " ".join(summary[1:].split()).rstrip("."),
+        "operationId": _identifier(route.name),
+        "parameters": [*map(_in_path, route.variables), *_in_query(said)],
+        "responses": _responses(said, schemas),
+    }
+    if rest:
+        shown["description"] = rest
+    if route.method not in _WITHOUT_BODY and (said.body or route.name not in OPERATIONS):
+        shown["requestBody"] = _body(said, schemas)
+    return shown
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _in_query(said: Operation) -> list[dict[str, Any]]:
+    if said.query is None:
+        return []
+    properties = TypeAdapter(said.query).json_schema()["properties"]
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+
+
+def _body(said: Operation, schemas: Schemas) -> dict[str, Any]:
+    schema: dict[str, Any] = schemas[said.body] if said.body else {"type": "object"}
+    if said.required:
+        schema = {"allOf": [schema], "type": "object", "required": list(said.required)}
+    content: dict[str, Any] = {"schema": schema}
+    if said.example:
+        content["example"] = said.example
+    return {"required": True, "content": dict.fromkeys((JSON, FORM) if said.forms else (JSON,), content)}
+
+
+def _responses(said: Operation, schemas: Schemas) -> dict[str, Any]:
+    answer: dict[str, Any] = schemas[said.answer] if said.answer else {}
+    content = {kind: {"schema": answer} if kind == JSON else {} for kind in said.media}
+    error = {JSON: {"schema": schemas[said.error]}}
+    shown: dict[str, Any] = {str(status): {"description": "The answer", "content": content} for status in said.status}
+    refusals = {status: {"description": why, "content": error} for status, why in REFUSALS.items()}
+    return refusals | shown

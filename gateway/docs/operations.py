@@ -1,0 +1,130 @@
+"""What is said of each route beside its own docstring: what it takes, what it answers. A route that is not here is in
+the document all the same, with an object in and anything out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.api.providers import ProviderChange, ProviderTest
+from gateway.docs import answers
+from gateway.wire.completions import CompletionsRequest
+from gateway.wire.embeddings import EmbeddingsRequest
+from gateway.wire.forwarded import SPEECH_TYPES, ForwardedRequest
+from gateway.wire.messages.request import MessagesRequest
+from gateway.wire.openai_chat_request import ChatRequest
+from gateway.wire.responses.request import ResponsesRequest
+from gateway.wire.structured import StructuredRequest
+
+JSON, SSE, TEXT, HTML, FORM = "application/json", "text/event-stream", "text/plain", "text/html", "multipart/form-data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A route's documents. `body`, `query`, `answer`, `error` are types that pydantic can describe; no answer is any
+    JSON. `required` fields of the body are checked by more than their type. `media` are the content types of an answer,
+    the first being the usual one; only JSON has a schema. `example` is a body to try."""
+
+    body: Any = None
+    required: tuple[str, ...] = ()
+    forms: bool = False
+    query: Any = None
+    answer: Any = None
+    media: tuple[str, ...] = (JSON,)
+    status: tuple[int, ...] = (200,)
+    error: Any = answers.Error
+    example: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A chapter: the paths that begin so, the first match counting."""
+
+    name: str
+    prefixes: tuple[str, ...] = field(default=("",))
+
+
+TAGS = (
+    Tag("Chat and text", ("/v1/chat", "/{provider}", "/v1/responses", "/v1/messages", "/v1/completions",
+                          "/v1/generate", "/v1/stream")),
+    Tag("Sessions", ("/v1/sessions",)),
+    Tag("Tools", ("/v1/tools",)),
+    Tag("Embeddings, images, audio", ("/v1/embeddings", "/v1/images", "/v1/audio", "/v1/moderations")),
+    Tag("Models and providers", ("/v1/models", "/v1/providers", "/providers", "/v1/circuit-breakers")),
+    Tag("The log", ("/v1/events", "/v1/requests", "/v1/usage", "/v1/tickets")),
+    Tag("The server"),
+)  # fmt: skip
+
+_HELLO = {"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!"}]}
+_CHAT = Operation(
+    body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO
+)
+_RESPONSE = Operation(answer=answers.ResponseObject)
+_OBJECT = Operation(body=ForwardedRequest)
+_METRICS = Operation(media=(TEXT,))
+
+OPERATIONS: Mapping[str, Operation] = {
+    "POST /v1/chat/completions": _CHAT,
+    "POST /{provider}/v1/chat/completions": _CHAT,
+    "POST /v1/responses": Operation(
+        body=ResponsesRequest, required=("input",), answer=answers.ResponseObject, media=(JSON, SSE),
+        example={"model": "demo/echo", "input": "Hello!"},
+    ),
+    "GET /v1/responses/{id}": Operation(query=answers.StoredQuery, answer=answers.ResponseObject, media=(JSON, SSE)),
+    "DELETE /v1/responses/{id}": Operation(answer=answers.ResponseDeletion),
+    "POST /v1/responses/{id}/cancel": _RESPONSE,
+    "GET /v1/responses/{id}/input_items": Operation(query=answers.ItemsQuery, answer=answers.ItemList),
+    "POST /v1/messages": Operation(
+        body=MessagesRequest, required=("messages", "max_tokens"), answer=answers.Message, media=(JSON, SSE),
+        error=answers.MessagesError, example={**_HELLO, "max_tokens": 100},
+    ),
+    "POST /v1/messages/count_tokens": Operation(
+        body=MessagesRequest, required=("messages",), answer=answers.TokenCount, error=answers.MessagesError,
+        example=_HELLO,
+    ),
+    "POST /v1/completions": Operation(
+        body=CompletionsRequest, answer=answers.TextCompletion, media=(JSON, SSE),
+        example={"model": "demo/echo", "prompt": "Hello!"},
+    ),
+    "POST /v1/generate/structured": Operation(
+        body=StructuredRequest, required=("response_model",),
+        example={"model": "demo/echo", "prompt": "7", "response_model": {"type": "integer"}},
+    ),
+    "POST /v1/embeddings": Operation(body=EmbeddingsRequest, required=("input",), answer=answers.EmbeddingList),
+    "POST /v1/images/generations": Operation(body=ForwardedRequest, required=("prompt",)),
+    "POST /v1/images/edits": Operation(body=ForwardedRequest, required=("prompt", "image"), forms=True),
+    "POST /v1/audio/transcriptions": Operation(
+        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
+    ),
+    "POST /v1/audio/speech": Operation(
+        body=ForwardedRequest, required=("input", "voice"), media=tuple(SPEECH_TYPES.values())
+    ),
+    "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
+    "GET /v1/models": Operation(query=answers.ModelsQuery, answer=answers.ModelList),
+    "GET /v1/models/{id}": Operation(answer=answers.Model),
+    "GET /v1/providers": Operation(query=answers.Paging, answer=answers.ProviderPage),
+    "POST /v1/providers/test": Operation(
+        body=ProviderTest, required=("name",), answer=answers.ProviderTrial, example={"name": "demo"}
+    ),
+    "PUT /v1/providers/{name}": Operation(body=ProviderChange, required=("base_url",), answer=answers.Provider),
+    "GET /v1/providers/{name}/status": Operation(answer=answers.Provider),
+    "GET /v1/providers/{name}/models": Operation(answer=answers.ProviderModels),
+    "GET /providers": Operation(answer=answers.ProviderStates),
+    "GET /v1/events/stream": Operation(query=answers.EventsQuery, media=(SSE,)),
+    "POST /v1/tickets": Operation(answer=answers.Ticket),
+    "GET /v1/requests": Operation(query=answers.FreshPaging, answer=answers.Page),
+    "GET /v1/requests/{id}": Operation(query=answers.Fresh, answer=answers.RequestState),
+    "GET /v1/requests/{id}/events": Operation(query=answers.Paging, answer=answers.Page),
+    "GET /v1/requests/{id}/stream": Operation(media=(JSON, SSE, TEXT, *SPEECH_TYPES.values())),
+    "GET /v1/usage": Operation(query=answers.UsageQuery, answer=answers.UsageReport),
+    "GET /v1/metrics": _METRICS,
+    "GET /metrics": _METRICS,
+    "GET /v1/status": Operation(query=answers.Fresh, answer=answers.Status),
+    "GET /health": Operation(answer=answers.Health, status=(200, 503)),
+    "GET /": Operation(media=(HTML,)),
+    "GET /docs": Operation(media=(HTML,)),
+    "GET /redoc": Operation(media=(HTML,)),
+    "GET /docs/assets/{name}": Operation(media=("text/javascript", "text/css")),
+    "GET /openapi.json": Operation(answer=dict[str, Any]),
+}  # fmt: skip
