@@ -19,6 +19,8 @@ from gateway.api import (
     providers,
     requests,
     responses,
+    session_turns,
+    sessions,
     status,
     tickets,
     usage,
@@ -49,6 +51,17 @@ ROUTES = (
     web.post("/v1/audio/transcriptions", operations.transcriptions),
     web.post("/v1/audio/speech", operations.speech),
     web.post("/v1/moderations", operations.moderations),
+    web.post("/v1/sessions", sessions.create),
+    web.get("/v1/sessions", sessions.list_all),
+    web.get("/v1/sessions/{id}", sessions.one),
+    web.delete("/v1/sessions/{id}", sessions.delete),
+    web.post("/v1/sessions/{id}/chat", session_turns.chat),
+    web.post("/v1/sessions/{id}/chat/completions", session_turns.chat),
+    web.post("/v1/sessions/{id}/compact", session_turns.compact),
+    web.post("/v1/sessions/{id}/fork", sessions.fork),
+    web.post("/v1/sessions/{id}/clear", sessions.clear),
+    web.get("/v1/sessions/{id}/turns", sessions.turns),
+    web.get("/v1/sessions/{id}/messages", sessions.messages),
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.+}", models.one_model),
     web.get("/v1/providers", providers.list_all),
@@ -78,6 +91,9 @@ ROUTES = (
 EXCHANGES: Mapping[str, Dialect] = {
     "/v1/chat/completions": dialects.CHAT,
     "/{provider}/v1/chat/completions": dialects.CHAT,
+    "/v1/sessions/{id}/chat": dialects.CHAT,
+    "/v1/sessions/{id}/chat/completions": dialects.CHAT,
+    "/v1/sessions/{id}/compact": dialects.CHAT,
     "/v1/responses": dialects.RESPONSES,
     "/v1/messages": dialects.MESSAGES,
     "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
@@ -98,6 +114,7 @@ def make_app(services: Services, desk: Desk, edge: Edge) -> web.Application:
     app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
     app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
     app[docs.DOCUMENT] = Document(ROUTES)
+    app[sessions.CONVERSATIONS] = sessions.Conversations(services)
     app.on_shutdown.append(events.close_feeds)
     app.add_routes(ROUTES)
     return app

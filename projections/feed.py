@@ -111,11 +111,11 @@ class Feed:
 
     def _in_session(self, event: RecordedEvent) -> bool:
         body = event.body
-        request_id = body.get("request_id")
-        if request_id is None:
-            return bool(body.get("session_id") == self._wanted.session_id)
+        request_id, session_id = body.get("request_id"), body.get("session_id")
         if event.type == "request_received":
-            self._sessions[request_id] = body.get("session_id")
+            self._sessions[body["request_id"]] = session_id
+        if request_id is None or session_id is not None:
+            return bool(session_id == self._wanted.session_id)
         session = self._session(request_id)
         if event.type in TERMINAL:
             self._sessions.pop(request_id, None)

@@ -7,11 +7,13 @@ from projections.payloads import Payloads
 from projections.projection import Projection
 from projections.requests import Requests
 from projections.serverlog import ServerLog
+from projections.sessions import Sessions
 from projections.usage import UsageProjection
 from projections.verbatim import Verbatim
 
 REGISTRY: tuple[Projection, ...] = (
     Requests(),
+    Sessions(),
     UsageProjection(),
     Metrics(),
     Verbatim(),

@@ -6,13 +6,25 @@ import this package.
 
 from __future__ import annotations
 
-from eventstore.catalogue import control, generation, model, request, response, token, tool
+from eventstore.catalogue import control, generation, model, request, response, session, token, tool
 from eventstore.catalogue.event import REGISTRY, Event
 from eventstore.catalogue.upcasts import upcast
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import UnknownEventType
 
-__all__ = ["REGISTRY", "Event", "control", "decode", "generation", "model", "request", "response", "token", "tool"]
+__all__ = [
+    "REGISTRY",
+    "Event",
+    "control",
+    "decode",
+    "generation",
+    "model",
+    "request",
+    "response",
+    "session",
+    "token",
+    "tool",
+]
 
 
 def decode(recorded: RecordedEvent) -> Event:

@@ -11,10 +11,10 @@ import orjson
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
-from eventstore.parts import join
 from gateway.api.requests import frames_of
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
+from gateway.exchange.recorded import whole_body
 from gateway.exchange.render import NotRenderable, recorded_form, render_again
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
@@ -66,21 +66,7 @@ class Stored:
 
     async def body(self) -> dict[str, Any]:
         """The request as it came."""
-        skeleton: dict[str, Any] = self.received["body"]
-        known: dict[bytes, bytes] = {}
-        while True:  # a part of a blob can be a blob
-            missing: set[bytes] = set()
-
-            def fetch(digest: bytes, missing: set[bytes] = missing) -> bytes:
-                if digest not in known:
-                    missing.add(digest)
-                return known.get(digest, b"null")
-
-            whole = join(skeleton, fetch)
-            if not missing:
-                return whole
-            for digest in missing:
-                known[digest] = await self._log.read_blob(digest)
+        return await whole_body(self._log, self.received["body"])
 
     async def input_items(self) -> list[dict[str, Any]]:
         """What it was asked, as a list of items."""

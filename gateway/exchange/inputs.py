@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Protocol
 
+from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import FaultDomain, FileAttached
 from eventstore.catalogue.values import Usage
+from eventstore.envelope import StreamWrite
 from eventstore.value import value
 from gateway.errors import GatewayError
 from gateway.routing.choose import Route
 from gateway.upstreams.upstream import Call
+
+
+class Beside(Protocol):
+    """Something that a request is part of, and that has a stream of its own, such as a session."""
+
+    def beside(self, request_id: str, first: bool, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
+        """What goes into the commit of these events of the request; `first`: its stream begins with them. Pure."""
 
 
 @value(kw_only=True)
@@ -18,7 +28,8 @@ class Submission:
     """A request as it came in: what is recorded of it, and what is only used. `body` is the request in its
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
     replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
-    is the request as chat with its `files` made ready, where it has any."""
+    is the request as chat with its `files` made ready, where it has any. `turn`: what else is recorded with it; where
+    somebody else moved that, `Exchanges.run` raises `WrongExpectedVersion`, and nothing was recorded or answered."""
 
     request_id: str
     endpoint: str
@@ -44,6 +55,7 @@ class Submission:
     base_url: str | None = None
     chat: dict[str, Any] | None = field(default=None, repr=False)
     files: tuple[FileAttached, ...] = ()
+    turn: Beside | None = None
 
 
 @value

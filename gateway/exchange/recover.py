@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eventstore.catalogue import decode
+from eventstore.catalogue import Event, decode
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.errors import LogError
@@ -24,6 +24,9 @@ from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
 from gateway.exchange.state import Exchange, fold
+from gateway.sessions.state import Session
+from gateway.sessions.state import fold as folded
+from gateway.sessions.turn import abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,17 @@ async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us:
     seen, payload = _what_came(reader, recorded, exchange)
     happened = Interrupted("restart", recorded[0].origin, seen, payload)
     events = decide(happened, exchange, Views(price, now_us))
-    await log.append(StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events)))
+    write = StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events))
+    await log.append(write, *_turn_of(reader, recorded[0], events))
+
+
+def _turn_of(reader: Reader, received: RecordedEvent, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
+    """The end of the turn that the request was to a session, if it was one."""
+    session_id = received.body.get("session_id")
+    if session_id is None:
+        return ()
+    session = folded(Session(session_id), _decoded(reader.read_stream(session_id)))
+    return abandoned(session, received.body["request_id"], events)
 
 
 def _decoded(recorded: Iterable[RecordedEvent]) -> Iterable[Any]:

@@ -353,8 +353,10 @@ class Exchanges:
         events = decide(happened, before, Views(price or self._price, self._now_us()))
         write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
         first = before.version == 0 and submission.retained
+        turn = submission.turn
         appended = await self._log.append(
-            write,
+            *(() if turn is None else turn.beside(submission.request_id, before.version == 0, events)),
+            write,  # the last: its frames go by its position
             frames=frames if submission.retained else (),
             blobs=submission.blobs if first else (),
             admit=admit,

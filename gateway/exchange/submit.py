@@ -133,7 +133,7 @@ def _recorded_headers(redactor: Redactor, headers: Mapping[str, str], retained: 
 def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: Redactor) -> str:
     """Whose data this is: the session's, else the end user's (hashed), else the key's."""
     if session:
-        return f"session-{session}"
+        return session if session.startswith("session-") else f"session-{session}"
     user = body.get("safety_identifier") or body.get("user")
     return f"user-{redactor.fingerprint(user)}" if user else (key if key != ANONYMOUS else ANONYMOUS)
 

@@ -1,0 +1,129 @@
+"""Sessions as they are in the log now. What decides about a turn is read from the streams, never from a report.
+
+Streams only grow, and a turn's words never change: what was read is kept for a while, and only what is new is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from eventstore.catalogue import decode
+from eventstore.catalogue.event import Event
+from eventstore.catalogue.values import dumps
+from eventstore.envelope import NEW_STREAM, StreamWrite
+from eventstore.errors import WrongExpectedVersion
+from eventstore.log import Log
+from gateway.errors import InvalidRequest
+from gateway.exchange.ids import stream_of
+from gateway.exchange.recorded import answer_message, whole_body
+from gateway.sessions.errors import NoSession, SessionBusy
+from gateway.sessions.state import Family, Session, Turn, fold
+
+SESSIONS_KEPT = 1024
+WORDS_KEPT = 32 << 20
+"""Bytes of turns' messages."""
+DEEPEST = 32
+"""Forks of forks."""
+_ID = re.compile(r"session-[0-9A-Z]{26}", re.ASCII)
+REMEMBERED = ("role", "content", "refusal", "tool_calls")
+"""Of an answer. What a model thought is not told to it again: most take no such field back."""
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What was used last, up to `most` in all; each thing has a weight."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._weight = most, 0
+        self._things: OrderedDict[str, tuple[T, int]] = OrderedDict()
+
+    def get(self, name: str) -> T | None:
+        """The thing, now the newest."""
+        found = self._things.get(name)
+        if found is None:
+            return None
+        self._things.move_to_end(name)
+        return found[0]
+
+    def put(self, name: str, thing: T, weight: int = 1) -> None:
+        """Keep it; the oldest give way."""
+        before = self._things.pop(name, None)
+        self._weight += weight - (before[1] if before else 0)
+        self._things[name] = thing, weight
+        while self._weight > self._most:
+            self._weight -= self._things.popitem(last=False)[1][1]
+
+
+class Sessions:
+    """Reads sessions, and writes what is no turn. A turn is written with its request (`PlannedTurn`)."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._known: Kept[Session] = Kept(SESSIONS_KEPT)
+        self._words: Kept[list[dict[str, Any]]] = Kept(WORDS_KEPT)
+
+    async def find(self, session_id: str) -> Session:
+        """The session as it is now. Raises `NoSession`."""
+        session = await self._read(session_id) if _ID.fullmatch(session_id) else Session(session_id)
+        if session.created is None or session.deleted:
+            raise NoSession(session_id)
+        return session
+
+    async def family(self, session: Session) -> Family:
+        """The session and those that it descends from, deleted ones too."""
+        family = [session]
+        while family[-1].parent_id is not None:
+            family.append(await self._read(family[-1].parent_id))
+        return family
+
+    async def open(self, session_id: str, *events: Event) -> None:
+        """Record a new session."""
+        await self._log.append(StreamWrite(session_id, NEW_STREAM, tuple(event.new() for event in events)), admit=True)
+
+    async def change(self, session: Session, event: Event) -> None:
+        """Record what becomes of a session. Raises `SessionBusy` where it is not any more what it was."""
+        try:
+            await self._log.append(StreamWrite(session.session_id, session.version, (event.new(),)))
+        except WrongExpectedVersion as moved:
+            raise SessionBusy(session.session_id, moved.actual) from moved
+
+    async def words(self, turn: Turn) -> list[dict[str, Any]]:
+        """The messages of a turn: those that its request brought, and the answer. Raises `InvalidRequest` where the
+        log has them no more."""
+        known = self._words.get(turn.request_id)
+        if known is None:
+            known = await self._words_of(turn.request_id)
+            self._words.put(turn.request_id, known, len(dumps(known)))
+        return known
+
+    async def summary(self, turn: Turn) -> str:
+        """The text of a compaction."""
+        content: str = (await self.words(turn))[-1]["content"]
+        return content
+
+    async def _read(self, session_id: str) -> Session:
+        known = self._known.get(session_id) or Session(session_id)
+        new = await self._log.read_stream(session_id, known.version)
+        if not new:
+            return known
+        session = fold(known, map(decode, new))
+        self._known.put(session_id, session)
+        return session
+
+    async def _words_of(self, request_id: str) -> list[dict[str, Any]]:
+        events = await self._log.read_stream(stream_of(request_id))
+        answer, body = answer_message(events), events[0].body.get("body") if events else None
+        if answer is None or body is None:
+            raise InvalidRequest(
+                "A part of this session's history is in the log no more.", param="session_id", code="history_gone"
+            )
+        return [*(await whole_body(self._log, body))["messages"], remembered(answer)]
+
+
+def remembered(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as a message of the history."""
+    return {name: answer[name] for name in REMEMBERED if answer.get(name) is not None or name in {"role", "content"}}
