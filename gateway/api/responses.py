@@ -33,6 +33,7 @@ from gateway.exchange.render import SSE_HEADERS, form
 from gateway.exchange.resume import Cut, follow_answer
 from gateway.exchange.running import Leave
 from gateway.wire.dialects import RESPONSES
+from gateway.wire.responses.items import resource
 from gateway.wire.responses.objects import response_object
 from gateway.wire.sse import PING
 
@@ -89,7 +90,8 @@ async def cancel(request: web.Request) -> web.Response:
 async def input_items(request: web.Request) -> web.Response:
     """What a stored response was asked, newest first unless `?order=asc`"""
     found = await _asked(request)
-    items = [{"id": f"item_{found.request_id}_{index}", **item} for index, item in enumerate(await found.input_items())]
+    given = await found.input_items()
+    items = [resource(item, f"item_{found.request_id}_{index}") for index, item in enumerate(given)]
     if request.query.get("order", "desc") != "asc":
         items.reverse()
     ids = [item["id"] for item in items]

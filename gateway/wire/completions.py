@@ -120,7 +120,12 @@ def _head(form: Form) -> dict[str, Any]:
     return {"id": f"cmpl-{form.request_id}", "object": "text_completion", "created": form.created, "model": form.model}
 
 
+_REASONS = frozenset({"stop", "length", "content_filter"})
+"""Why a completion ends: it cannot call tools."""
+
+
 def _choice(index: int, text: str, reason: str | None, logprobs: Any = None) -> dict[str, Any]:
+    reason = reason if reason is None or reason in _REASONS else "stop"
     return {"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}
 
 

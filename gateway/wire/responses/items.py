@@ -109,3 +109,33 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any] | None:
 def _shortest(parts: list[dict[str, Any]]) -> Any:
     """One text as a text: not every server takes a list."""
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def resource(item: Mapping[str, Any], item_id: str) -> dict[str, Any]:
+    """An item of the input as it is shown again: with an id and a status, and a text as the part that it stands for.
+
+    https://platform.openai.com/docs/api-reference/responses/input-items
+    """
+    kind = item.get("type") or ("message" if "role" in item else None)
+    shown: dict[str, Any] = {"id": item_id, **item, "type": kind}
+    if kind == "message":
+        shown["content"] = _shown_content(item)
+    if kind == "message" or kind in _CALLS or kind in _RESULTS:
+        shown["status"] = item.get("status") or "completed"
+    return shown
+
+
+def _shown_content(item: Mapping[str, Any]) -> list[Any]:
+    given = item.get("content")
+    parts = given if isinstance(given, list) else [{"type": "text", "text": given or ""}]
+    return [_shown_part(part, item.get("role") == "assistant") for part in parts]
+
+
+def _shown_part(part: Any, output: bool) -> Any:
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") == "text":
+        part = {**part, "type": "output_text" if output else "input_text"}
+    if part.get("type") == "output_text":
+        return {"annotations": [], "logprobs": [], **part}
+    return {"detail": "auto", **part} if part.get("type") == "input_image" else part
