@@ -15,6 +15,8 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
+from gateway.api.whole_answer import WholeAnswer, fits
+from gateway.edge import POSITION_HEADER
 from gateway.exchange.render import SSE_HEADERS
 from gateway.exchange.resume import Cut
 from gateway.wire.sse import PING
@@ -74,7 +76,9 @@ class HttpOutlet:
         self._headers.update(headers)
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self._response = web.Response(status=status, headers={**self._headers, **headers}, body=body)
+        told = {**self._headers, **headers}
+        kind = WholeAnswer if POSITION_HEADER in told and fits(self._request, told) else web.Response
+        self._response = kind(status=status, headers=told, body=body)
 
     async def release(self, data: bytes) -> None:
         if self._behind is not None or self.gone():
