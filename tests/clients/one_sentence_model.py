@@ -26,17 +26,19 @@ CERTAIN = 10.0
 """How much larger the logit of the right token is, about, than that of all others."""
 
 
-def write_model(directory: Path) -> None:
-    """Write the model there, in the format of Hugging Face."""
+def write_model(directory: Path, sentence: str = SENTENCE, positions: int = 512) -> None:
+    """Write the model there, in the format of Hugging Face. Another sentence than `SENTENCE` is a single token."""
     directory.mkdir(parents=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(sentence)
     tokenizer.save(str(directory / "tokenizer.json"))
     arguments = llama.ModelArgs(
         model_type="llama", hidden_size=WIDTH, num_hidden_layers=1, intermediate_size=WIDTH, num_attention_heads=2,
         rms_norm_eps=1e-5, vocab_size=tokenizer.get_vocab_size(), tie_word_embeddings=False,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
     )  # fmt: skip
-    mx.save_safetensors(str(directory / "model.safetensors"), weights(tokenizer, arguments), metadata={"format": "mlx"})
+    mx.save_safetensors(
+        str(directory / "model.safetensors"), weights(tokenizer, arguments, sentence), metadata={"format": "mlx"}
+    )
     config = {name: value for name, value in asdict(arguments).items() if value is not None}
     config |= {"eos_token_id": tokenizer.token_to_id(END), "architectures": ["LlamaForCausalLM"]}
     (directory / "config.json").write_text(json.dumps(config))
@@ -46,22 +48,22 @@ def write_model(directory: Path) -> None:
     )
 
 
-def make_tokenizer() -> Tokenizer:
-    """Bytes, and the sentence's words."""
+def make_tokenizer(sentence: str = SENTENCE) -> Tokenizer:
+    """Bytes, and the sentence's words, or the sentence as one."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=sentence == SENTENCE)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=1000, min_frequency=1, special_tokens=[BEGIN, END], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    tokenizer.train_from_iterator([SENTENCE], trainer)
+    tokenizer.train_from_iterator([sentence], trainer)
     return tokenizer
 
 
-def weights(tokenizer: Tokenizer, arguments: llama.ModelArgs) -> dict[str, mx.array]:
+def weights(tokenizer: Tokenizer, arguments: llama.ModelArgs, sentence: str) -> dict[str, mx.array]:
     """Name -> value. Nearly orthogonal embeddings; a layer that adds nothing; a head that knows the next token."""
-    answer = [tokenizer.token_to_id(BEGIN), *tokenizer.encode(SENTENCE).ids, tokenizer.token_to_id(END)]
+    answer = [tokenizer.token_to_id(BEGIN), *tokenizer.encode(sentence).ids, tokenizer.token_to_id(END)]
     assert len(set(answer)) == len(answer), "a token comes twice: what follows it would be a matter of chance"
     mx.random.seed(1)
     made = dict(tree_flatten(llama.Model(arguments).parameters()))
