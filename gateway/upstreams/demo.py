@@ -13,17 +13,14 @@ from typing import Any
 
 import orjson
 
+from gateway.upstreams.chat_spoken import OwnAnswers
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider
-from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
-from gateway.wire.sse import SSEFramer
-from gateway.wire.values import Decoder, Framer, UpstreamError
-from gateway.wire.whole_body import BodyFramer
 
 DELAY_S = 0.02
 MODELS = ("echo",)
 
 
-class Demo:
+class Demo(OwnAnswers):
     """The family."""
 
     family = "demo"
@@ -31,19 +28,6 @@ class Demo:
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
         asked = {"model": model, "messages": body.get("messages", []), "max_tokens": _max_tokens(body)}
         return Call("/echo", orjson.dumps(asked), body.get("stream") is True, ignored=_ignored(body))
-
-    def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
-
-    def decoder(self, streamed: bool) -> Decoder:
-        return ChatStreamDecoder() if streamed else ChatBodyDecoder()
-
-    def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
-        return {}
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        error = orjson.loads(body)["error"]
-        return UpstreamError(error["message"], status, type=error["type"], code=error["code"], param=error["param"])
 
     async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
         asked = orjson.loads(call.body)

@@ -13,20 +13,19 @@ from typing import Any
 
 import orjson
 
+from gateway.upstreams.chat_spoken import ChatSpoken
 from gateway.upstreams.http import HttpClient
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
 from gateway.wire.fastlane import loads_lenient
-from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder, error_of
-from gateway.wire.sse import SSEFramer
+from gateway.wire.openai_chat import error_of
 from gateway.wire.thinking import effort
-from gateway.wire.values import Decoder, Framer, UpstreamError, WireError
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.values import UpstreamError, WireError
 
 OWN_FIELDS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode", "unload_after"})
 """Extension fields of the gateway; no upstream gets them."""
 
 
-class OpenAICompatible:
+class OpenAICompatible(ChatSpoken):
     """The family."""
 
     family = "openai_compatible"
@@ -44,12 +43,6 @@ class OpenAICompatible:
         if "usage_include" in provider.traits:
             sent["usage"] = {**(sent.get("usage") or {}), "include": True}
         return Call("/chat/completions", orjson.dumps(sent), streamed)
-
-    def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
-
-    def decoder(self, streamed: bool) -> Decoder:
-        return ChatStreamDecoder() if streamed else ChatBodyDecoder()
 
     def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
         return {"authorization": f"Bearer {api_key}"} if api_key else {}

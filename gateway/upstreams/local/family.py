@@ -11,15 +11,14 @@ import orjson
 
 from eventstore.value import value
 from gateway.errors import NotOffered
+from gateway.upstreams.chat_spoken import OwnAnswers
 from gateway.upstreams.local import found
 from gateway.upstreams.local.answers import RefusedAnswer, StreamedChat, Vectors, WholeChat, WorkerAnswer
 from gateway.upstreams.local.host import Host
 from gateway.upstreams.local.process import Refused
 from gateway.upstreams.local.request import encode
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
-from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
-from gateway.wire.sse import SSEFramer
-from gateway.wire.values import Decoder, Framer, Unsupported, UpstreamError
+from gateway.wire.values import Decoder, Framer, Unsupported
 from gateway.wire.whole_answers import JsonDecoder
 from gateway.wire.whole_body import BodyFramer
 
@@ -53,7 +52,7 @@ SENTENCES = Library("sentences", ("torch", "sentence_transformers"), "huggingfac
 MLX = Library("mlx", ("mlx", "mlx_lm"), "mlx", for_mlx=True)
 
 
-class LocalModels:
+class LocalModels(OwnAnswers):
     """A family. `root`: the directory whose subdirectories may be named as models."""
 
     def __init__(self, family: str, library: Library, host: Host, root: Path | None) -> None:
@@ -64,19 +63,6 @@ class LocalModels:
         self._library.check()
         asked, ignored = encode(provider.name, model, body)
         return Call("/chat", orjson.dumps(asked), body.get("stream") is True, ignored=ignored)
-
-    def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
-
-    def decoder(self, streamed: bool) -> Decoder:
-        return ChatStreamDecoder() if streamed else ChatBodyDecoder()
-
-    def auth_headers(self, provider: Provider, api_key: str | None) -> dict[str, str]:
-        return {}
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
-        error = orjson.loads(body)["error"]
-        return UpstreamError(error["message"], status, type=error["type"], code=error["code"], param=error["param"])
 
     async def open(self, provider: Provider, call: Call, api_key: str | None) -> Answer:
         asked = orjson.loads(call.body)
