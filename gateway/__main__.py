@@ -18,6 +18,7 @@ from eventstore.errors import LogCorrupt, LogError, LogLocked, LogUnavailable
 from gateway.auth import ensure_api_key
 from gateway.config import ConfigError, Settings, load
 from gateway.redaction import Redactor
+from gateway.reload import Reloader, without_flag
 from gateway.server import DISK_REFUSED, Server
 
 SWITCH_INTERVAL_S = 0.001
@@ -34,10 +35,13 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        settings, made = ensure_api_key(load(sys.argv[1:] if argv is None else argv, os.environ))
+        settings, made = ensure_api_key(load(argv, os.environ))
     except ConfigError as error:
         fail(CONFIGURATION, str(error))
+    if settings.reload:
+        sys.exit(Reloader([sys.executable, "-m", "gateway", *without_flag(argv)]).run())
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

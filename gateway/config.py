@@ -45,6 +45,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("model", None, "model of a request that names none", "--model", ("ABSTRACTCORE_DEFAULT_MODEL",)),
     Setting("debug", False, "add field errors to error answers and log more", "--debug", ("ABSTRACTCORE_DEBUG",), bool),
     Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level"),
+    Setting("workers", 1, "processes that serve; more than one is refused, as one process writes one log", "--workers",
+            kind=int),
+    Setting("reload", False, "start again whenever a source file changes, for work on the server itself", "--reload",
+            kind=bool),
     Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
             "--durability"),
     Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (a whole answer: five times)",
@@ -118,6 +122,8 @@ class Settings:
     model: str | None = None
     debug: bool = False
     log_level: str = "info"
+    workers: int = 1
+    reload: bool = False
     durability: str = "power"
     first_byte_timeout_s: float = 120.0
     idle_timeout_s: float = 60.0
@@ -236,6 +242,11 @@ def _lent_keys(rows: str, environ: Mapping[str, str]) -> dict[str, LentKey]:
 def _check(values: dict[str, Any]) -> None:
     if not 0 <= values["port"] <= 65535:
         raise ConfigError("--port must lie between 0 and 65535")
+    if values["workers"] != 1:
+        raise ConfigError(
+            "--workers must be 1: one process writes one log, and serves thousands of streams. For more, start another "
+            "server with a --port and a --data-dir of its own"
+        )
     if values["durability"] not in {"power", "process"}:
         raise ConfigError("--durability must be power or process")
     for name in ("first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "drain_timeout_s"):

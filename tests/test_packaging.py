@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("eventstore", "projections", "gateway", "replay")
 COMMANDS = ("abstractcore-server", "abstractcore-replay")
 INSTALLED = {".py", ".sql", ".typed"}
+DATA = {"assets", "deploy"}
+"""Folders of which everything is installed."""
 
 pytestmark = pytest.mark.system  # an older installation says nothing about this checkout
 
@@ -30,7 +32,7 @@ def test_every_file_of_the_packages_is_installed() -> None:
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in INSTALLED and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and (path.suffix in INSTALLED or path.parent.name in DATA)
     }
     assert needed - installed_files() == set()
 

@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
-from gateway.docs.operations import FORM, JSON, OPERATIONS, TAGS, Operation
+from gateway.docs.operations import FORM, JSON, OPERATIONS, TAGS, Operation, Tag
 from gateway.release import release
 
 ABOUT = """One server in front of every LLM, with an append-only log at its centre.
@@ -88,13 +89,20 @@ class Document:
             "info": {"title": "AbstractCore Server", "version": release(), "description": ABOUT},
             "servers": [{"url": "/"}],
             "security": [{}, {"key": []}],
-            "tags": [{"name": tag.name} for tag in TAGS],
+            "tags": [{"name": tag.name} for tag in TAGS if any(tag is _tag(route) for route in self.routes)],
             "paths": paths,
             "components": {
                 "schemas": components,
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The server's API key"}},
             },
         }
+
+
+class Untitled(GenerateJsonSchema):
+    """Fields have their names, and need no title made of them."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
 Schemas = Mapping[Any, dict[str, Any]]
@@ -106,7 +114,7 @@ def _described(routes: Iterable[Route]) -> tuple[Schemas, dict[str, Any]]:
     operations = [route.said for route in routes]
     kinds = {kind for said in operations for kind in (said.body, said.answer, said.error) if kind}
     adapters = [(kind, "validation", TypeAdapter(kind)) for kind in sorted(kinds, key=str)]
-    found, components = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE)  # type: ignore[arg-type]  # any hashable key serves
+    found, components = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE, schema_generator=Untitled)  # type: ignore[arg-type]  # any hashable key serves
     return {kind: schema for (kind, _), schema in found.items()}, components["$defs"]
 
 
@@ -114,7 +122,7 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     summary, _, rest = route.docstring.partition("\n\n")
     said = route.said
     shown: dict[str, Any] = {
-        "tags": [next(tag.name for tag in TAGS if route.path.startswith(tag.prefixes))],
+        "tags": [_tag(route).name],
         "summary": summary[:1].upper() + " ".join(summary[1:].split()).rstrip("."),
         "operationId": _identifier(route.name),
         "parameters": [*map(_in_path, route.variables), *_in_query(said)],
@@ -125,6 +133,10 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     if route.method not in _WITHOUT_BODY and (said.body or route.name not in OPERATIONS):
         shown["requestBody"] = _body(said, schemas)
     return shown
+
+
+def _tag(route: Route) -> Tag:
+    return next(tag for tag in TAGS if route.path.startswith(tag.prefixes))
 
 
 def _identifier(name: str) -> str:
@@ -138,7 +150,7 @@ def _in_path(name: str) -> dict[str, Any]:
 def _in_query(said: Operation) -> list[dict[str, Any]]:
     if said.query is None:
         return []
-    properties = TypeAdapter(said.query).json_schema()["properties"]
+    properties = TypeAdapter(said.query).json_schema(schema_generator=Untitled)["properties"]
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 

@@ -15,7 +15,7 @@ GOOD: dict[str, str] = {
     "backends": "one.example, TWO.example", "base_url_allowlist": "one.example, TWO.example",
     "api_key": "a-key-long-enough",
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
-    "file_url_allowlist": "one.example, TWO.example", "audio": "refuse",
+    "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com",
 }  # fmt: skip
 
@@ -93,7 +93,7 @@ WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
     ([], {"ABSTRACTCORE_AUDIO": "transcribe"}), (["--provider-keys", "GROQ_API_KEY"], {}),
-    (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
+    (["--workers", "4"], {}), (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
 ]  # fmt: skip
 
 

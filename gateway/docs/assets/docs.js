@@ -3,7 +3,7 @@ SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#routes",
   deepLinking: true,
-  docExpansion: "none",
+  docExpansion: "list",
   tryItOutEnabled: true,
   validatorUrl: null,
 });
