@@ -91,7 +91,7 @@ async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us:
     happened = Interrupted("restart", recorded[0].origin, seen, payload)
     events = decide(happened, exchange, Views(price, now_us))
     write = StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events))
-    await log.append(write, *_turn_of(reader, recorded[0], events))
+    await log.append(*_turn_of(reader, recorded[0], events), write)
 
 
 def _turn_of(reader: Reader, received: RecordedEvent, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
