@@ -17,6 +17,7 @@ from projections.received import started_stamp
 
 _ATTEMPT = ("request_id", "attempt", "provider", "model")
 _USED = ("tokens_input", "tokens_output", "cost_usd", "duration_ms", "ttft_ms")
+_TOOL = ("request_id", "attempt", "tool_name", "call_id")
 _ENDED = ("request_id", "provider", "model", "status", "attempts", "duration_ms", "overhead_ms", "cost_usd")
 
 SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -32,6 +33,11 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "generation_completed": ("info", (*_ATTEMPT, "finish_reason", *_USED)),
     "generation_failed": ("error", (*_ATTEMPT, "kind", "fault_domain", "status", "code", "message", *_USED)),
     "tool_called": ("info", (*_ATTEMPT, "tool_name", "call_id")),
+    "tool_started": ("info", (*_TOOL, "key")),
+    "tool_completed": ("info", (*_TOOL, "duration_ms", "length", "cut")),
+    "tool_failed": ("warning", (*_TOOL, "kind", "duration_ms")),
+    "tool_registered": ("info", ("tool_name", "key", "endpoint")),
+    "tool_removed": ("info", ("tool_name", "key")),
     "request_completed": ("info", _ENDED),
     "request_failed": ("error", (*_ENDED, "fault_domain", "error")),
     "request_rejected": ("warning", ("request_id", "endpoint", "model", "key", "status", "fault_domain", "error")),

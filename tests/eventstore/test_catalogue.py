@@ -81,7 +81,7 @@ def test_golden_values_have_the_declared_types(type_: str, schema: int, content:
 def test_a_type_is_named_in_the_past_tense_and_lower_case(cls: type[Event]) -> None:
     assert cls.type.replace("_", "").isalpha()
     assert cls.type == cls.type.lower()
-    assert cls.type.rsplit("_", 1)[1].endswith(("ed", "hit", "en"))
+    assert cls.type.rsplit("_", 1)[1].endswith(("ed", "hit", "en", "progress"))
 
 
 @TYPES
