@@ -15,7 +15,7 @@ from gateway.api.requests import frames_of
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import whole_body
-from gateway.exchange.render import NotRenderable, recorded_form, render_again
+from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.objects import error_object, response_object
@@ -28,6 +28,12 @@ _GONE = {"message": "The server ended before the response did.", "type": "server
 def whole_form(received: Mapping[str, Any]) -> Form:
     """The answer as one object, however it was sent."""
     return replace(recorded_form(received), streamed=False)
+
+
+def signed_form(received: Mapping[str, Any]) -> Form:
+    """The answer as one object, with the thinking that its provider wants back."""
+    form = whole_form(received)
+    return replace(form, options={**form.options, "sealed": True})
 
 
 def streamed_form(received: Mapping[str, Any]) -> Form:
@@ -51,9 +57,9 @@ class Stored:
     def ended(self) -> bool:
         return self._events[-1].type in TERMINAL
 
-    async def object(self) -> dict[str, Any]:
+    async def object(self, make_form: MakeForm = whole_form) -> dict[str, Any]:
         """The response object as it is now."""
-        form, last = whole_form(self.received), self._events[-1]
+        form, last = make_form(self.received), self._events[-1]
         if not self.ended:
             return response_object(form, "in_progress", [])
         if last.type == "request_cancelled":
@@ -61,7 +67,7 @@ class Stored:
         if last.type == "request_interrupted":
             return response_object(form, "failed", [], error=error_object(_GONE))
         frames = await frames_of(self._log, self._events, last.position)
-        rendered: dict[str, Any] = orjson.loads(render_again(self._events, frames, whole_form).body)
+        rendered: dict[str, Any] = orjson.loads(render_again(self._events, frames, make_form).body)
         return rendered
 
     async def body(self) -> dict[str, Any]:
@@ -114,7 +120,7 @@ async def history(log: Log, response_id: str) -> list[dict[str, Any]]:
                 raise InvalidRequest(
                     f"Response '{response_id}' is still going on.", param="previous_response_id", code="conflict"
                 )
-            body, output = await response.body(), (await response.object())["output"]
+            body, output = await response.body(), (await response.object(signed_form))["output"]
         except (NotFound, NotRenderable) as error:
             raise InvalidRequest(
                 f"Previous response with id '{response_id[:80]}' not found.",

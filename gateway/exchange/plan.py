@@ -15,6 +15,8 @@ from gateway.routing.choose import Route, choose, credential
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
+from gateway.wire.dialect import Dialect
+from gateway.wire.responses.sealed import BLOCKS, unsigned
 from gateway.wire.structure import Structure, corrected, prompted, wanted
 from gateway.wire.tooltext.models import ToolModes
 from gateway.wire.tooltext.prompt import speaks_of_tools
@@ -110,7 +112,7 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
             return None
-        return route, spoken.chat(submission.body)
+        return route, _chat(spoken, submission.body, route.provider)
 
     def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
         """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
@@ -120,7 +122,9 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
             raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
-        return upstream, spoken.chat(submission.body) if submission.chat is None else submission.chat
+        if submission.chat is not None:
+            return upstream, submission.chat
+        return upstream, _chat(spoken, submission.body, provider)
 
     def _left_out(self, submission: Submission, provider: Provider) -> tuple[str, ...]:
         """What the caller's protocol says and chat does not."""
@@ -168,6 +172,12 @@ def _call(
         raise Unsupported("n", f"{provider.name} gives one answer at a time where it must be structured.")
     told = prompted(body, structure)
     return speech.encode(provider, model, told), told, structure
+
+
+def _chat(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[str, Any]:
+    """The request as chat. Raises `GatewayError`."""
+    said = spoken.chat(body)
+    return unsigned(said) if spoken.signs and BLOCKS not in provider.traits else said
 
 
 def at_url(provider: Provider, url: str) -> Provider:

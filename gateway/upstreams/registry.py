@@ -58,12 +58,13 @@ _KNOWN = (
     ),
     _Known(
         name="anthropic", family="anthropic", url="anthropic_base_url", drop="/v1", key="anthropic_api_key",
-        key_env="ANTHROPIC_API_KEY", needs_key=True, prices="anthropic", traits=_SEES,
+        key_env="ANTHROPIC_API_KEY", needs_key=True, prices="anthropic",
+        traits=_SEES | {"thinking_blocks"},
     ),
     _Known(
         name="openrouter", family="openai_compatible", url="openrouter_base_url", path="/api/v1",
         key="openrouter_api_key", key_env="OPENROUTER_API_KEY", needs_key=True, prices="openrouter",
-        traits=_USAGE | _SEES | {"usage_include"},
+        traits=_USAGE | _SEES | {"usage_include", "open_models"},
     ),
     _Known(
         name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434,

@@ -48,6 +48,8 @@ class Dialect(Protocol):
     as_chat: ClassVar[bool] = True
     checked: ClassVar[bool] = False
     """Whether a structured answer is checked here even where its provider promises one."""
+    signs: ClassVar[bool] = False
+    """Whether its chat bodies can hold `thinking_blocks`, which only providers with that trait take."""
     id_header: ClassVar[str | None] = None
     """The header in which its clients look for the request's id, beside ours."""
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from replay.cli import run as replay
 from tests.clients.front import MODELS, Front, front
+from tests.endpoints.families import FAMILIES, Reply
 from tests.endpoints.test_messages import calling
 from tests.gateway.scripted import Script
 
@@ -134,6 +135,45 @@ async def test_functions_go_there_and_back(server: Front, client: AsyncOpenAI) -
     assert told[1]["tool_calls"][0]["function"]["arguments"] == '{"city":"Oslo"}'
     assert (told[2]["tool_call_id"], told[2]["content"]) == ("call_1", "22 °C")
     assert second.previous_response_id == first.id
+
+
+async def test_signed_thinking_goes_back_to_who_signed_it(server: Front, client: AsyncOpenAI) -> None:
+    family = FAMILIES["anthropic"]
+    reply = Reply("Let me see.", thinking="It is far north.", call=("get_weather", {"city": "Oslo"}))
+    server.answer("anthropic", family.answer(reply))
+    fields: Any = {"tools": [WEATHER], "include": ["reasoning.encrypted_content"], "store": False}
+    user: Any = {"role": "user", "content": "Weather?"}
+    async with client.responses.stream(model=MODELS["anthropic"], input=[user], **fields) as stream:
+        first = await stream.get_final_response()
+    result: Any = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "12"}  # type: ignore[union-attr]
+    items = [user, *(item.model_dump(exclude_none=True) for item in first.output), result]
+    await client.responses.create(model=MODELS["anthropic"], input=items, **fields)
+    thinking = {"type": "thinking", "thinking": reply.thinking, "signature": "c2lnbmVk"}
+    assert server.asked("anthropic")[-1].json()["messages"][1]["content"][0] == thinking
+    server.play("openai")
+    await client.responses.create(model=MODELS["openai"], input=items, **fields)
+    assert "thinking_blocks" not in server.asked("openai")[-1].json()["messages"][1]
+
+
+async def test_signed_thinking_goes_on_in_a_stored_conversation(server: Front, client: AsyncOpenAI) -> None:
+    server.answer("anthropic", FAMILIES["anthropic"].answer(Reply("Cold.", thinking="It is far north.")))
+    first = await client.responses.create(model=MODELS["anthropic"], input="Weather?")
+    assert first.output[0].encrypted_content is None  # type: ignore[union-attr]
+    await client.responses.create(model=MODELS["anthropic"], input="Sure?", previous_response_id=first.id)
+    assert server.asked("anthropic")[-1].json()["messages"][1]["content"][0]["signature"] == "c2lnbmVk"
+
+
+async def test_what_is_left_out_is_named(server: Front) -> None:
+    server.play("openai")
+    body = {"model": MODELS["openai"], "input": "Hi", "tools": [{"type": "web_search"}], "truncation": "auto"}
+    async with aiohttp.ClientSession() as session, session.post(f"{server.url}/responses", json=body) as answer:
+        assert answer.headers["x-abstractcore-ignored"] == "tools[].web_search, truncation"
+
+
+async def test_an_input_without_items_reaches_no_provider(server: Front) -> None:
+    asked = len(server.asked("openai"))
+    status, body = await call(server, "POST", "/responses", {"model": MODELS["openai"], "input": []})
+    assert (status, json.loads(body)["error"]["param"], len(server.asked("openai"))) == (400, "input", asked)
 
 
 async def test_what_agents_send_is_never_refused(server: Front, client: AsyncOpenAI) -> None:

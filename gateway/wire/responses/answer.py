@@ -27,6 +27,7 @@ from gateway.wire.responses.objects import (
     summarised,
     text_part,
 )
+from gateway.wire.responses.sealed import BLOCKS
 from gateway.wire.values import Delta, Fold, Meta, Piece, TextRun, ToolCallDelta
 
 
@@ -46,6 +47,7 @@ class _Part:
     index: int
     text: list[str] = field(default_factory=list)
     logprobs: list[Any] = field(default_factory=list)
+    signed: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ResponsesStream:
@@ -77,27 +79,42 @@ class ResponsesStream:
 
     def completed(self, fold: Fold) -> bytes:
         """The ends of what is open, and the whole response."""
-        self._begin()
-        self._close()
-        for call in self._calls.values():
-            self._end_call(call)
-        status, fields = ending(fold.finish_reason)
-        output = [item for _, item in sorted(self._items.items())]
-        response = response_object(self._form, status, output, fold.meta.usage, **fields)
-        self._event(f"response.{status}", response=response)
+        response = self.ended(fold)
+        self._event(f"response.{response['status']}", response=response)
         return self._taken()
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The response that failed, with what it had by then."""
-        self._begin()
-        output = [item for _, item in sorted(self._items.items())]
-        response = response_object(self._form, "failed", output, error=error_object(error))
-        self._event("response.failed", response=response)
+        """The ends of what is open, and the response that failed, with what it had by then."""
+        self._event("response.failed", response=self.broken(error))
         return self._taken()
+
+    def ended(self, fold: Fold) -> dict[str, Any]:
+        """End what is open; the response object."""
+        status, fields = ending(fold.finish_reason)
+        self._end(status)
+        return response_object(self._form, status, self._output(), fold.meta.usage, **fields)
+
+    def broken(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, of a response that failed."""
+        self._end("incomplete")
+        return response_object(self._form, "failed", self._output(), error=error_object(error))
+
+    def _output(self) -> list[dict[str, Any]]:
+        return [item for _, item in sorted(self._items.items())]
+
+    def _end(self, status: str) -> None:
+        """The last item has this status; those before it are complete."""
+        self._begin()
+        last = self._at if self._part is not None or self._message is not None else self._count - 1
+        self._close(status)
+        for call in self._calls.values():
+            self._end_call(call, status if call.index == last else "completed")
 
     def _delta(self, delta: Delta) -> None:
         if delta.reasoning:
             self._say("reasoning", delta.reasoning)
+        if delta.extra and self._form.options.get("sealed") and (signed := delta.extra.get(BLOCKS)):
+            self._sign(signed)
         if delta.text or delta.logprobs:
             self._say("output_text", delta.text, (delta.logprobs or {}).get("content") or ())
         if delta.refusal:
@@ -124,6 +141,14 @@ class ResponsesStream:
         more = {"logprobs": list(logprobs)} if kind == "output_text" else {}
         self._event(f"response.{self._name(kind)}.delta", **self._place(part), delta=text, **more)
 
+    def _sign(self, blocks: list[dict[str, Any]]) -> None:
+        """What belongs to the thinking that is open, or to thinking that nobody may read."""
+        self._begin()
+        if self._part is None or self._part.kind != "reasoning":
+            self._open("reasoning")
+        assert self._part is not None
+        self._part.signed += blocks
+
     def _open(self, kind: str) -> None:
         if kind == "reasoning":
             self._close()
@@ -138,14 +163,14 @@ class ResponsesStream:
         self._part = _Part(kind, len(self._message))
         self._event("response.content_part.added", **self._place(self._part), part=_made(self._part))
 
-    def _close(self) -> None:
+    def _close(self, status: str = "completed") -> None:
         """End the part and the item that are open."""
-        self._close_part()
+        self._close_part(status)
         if self._message is not None:
             content, self._message = self._message, None
-            self._done(self._at, message_item(self._form, self._at, "completed", content))
+            self._done(self._at, message_item(self._form, self._at, status, content))
 
-    def _close_part(self) -> None:
+    def _close_part(self, status: str = "completed") -> None:
         part, self._part = self._part, None
         if part is None:
             return
@@ -153,7 +178,7 @@ class ResponsesStream:
         if part.kind == "reasoning":
             self._event(f"response.{self._name('reasoning')}.done", **place, text=text)
             self._event(f"response.{self._part_name()}.done", **place, part=self._reasoning(text))
-            self._done(self._at, reasoning_item(self._form, self._at, "completed", text))
+            self._done(self._at, reasoning_item(self._form, self._at, status, text, part.signed))
             return
         made = _made(part)
         said = {"refusal": text} if part.kind == "refusal" else {"text": text, "logprobs": part.logprobs}
@@ -175,15 +200,15 @@ class ResponsesStream:
             if not is_custom(self._form, call.name):
                 self._event("response.function_call_arguments.delta", **self._of(call), delta=delta.arguments)
 
-    def _end_call(self, call: _Call) -> None:
-        arguments = "".join(call.arguments)
-        item = call_item(self._form, call.index, "completed", call.call_id, call.name, arguments)
-        if item["type"] == "custom_tool_call":
+    def _end_call(self, call: _Call, status: str) -> None:
+        """The whole call. What was cut off is no input: clients act on that event."""
+        arguments, place = "".join(call.arguments), self._of(call)
+        item = call_item(self._form, call.index, status, call.call_id, call.name, arguments)
+        if status == "completed" and item["type"] == "custom_tool_call":
             text = custom_input(arguments)
-            self._event("response.custom_tool_call_input.delta", **self._of(call), delta=text)
-            self._event("response.custom_tool_call_input.done", **self._of(call), input=text)
-        else:
-            place = self._of(call)
+            self._event("response.custom_tool_call_input.delta", **place, delta=text)
+            self._event("response.custom_tool_call_input.done", **place, input=text)
+        elif status == "completed":
             self._event("response.function_call_arguments.done", **place, name=call.name, arguments=arguments)
         self._done(call.index, item)
 
@@ -228,49 +253,32 @@ class ResponsesStream:
         return out
 
 
+class _Silent(ResponsesStream):
+    """The items of a response, without events."""
+
+    def _event(self, type_: str, **fields: Any) -> None:
+        """Nobody listens."""
+
+
 class ResponsesBody:
-    """Renders the whole object."""
+    """Renders the whole object: what the last event of its stream would have."""
 
     def __init__(self, form: Form) -> None:
-        self._form = form
+        self._response = _Silent(form)
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
         """Nothing: a response is released whole."""
-        return b""
+        return self._response.pieces(pieces)
 
     def completed(self, fold: Fold) -> bytes:
         """The object."""
-        status, fields = ending(fold.finish_reason)
-        choices = fold.choices()
-        output = _output(self._form, choices[0]) if choices else []
-        return orjson.dumps(response_object(self._form, status, output, fold.meta.usage, **fields))
+        return orjson.dumps(self._response.ended(fold))
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
-        """The object of a response that failed."""
-        return orjson.dumps(response_object(self._form, "failed", [], error=error_object(error)))
+        """The object of a response that failed, with what it had by then."""
+        return orjson.dumps(self._response.broken(error))
 
 
 def _made(part: _Part) -> dict[str, Any]:
     text = "".join(part.text)
     return refusal_part(text) if part.kind == "refusal" else text_part(text, part.logprobs)
-
-
-def _output(form: Form, choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The items of a whole message, in the order in which models make them."""
-    message, output = choice["message"], list[dict[str, Any]]()
-    if thought := message.get("reasoning_content"):
-        output.append(reasoning_item(form, 0, "completed", thought))
-    content = [text_part(message["content"], _logprobs(choice))] if message.get("content") else []
-    if message.get("refusal"):
-        content.append(refusal_part(message["refusal"]))
-    if content:
-        output.append(message_item(form, len(output), "completed", content))
-    for call in message.get("tool_calls") or ():
-        inner = call[call["type"]]
-        arguments = inner.get("arguments", inner.get("input", ""))
-        output.append(call_item(form, len(output), "completed", call["id"], inner["name"], arguments))
-    return output
-
-
-def _logprobs(choice: Mapping[str, Any]) -> Any:
-    return (choice.get("logprobs") or {}).get("content")

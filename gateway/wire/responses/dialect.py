@@ -19,12 +19,16 @@ class ResponsesDialect(Dialect):
 
     wire = "responses"
     version = 1
+    signs = True
 
     def check(self, body: Mapping[str, Any]) -> None:
         request.check(body)
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         return request.chat(body)
+
+    def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
+        return request.ignored(body)
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         return options_of(body)

@@ -1,5 +1,5 @@
-"""Input items as chat messages. Items of one turn of the model become one message; reasoning is not shown to another
-model, and items of unknown kinds are passed over."""
+"""Input items as chat messages. Items of one turn of the model become one message. Of reasoning only what was signed
+goes back, to the provider that signed it; items of unknown kinds are passed over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.wire.responses.sealed import BLOCKS, unseal
 
 _ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
 _CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
@@ -19,6 +20,7 @@ def messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The conversation. Raises `InvalidRequest` for a message that is none."""
     said: list[dict[str, Any]] = []
     pictures: list[dict[str, Any]] = []
+    signed: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         kind = item.get("type") or ("message" if "role" in item else None)
         if kind not in _RESULTS and pictures:
@@ -32,7 +34,18 @@ def messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             text, more = _result(item.get("output"))
             said.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": text})
             pictures += more
+        else:
+            signed += unseal(item.get("encrypted_content")) if kind == "reasoning" else ()
+            continue
+        _sign(said[-1], signed)
+        signed = []
     return [*said, {"role": "user", "content": pictures}] if pictures else said
+
+
+def _sign(turn: dict[str, Any], signed: list[dict[str, Any]]) -> None:
+    """Give a turn its thinking; that of a turn which never came is of no use."""
+    if signed and turn["role"] == "assistant":
+        turn[BLOCKS] = [*turn.get(BLOCKS, ()), *signed]
 
 
 def _message(index: int, item: Mapping[str, Any], said: list[dict[str, Any]]) -> None:
@@ -75,6 +88,14 @@ def _result(output: Any) -> tuple[str, list[dict[str, Any]]]:
     parts = _parts(0, output)
     texts = [part["text"] for part in parts if part["type"] == "text"]
     return "\n".join(texts), [part for part in parts if part["type"] != "text"]
+
+
+def left_out(item: Mapping[str, Any]) -> str | None:
+    """The kind of an item that `messages` passes over."""
+    kind = item.get("type") or ("message" if "role" in item else "unknown")
+    if kind == "message" or kind in _CALLS or kind in _RESULTS:
+        return None
+    return None if kind == "reasoning" and unseal(item.get("encrypted_content")) else str(kind)
 
 
 def _parts(index: int, content: list[Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import orjson
 from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
 from gateway.wire.responses.request import CUSTOM_INPUT, tools_of
+from gateway.wire.responses.sealed import ASKED, seal
 
 ECHO_BYTES = 4096
 """Instructions and tools over this many bytes of JSON are not echoed: agents send 40 KB of them with every turn, and
@@ -38,6 +39,8 @@ def options_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """What the response repeats of its request, and how calls are told: the names of custom tools, and the namespaces
     that functions stand in."""
     options = {name: body[name] for name in _ECHOED if body.get(name) is not None}
+    if ASKED in (body.get("include") or ()):
+        options["sealed"] = True
     for name in ("instructions", "tools"):
         held = _plain_tools(body) if name == "tools" else body.get(name)
         if held and len(orjson.dumps(held)) <= ECHO_BYTES:
@@ -116,9 +119,13 @@ def message_item(form: Form, index: int, status: str, content: list[dict[str, An
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def reasoning_item(form: Form, index: int, status: str, text: str | None) -> dict[str, Any]:
-    """What the model thought: as a summary where one was asked for, else as it is."""
+def reasoning_item(
+    form: Form, index: int, status: str, text: str | None, signed: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What the model thought: as a summary where one was asked for, else as it is; `signed` is what it wants back."""
     item: dict[str, Any] = {"id": f"rs_{form.request_id}_{index}", "type": "reasoning", "status": status, "summary": []}
+    if signed:
+        item["encrypted_content"] = seal(signed)
     if text is None:
         return item
     if summarised(form):

@@ -14,7 +14,8 @@ from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
-from gateway.wire.responses.items import messages
+from gateway.wire.responses.items import left_out, messages
+from gateway.wire.responses.sealed import ASKED
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
 CUSTOM_INPUT = "input"
@@ -79,6 +80,12 @@ _SAME = (
     "prompt_cache_retention", "service_tier", "session_id", "api_key", "base_url", "tool_mode", "thinking",
 )  # fmt: skip
 _REFUSED = ("prompt", "conversation")
+_CARRIED = frozenset(
+    {*_SAME, "input", "messages", "instructions", "max_output_tokens", "max_tokens", "reasoning", "include", "text"}
+    | {"tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "stream_options"}
+    | {"store", "background", "previous_response_id"}
+)
+_INCLUDED = frozenset({"message.output_text.logprobs", ASKED})
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -86,6 +93,9 @@ def check(body: Mapping[str, Any]) -> None:
     if body.get("input") is None and body.get("messages") is None:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
     validate(_ADAPTER, body)
+    said = body["messages"] if body.get("input") is None else body["input"]
+    if said == [] and not body.get("previous_response_id"):
+        raise InvalidRequest("'input' has no items.", param="input", code="empty_array")
     for name in _REFUSED:
         if body.get(name) is not None:
             raise UnsupportedParameter(f"'{name}' is kept by OpenAI alone.", param=name)
@@ -105,6 +115,20 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
     if "message.output_text.logprobs" in (body.get("include") or ()):
         said |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
     return said | _text(body.get("text") or {}) | _tools(body)
+
+
+def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `chat` leaves out: fields, tools and items that mean something to OpenAI alone, or to nobody."""
+    names = {name for name, value in body.items() if value is not None and name not in _CARRIED}
+    names |= {f"include.{name}" for name in body.get("include") or () if name not in _INCLUDED}
+    tools = {id(tool) for _, tool in tools_of(body)}
+    for tool in body.get("tools") or ():
+        if tool.get("type") != "namespace" and id(tool) not in tools:
+            names.add(f"tools[].{tool.get('type')}")
+    given = body.get("input")
+    items = given if isinstance(given, list) else ()
+    names |= {f"input[].{kind}" for item in items if (kind := left_out(item)) is not None}
+    return tuple(sorted(names))
 
 
 def tools_of(body: Mapping[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:

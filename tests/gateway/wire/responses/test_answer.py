@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
 from gateway.wire.responses.answer import ResponsesBody, ResponsesStream
+from gateway.wire.responses.sealed import unseal
 from gateway.wire.values import Delta, Fold, Meta, Piece, ToolCallDelta
 from tests.gateway.wire.messages.test_answer import PIECES, TEXTS, apart
 
@@ -63,43 +65,82 @@ def test_events_are_typed_numbered_and_whole(lists: list[list[Piece]], options: 
 
 @given(MORE, OPTIONS)
 def test_stream_and_body_say_the_same(lists: list[list[Piece]], options: dict[str, Any]) -> None:
-    fold = Fold()
     pieces = [piece for some in lists for piece in some]
-    fold.add(pieces)
-    body = json.loads(ResponsesBody(form(options)).completed(fold))
+    body = whole(pieces, options)
     Response.model_validate(body)
-    streamed = events(rendered([pieces], options))[-1]["response"]
-    assert texts(body) == texts(streamed)
-    assert calls(body) == calls(streamed)
-    assert (body["usage"], body["status"]) == (streamed["usage"], streamed["status"])
+    assert body == events(rendered([pieces], options))[-1]["response"]
 
 
-def texts(response: dict[str, Any]) -> dict[str, str]:
-    """All text of a kind, in its order: a stream has an item for each turn between kinds, a body one."""
-    found: dict[str, str] = {}
-    for item in response["output"]:
-        for part in [*item.get("content", ()), *item.get("summary", ())]:
-            found[part["type"]] = found.get(part["type"], "") + part.get("text", part.get("refusal", ""))
-    return found
-
-
-def calls(response: dict[str, Any]) -> list[Any]:
-    items = [item for item in response["output"] if item["type"].endswith("_call")]
-    return sorted((item["call_id"], item.get("arguments", item.get("input"))) for item in items)
+def whole(pieces: Sequence[Piece], options: dict[str, Any]) -> dict[str, Any]:
+    renderer, fold = ResponsesBody(form(options)), Fold()
+    fold.add(pieces)
+    assert renderer.pieces(pieces) == b""
+    body: dict[str, Any] = json.loads(renderer.completed(fold))
+    return body
 
 
 def test_counts_and_ends_are_said_in_their_words() -> None:
-    fold = Fold()
     usage = Usage(input_tokens=9, cache_read_tokens=4, output_tokens=5, reasoning_tokens=2)
-    fold.add([Delta(text="x", finish_reason="content_filter"), Meta(usage=usage)])
-    body = json.loads(ResponsesBody(form({})).completed(fold))
+    body = whole([Delta(text="x", finish_reason="content_filter"), Meta(usage=usage)], {})
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "content_filter"})
     assert body["usage"]["input_tokens_details"] == {"cached_tokens": 4, "cache_write_tokens": 0}
     assert body["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
 
 
 def test_a_custom_tool_gets_its_text() -> None:
-    fold = Fold()
-    fold.add([Delta(tool_calls=[ToolCallDelta(0, "c", "f", '{"input":"a\\nb"}')])])
-    [item] = json.loads(ResponsesBody(form({"custom": ["f"]})).completed(fold))["output"]
+    [item] = whole([Delta(tool_calls=[ToolCallDelta(0, "c", "f", '{"input":"a\\nb"}')])], {"custom": ["f"]})["output"]
     assert (item["type"], item["input"]) == ("custom_tool_call", "a\nb")
+
+
+def call(index: int, arguments: str) -> Delta:
+    return Delta(tool_calls=[ToolCallDelta(index, f"c{index}", "f", arguments)])
+
+
+SHORT = Delta(finish_reason="length")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "statuses"),
+    [
+        ([Delta(reasoning="r"), Delta(text="t"), SHORT], ["completed", "incomplete"]),
+        ([Delta(reasoning="r"), SHORT], ["incomplete"]),
+        ([Delta(text="t"), call(0, "{}"), call(1, '{"a'), SHORT], ["completed", "completed", "incomplete"]),
+        ([call(0, "{}"), Delta(text="t"), SHORT], ["completed", "incomplete"]),
+        ([call(0, "{}"), Delta(text="t")], ["completed", "completed"]),
+    ],
+)
+def test_only_the_last_item_of_an_incomplete_response_is_incomplete(pieces: list[Piece], statuses: list[str]) -> None:
+    body = whole(pieces, {})
+    assert [item["status"] for item in body["output"]] == statuses
+    assert body["status"] == statuses[-1]
+
+
+def test_arguments_that_were_cut_off_are_not_said_to_be_done() -> None:
+    told = events(rendered([[call(0, '{"a'), SHORT]], {}))
+    assert "response.function_call_arguments.done" not in [event["type"] for event in told]
+
+
+def test_what_failed_ends_its_items_and_keeps_them() -> None:
+    renderer = ResponsesStream(form({}))
+    told = events(renderer.pieces([Delta(text="half")]) + renderer.failed({"message": "no", "type": "server_error"}))
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    done, failed = told[-2], told[-1]
+    assert (done["type"], failed["type"]) == ("response.output_item.done", "response.failed")
+    assert failed["response"]["output"] == [done["item"]]
+    assert (done["item"]["status"], done["item"]["content"][0]["text"]) == ("incomplete", "half")
+
+
+SIGNED = [{"type": "thinking", "thinking": "r", "signature": "c2ln"}, {"type": "redacted_thinking", "data": "eA=="}]
+THOUGHT: list[Piece] = [Delta(reasoning="r"), Delta(extra={"thinking_blocks": SIGNED}), Delta(text="t")]
+
+
+def test_signed_thinking_is_sealed_where_it_was_asked_for() -> None:
+    thought, said = whole(THOUGHT, {"sealed": True})["output"]
+    assert (thought["content"][0]["text"], unseal(thought["encrypted_content"])) == ("r", SIGNED)
+    assert said["content"][0]["text"] == "t"
+    assert "encrypted_content" not in whole(THOUGHT, {})["output"][0]
+
+
+def test_thinking_that_nobody_may_read_is_an_item_too() -> None:
+    thought, _ = whole([Delta(extra={"thinking_blocks": SIGNED[1:]}), Delta(text="t")], {"sealed": True})["output"]
+    assert (thought["type"], unseal(thought["encrypted_content"])) == ("reasoning", SIGNED[1:])

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import InvalidRequest
 from gateway.wire.responses import request
+from gateway.wire.responses.sealed import seal, unsigned
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 
@@ -62,3 +63,51 @@ def test_what_is_not_known_is_not_refused(field: str, value: Any) -> None:
     body = {"model": "m", "input": "x", "tools": [{"type": "function", "name": "f"}], field: value}
     request.check(body)
     assert request.chat(body)["messages"]
+
+
+@pytest.mark.parametrize("field", ["input", "messages"])
+def test_an_empty_input_is_refused_unless_a_conversation_goes_on(field: str) -> None:
+    with pytest.raises(InvalidRequest, match="no items"):
+        request.check({"model": "m", field: []})
+    request.check({"model": "m", field: [], "previous_response_id": "resp_1"})
+
+
+SIGNED = [{"type": "thinking", "thinking": "r", "signature": "c2ln"}]
+SEALED = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": seal(SIGNED)}
+USER = {"role": "user", "content": "q"}
+
+
+@pytest.mark.parametrize(
+    ("items", "signed"),
+    [
+        ([USER, SEALED, said("a"), CALL], SIGNED),
+        ([USER, SEALED, CALL], SIGNED),
+        ([USER, SEALED, {"type": "web_search_call"}, said("a")], SIGNED),
+        ([USER, said("a"), SEALED, CALL, SEALED, CALL], SIGNED * 2),
+        ([USER, {**SEALED, "encrypted_content": "somebody else's"}, said("a")], None),
+        ([USER, {**SEALED, "encrypted_content": SEALED["encrypted_content"][:-3]}, said("a")], None),
+        ([USER, {**SEALED, "encrypted_content": seal([{"type": "text"}])}, said("a")], None),
+    ],
+)
+def test_signed_thinking_goes_back_with_its_turn(items: list[dict[str, Any]], signed: Any) -> None:
+    chat = request.chat({"model": "m", "input": items})
+    assert chat["messages"][1].get("thinking_blocks") == signed
+    assert "thinking_blocks" not in unsigned(chat)["messages"][1]
+
+
+def test_signed_thinking_of_a_turn_that_never_came_is_dropped() -> None:
+    chat = request.chat({"model": "m", "input": [USER, SEALED, USER, said("a")]})
+    assert not any("thinking_blocks" in message for message in chat["messages"])
+
+
+def test_what_is_left_out_is_named() -> None:
+    body = {
+        "model": "m", "input": [USER, {"type": "computer_call"}, {"type": "reasoning", "id": "r"}, SEALED, said("a")],
+        "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}, {"type": "namespace", "name": "n"}],
+        "include": ["file_search_call.results", "reasoning.encrypted_content"], "truncation": "auto",
+        "max_tool_calls": 3, "store": False, "client_metadata": None,
+    }  # fmt: skip
+    assert request.ignored(body) == (
+        "include.file_search_call.results", "input[].computer_call", "input[].reasoning", "max_tool_calls",
+        "tools[].web_search", "truncation",
+    )  # fmt: skip
