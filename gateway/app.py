@@ -22,6 +22,7 @@ from gateway.api import (
     session_turns,
     sessions,
     status,
+    stream_socket,
     tickets,
     usage,
 )
@@ -66,10 +67,13 @@ ROUTES = (
     web.get("/v1/models/{id:.+}", models.one_model),
     web.get("/v1/providers", providers.list_all),
     web.post("/v1/providers/test", providers.test),
+    web.get("/v1/providers/{name}", providers.status),
     web.put("/v1/providers/{name}", providers.configure),
+    web.delete("/v1/providers/{name}", providers.remove),
     web.get("/v1/providers/{name}/status", providers.status),
     web.get("/v1/providers/{name}/models", providers.models),
     web.get("/providers", providers.list_providers),
+    web.get("/v1/stream", stream_socket.stream_socket()),
     web.get("/v1/events/stream", events.event_stream()),
     web.post("/v1/tickets", tickets.issue_ticket),
     web.get("/v1/requests", requests.list_all),
@@ -115,6 +119,8 @@ def make_app(services: Services, desk: Desk, edge: Edge) -> web.Application:
     app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
     app[docs.DOCUMENT] = Document(ROUTES)
     app[sessions.CONVERSATIONS] = sessions.Conversations(services)
+    app[stream_socket.SOCKETS] = set()
     app.on_shutdown.append(events.close_feeds)
+    app.on_shutdown.append(stream_socket.close_sockets)
     app.add_routes(ROUTES)
     return app

@@ -6,7 +6,7 @@ import this package.
 
 from __future__ import annotations
 
-from eventstore.catalogue import control, generation, model, request, response, session, token, tool
+from eventstore.catalogue import control, generation, group, model, request, response, session, token, tool
 from eventstore.catalogue.event import REGISTRY, Event
 from eventstore.catalogue.upcasts import upcast
 from eventstore.envelope import RecordedEvent
@@ -18,6 +18,7 @@ __all__ = [
     "control",
     "decode",
     "generation",
+    "group",
     "model",
     "request",
     "response",

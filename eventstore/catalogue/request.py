@@ -19,7 +19,7 @@ class RequestReceived(Event):
 
     `body` is the request's JSON; large parts stand as `{"$blob": "<sha256 hex>"}`. `renderer` is the version of the
     wire format's renderer that all later readers must use; `options` is what else the form of the answer hangs on.
-    `headers` are the recorded (allow-listed) ones.
+    `headers` are the recorded (allow-listed) ones. `parent` is the id of the group that the request is a member of.
     """
 
     type: ClassVar[str] = "request_received"
@@ -43,6 +43,7 @@ class RequestReceived(Event):
     retention: str | None = None
     client: str | None = None
     headers: dict[str, str] | None = None
+    parent: str | None = None
 
 
 @event

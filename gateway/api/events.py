@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -50,7 +51,7 @@ def event_stream(pace: Pace = Pace()) -> Handler:
         cursor = await start_of(request, given)
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
-        await _Listener(request, response, given, wanted, cursor, pace).serve()
+        await Listener(_Sse(request, response), given, wanted, cursor, pace).serve()
         return response
 
     return stream_events
@@ -65,8 +66,7 @@ def wanted_of(request: web.Request) -> Filter:
     """What the listener asked for. Raises `InvalidRequest` for a type that does not exist."""
     query = request.query
     types = frozenset(name for name in query.get("types", "").split(",") if name) or None
-    if unknown := sorted((types or frozenset()) - REGISTRY.keys()):
-        raise InvalidRequest(f"There is no event type {unknown[0][:64]!r}.", param="types")
+    check_types(types)
     return Filter(
         types=types,
         request_id=query.get("request_id") or None,
@@ -75,12 +75,22 @@ def wanted_of(request: web.Request) -> Filter:
     )
 
 
+def check_types(types: frozenset[str] | None) -> None:
+    """Raises `InvalidRequest` for a type that does not exist."""
+    if unknown := sorted((types or frozenset()) - REGISTRY.keys()):
+        raise InvalidRequest(f"There is no event type {unknown[0][:64]!r}.", param="types")
+
+
 async def start_of(request: web.Request, given: Services) -> Cursor:
-    """Where to begin: `Last-Event-ID` (a browser that comes back), else `?after=`, else now.
+    """Where to begin: `Last-Event-ID` (a browser that comes back), else `?after=`, else now. See `start_at`."""
+    return await start_at(request.headers.get("Last-Event-ID") or request.query.get("after"), given)
+
+
+async def start_at(text: str | None, given: Services) -> Cursor:
+    """Behind the cursor that a listener was given; now, where it was given none.
 
     Raises `InvalidRequest` for what is no cursor, or one of another log.
     """
-    text = request.headers.get("Last-Event-ID") or request.query.get("after")
     if not text:
         return Cursor(await given.log.head())
     if text == BEGINNING:
@@ -103,19 +113,43 @@ async def _is_of(cursor: Cursor, given: Services) -> bool:
     return isinstance(row, RecordedEvent) and (row.origin, row.oseq) == (cursor.origin, cursor.oseq)
 
 
-class _Listener:
+class Sink(Protocol):
+    """Where a feed goes."""
+
+    async def write(self, data: bytes) -> None:
+        """Hand over whole server-sent events, and return when they are taken. Raises `ConnectionError`."""
+
+    def over(self) -> bool:
+        """Whether the listener has left, or the server stops."""
+
+    def drop(self) -> None:
+        """End the connection of a listener that takes nothing."""
+
+
+class _Sse:
+    """The answer to a GET request as a sink."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._request, self._response = request, response
+
+    async def write(self, data: bytes) -> None:
+        await self._response.write(data)
+
+    def over(self) -> bool:
+        transport = self._request.transport
+        closing = self._request.app.get(CLOSING)
+        return transport is None or transport.is_closing() or (closing is not None and closing.is_set())
+
+    def drop(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+class Listener:
     """One open feed: the cursor is all that it keeps."""
 
-    def __init__(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        given: Services,
-        wanted: Filter,
-        cursor: Cursor,
-        pace: Pace,
-    ) -> None:
-        self._request, self._response, self._given, self._pace = request, response, given, pace
+    def __init__(self, sink: Sink, given: Services, wanted: Filter, cursor: Cursor, pace: Pace) -> None:
+        self._sink, self._given, self._pace = sink, given, pace
         self._wanted, self._skip = wanted, cursor
         self._sessions: dict[str, str | None] = {}
         self._feed = Feed(wanted, self._sessions.get)
@@ -132,8 +166,7 @@ class _Listener:
                 else:
                     await self._ping_if_quiet()
         except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            self._sink.drop()
         except ConnectionError:
             pass  # it left
 
@@ -142,7 +175,7 @@ class _Listener:
         batches = Subscription(self._given.log, self._skip.after, frames=self._wanted.tokens, batch=BATCH)
         step = asyncio.ensure_future(anext(batches, None))
         try:
-            while not self._over():
+            while not self._sink.over():
                 await asyncio.wait({step}, timeout=self._pace.look_s)
                 if step.done():
                     if (rows := step.result()) is None:
@@ -189,10 +222,5 @@ class _Listener:
     async def _write(self, data: bytes) -> None:
         """Hand over and wait until it is taken. Raises `TimeoutError` for a stalled listener."""
         async with asyncio.timeout(self._pace.stalled_s):
-            await self._response.write(data)
+            await self._sink.write(data)
         self._last_write = self._given.monotonic()
-
-    def _over(self) -> bool:
-        transport = self._request.transport
-        closing = self._request.app.get(CLOSING)
-        return transport is None or transport.is_closing() or (closing is not None and closing.is_set())

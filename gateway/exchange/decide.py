@@ -136,6 +136,7 @@ def _received(submission: Submission) -> RequestReceived:
         subject=submission.subject,
         key=submission.key,
         session_id=submission.session_id,
+        parent=submission.parent,
         tags=submission.tags,
         retention=None if submission.retained else "none",
         client=submission.client,

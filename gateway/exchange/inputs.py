@@ -28,8 +28,9 @@ class Submission:
     """A request as it came in: what is recorded of it, and what is only used. `body` is the request in its
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
     replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
-    is the request as chat with its `files` made ready, where it has any. `turn`: what else is recorded with it; where
-    somebody else moved that, `Exchanges.run` raises `WrongExpectedVersion`, and nothing was recorded or answered."""
+    is the request as chat with its `files` made ready, where it has any. `parent` is the group that it is a member of.
+    `turn`: what else is recorded with it; where somebody else moved that, `Exchanges.run` raises
+    `WrongExpectedVersion`, and nothing was recorded or answered."""
 
     request_id: str
     endpoint: str
@@ -55,6 +56,7 @@ class Submission:
     base_url: str | None = None
     chat: dict[str, Any] | None = field(default=None, repr=False)
     files: tuple[FileAttached, ...] = ()
+    parent: str | None = None
     turn: Beside | None = None
 
 
