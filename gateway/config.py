@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.tools.mcp_config import McpServer, parse
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
 
@@ -66,6 +67,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tool_modes", None, "models that are told of tools natively or in their prompt: rows such as "
             "lmstudio/*=prompted, comma separated (native, prompted, or a format's name)",
             env=("ABSTRACTCORE_TOOL_MODES",)),
+    Setting("tools", "", "modules whose functions are tools, comma separated", "--tools", ("ABSTRACTCORE_TOOLS",)),
+    Setting("mcp", None, "JSON file that names MCP servers, whose tools are offered: {\"mcpServers\": {...}}", "--mcp",
+            ("ABSTRACTCORE_MCP",)),
+    Setting("tool_url_allowlist", "", "hosts (host or host:port), comma separated, that tools may be registered for",
+            env=("ABSTRACTCORE_TOOL_URL_ALLOWLIST",)),
+    Setting("tool_keys", "", "secrets that registered tools may use in headers, comma separated: the name of an "
+            "environment variable, and the host that its value may be sent to, as in WEATHER_TOKEN@tools.example",
+            env=("ABSTRACTCORE_TOOL_KEYS",)),
+    Setting("execute_tools", False, "run the tools that models call, where the server has them, unless a request says "
+            "otherwise (execute_tools)", env=("ABSTRACTCORE_DEFAULT_EXECUTE_TOOLS",), kind=bool),
+    Setting("tool_timeout_s", 60.0, "seconds a tool may take", env=("ABSTRACTCORE_TOOL_TIMEOUT",), kind=float),
+    Setting("tool_rounds", 10, "how often one request's model may call tools that the server runs",
+            env=("ABSTRACTCORE_TOOL_ROUNDS",), kind=int),
     Setting("allow_unsafe_unload_after", False, "let requests unload models of an Ollama that others may use too",
             env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
     Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
@@ -133,6 +147,13 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     tool_call_tags: str | None = None
     tool_modes: str | None = None
+    tools: tuple[str, ...] = ()
+    mcp: tuple[McpServer, ...] = ()
+    tool_url_allowlist: frozenset[str] = frozenset()
+    tool_keys: Mapping[str, LentKey] = field(default_factory=dict)
+    execute_tools: bool = False
+    tool_timeout_s: float = 60.0
+    tool_rounds: int = 10
     allow_unsafe_unload_after: bool = False
     models_root: Path | None = None
     backends: frozenset[str] = frozenset()
@@ -156,7 +177,8 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """Every secret value held, for scrubbing."""
         own = tuple(v for s in SETTINGS if s.secret and (v := getattr(self, s.name)))
-        return own + tuple(lent.value for lent in self.provider_keys.values() if lent.value)
+        lent = (*self.provider_keys.values(), *self.tool_keys.values())
+        return own + tuple(key.value for key in lent if key.value) + tuple(s for mcp in self.mcp for s in mcp.secrets)
 
     def redacted(self) -> dict[str, Any]:
         """For the log and the terminal: secrets as `set` or left out, paths as text."""
@@ -167,6 +189,8 @@ class Settings:
                 shown[setting.name] = "set" if value else None
             elif isinstance(value, frozenset):
                 shown[setting.name] = sorted(value)
+            elif isinstance(value, tuple):
+                shown[setting.name] = [each if isinstance(each, str) else each.name for each in value]
             elif isinstance(value, Mapping):
                 shown[setting.name] = [f"{name}@{lent.host}" for name, lent in sorted(value.items())]
             else:
@@ -208,9 +232,12 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         values[setting.name] = value
     values["data_dir"] = Path(values["data_dir"])
     values["files_root"] = Path(values["files_root"]) if values["files_root"] else None
-    for names in ("backends", "base_url_allowlist", "file_url_allowlist"):
+    for names in ("backends", "base_url_allowlist", "file_url_allowlist", "tool_url_allowlist"):
         values[names] = frozenset(name.strip().lower() for name in values[names].split(",") if name.strip())
-    values["provider_keys"] = _lent_keys(values["provider_keys"], environ)
+    values["provider_keys"] = _lent_keys("--provider-keys", values["provider_keys"], environ)
+    values["tool_keys"] = _lent_keys("ABSTRACTCORE_TOOL_KEYS", values["tool_keys"], environ)
+    values["tools"] = tuple(name.strip() for name in values["tools"].split(",") if name.strip())
+    values["mcp"] = _mcp_servers(values["mcp"], environ)
     _check(values)
     assert {f.name for f in fields(Settings)} == set(values)
     return Settings(**values)
@@ -229,12 +256,21 @@ def _convert(setting: Setting, given: str) -> Any:
         raise ConfigError(f"{setting.env[0]} must be a {setting.kind.__name__}") from e
 
 
-def _lent_keys(rows: str, environ: Mapping[str, str]) -> dict[str, LentKey]:
+def _mcp_servers(path: str | None, environ: Mapping[str, str]) -> tuple[McpServer, ...]:
+    if not path:
+        return ()
+    try:
+        return parse(Path(path).read_bytes(), environ)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"--mcp: {path} cannot be used: {e}") from e
+
+
+def _lent_keys(setting: str, rows: str, environ: Mapping[str, str]) -> dict[str, LentKey]:
     lent = {}
     for row in filter(None, (row.strip() for row in rows.split(","))):
         name, at, host = row.partition("@")
         if not at or not name or not host or "/" in host:
-            raise ConfigError("--provider-keys must be rows such as GROQ_API_KEY@api.groq.com, comma separated")
+            raise ConfigError(f"{setting} must be rows such as GROQ_API_KEY@api.groq.com, comma separated")
         lent[name] = LentKey(host.lower(), environ.get(name, "").strip() or None)
     return lent
 
@@ -264,6 +300,10 @@ def _check(values: dict[str, Any]) -> None:
 
 
 def _check_tools(values: dict[str, Any]) -> None:
+    if not 0 < values["tool_timeout_s"] <= 3600:
+        raise ConfigError("ABSTRACTCORE_TOOL_TIMEOUT must lie between 0 and 3600 seconds")
+    if not 1 <= values["tool_rounds"] <= 100:
+        raise ConfigError("ABSTRACTCORE_TOOL_ROUNDS must lie between 1 and 100")
     try:
         rules_of(values["tool_modes"] or "")
     except ValueError as e:

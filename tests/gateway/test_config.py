@@ -9,15 +9,25 @@ from typing import Any
 import pytest
 
 from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings, load, parser
+from gateway.tools.mcp_config import McpServer
 
+MCP = str(Path(__file__).parent.parent / "tools" / "servers.json")
 GOOD: dict[str, str] = {
     "host": "0.0.0.0", "port": "8123", "nats": "nats://127.0.0.1:4222", "durability": "process", "log_level": "debug",
     "backends": "one.example, TWO.example", "base_url_allowlist": "one.example, TWO.example",
     "api_key": "a-key-long-enough",
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
-    "provider_keys": "GROQ_API_KEY@api.groq.com",
+    "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
+    "tools": "one, two.three", "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
+
+
+MADE = {
+    "data_dir", "backends", "base_url_allowlist", "file_url_allowlist", "tool_url_allowlist", "provider_keys",
+    "tool_keys", "tools", "mcp",
+}  # fmt: skip
+"""Settings whose values are made of what is written."""
 
 
 def given(setting: Setting) -> str:
@@ -31,9 +41,13 @@ def meant(setting: Setting, written: str) -> Any:
     match setting.name:
         case "data_dir" | "files_root":
             return Path(written)
-        case "backends" | "base_url_allowlist" | "file_url_allowlist":
+        case "tools":
+            return ("one", "two.three")
+        case "mcp":
+            return (McpServer(name="search", url="http://127.0.0.1:9/mcp"),)
+        case "backends" | "base_url_allowlist" | "file_url_allowlist" | "tool_url_allowlist":
             return frozenset({"one.example", "two.example"})
-        case "provider_keys":
+        case "provider_keys" | "tool_keys":
             return {"GROQ_API_KEY": LentKey("api.groq.com", None)}
     return True if setting.kind is bool else setting.kind(written)
 
@@ -52,7 +66,7 @@ def test_the_table_and_the_settings_have_the_same_names() -> None:
 def test_without_anything_the_defaults_hold() -> None:
     assert load([], {}) == Settings()
     for setting in SETTINGS:
-        if setting.name not in {"data_dir", "backends", "base_url_allowlist", "file_url_allowlist", "provider_keys"}:
+        if setting.name not in MADE:
             assert getattr(load([], {}), setting.name) == setting.default
 
 
@@ -93,7 +107,9 @@ WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
     ([], {"ABSTRACTCORE_AUDIO": "transcribe"}), (["--provider-keys", "GROQ_API_KEY"], {}),
-    (["--workers", "4"], {}), (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
+    (["--mcp", "/no/such/file"], {}), ([], {"ABSTRACTCORE_TOOL_ROUNDS": "0"}),
+    ([], {"ABSTRACTCORE_TOOL_TIMEOUT": "0"}), (["--workers", "4"], {}),
+    (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
 ]  # fmt: skip
 
 
