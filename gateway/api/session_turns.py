@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer
@@ -22,13 +24,25 @@ from gateway.sessions.errors import SessionBusy
 from gateway.sessions.state import Session
 from gateway.sessions.turn import PlannedTurn
 from gateway.wire.dialects import CHAT
+from gateway.wire.openai_chat_request import validate
 
 CONTEXT_HEADER = "x-abstractcore-context"
 LONGEST_WAIT_S = 600
-MOST_KEPT = 10_000
 
 Plan = Callable[[Session, dict[str, Any]], Awaitable[Planned]]
 """From a session and what was sent to it to the whole request and its turn. Raises `GatewayError`."""
+
+
+@with_config(ConfigDict(extra="allow", strict=True))
+class Compaction(TypedDict, total=False):
+    """A summary to be made. `keep` is how many of the last turns stay as they are. Every other field is one of chat."""
+
+    keep: Annotated[int, Field(ge=0, le=10_000)] | None
+    instructions: str | None
+    model: str | None
+
+
+_COMPACTION = TypeAdapter(Compaction)
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -51,13 +65,10 @@ class _Compaction:
 
     async def read(self, request: web.Request) -> tuple[dict[str, Any], bytes]:
         body, raw = await read_json(request) if request.can_read_body else ({}, b"")
-        kept, instructions = body.pop("keep", None), body.pop("instructions", None)
-        if kept is not None and (type(kept) is not int or not 0 <= kept <= MOST_KEPT):
-            raise InvalidRequest(f"keep must be a whole number from 0 to {MOST_KEPT}.", param="keep")
-        if instructions is not None and not isinstance(instructions, str):
-            raise InvalidRequest("instructions must be a string.", param="instructions")
+        validate(_COMPACTION, body)
         for name in body.keys() & {"messages", "tools"}:
             raise InvalidRequest(f"A compaction has no '{name}'.", param=name)
+        kept, instructions = body.pop("keep", None), body.pop("instructions", None)
         self._kept = KEPT if kept is None else kept
         return {**body, "messages": [{"role": "user", "content": instructions or INSTRUCTIONS}]}, raw
 

@@ -67,33 +67,35 @@ _Prompt = Annotated[str, StringConstraints(max_length=200_000)]
 _Turn = Annotated[int, Field(ge=0)]
 
 
+class _Named(TypedDict, total=False):
+    provider: _Name | None
+    model: _Name | None
+    system_prompt: _Prompt | None
+    title: _Name | None
+    metadata: dict[str, str] | None
+    context_tokens: Annotated[int, Field(ge=256)] | None
+
+
 @with_config(_LOOSE)
-class _New(TypedDict, total=False):
-    provider: _Name | None
-    model: _Name | None
-    system_prompt: _Prompt | None
-    title: _Name | None
-    metadata: dict[str, str] | None
-    context_tokens: Annotated[int, Field(ge=256)] | None
+class NewSession(_Named, total=False):
+    """A session to be opened. Every other field is one of chat, for each turn."""
 
 
 @with_config(_STRICT)
-class _Fork(TypedDict, total=False):
+class NewFork(_Named, total=False):
+    """A session that goes on from turn `at` of another. What is not said is as it was there."""
+
     at: _Turn | None
-    provider: _Name | None
-    model: _Name | None
-    system_prompt: _Prompt | None
-    title: _Name | None
-    metadata: dict[str, str] | None
-    context_tokens: Annotated[int, Field(ge=256)] | None
 
 
 @with_config(_STRICT)
-class _Clear(TypedDict, total=False):
+class Rewind(TypedDict, total=False):
+    """The turn that a session goes on from, 0 for its beginning."""
+
     at: _Turn | None
 
 
-_NEW, _FORK, _CLEAR = TypeAdapter(_New), TypeAdapter(_Fork), TypeAdapter(_Clear)
+_NEW, _FORK, _REWIND = TypeAdapter(NewSession), TypeAdapter(NewFork), TypeAdapter(Rewind)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -167,7 +169,7 @@ async def fork(request: web.Request) -> web.Response:
 async def clear(request: web.Request) -> web.Response:
     """Rewind a session to its turn `at`, or to its beginning; what came after stays in the log, and can be forked"""
     found, session = conversations(request), await _asked(request)
-    body, family = await _body(request, _CLEAR), await found.store.family(session)
+    body, family = await _body(request, _REWIND), await found.store.family(session)
     if session.open is not None:
         raise SessionBusy(session.session_id, session.version)
     at = _turn(family, {"at": body.get("at") or 0})
@@ -216,7 +218,16 @@ async def _body(request: web.Request, shape: TypeAdapter[Any]) -> dict[str, Any]
     body, _ = await read_json(request)
     check_ids(body)
     validate(shape, body)
+    _check_no_credentials(request, body)
     return body
+
+
+def _check_no_credentials(request: web.Request, body: dict[str, Any]) -> None:
+    """Raises `InvalidRequest` where a field holds what is never recorded: a session could not give it to its turns."""
+    recorded = services(request).redactor.body(body)
+    for name, value in body.items():
+        if recorded.get(name) != value:
+            raise InvalidRequest(f"'{name}' holds a credential: send it with each turn.", param=name)
 
 
 def _created(request: web.Request, body: Mapping[str, Any], settings: dict[str, Any] | None) -> SessionCreated:

@@ -180,6 +180,14 @@ class Provider(ProviderState):
     checked_seconds_ago: float
 
 
+class ProviderRemoval(TypedDict):
+    """A configuration that holds no longer; `offered`: whether the server came with a provider of that name."""
+
+    name: str
+    removed: Literal[True]
+    offered: bool
+
+
 class ProviderPage(TypedDict):
     """A page of providers."""
 
@@ -288,6 +296,41 @@ class RequestState(TypedDict):
     started_at: str
     ended_at: str | None
     status: int | None
+
+
+class Session(TypedDict):
+    """A conversation that the server keeps. `turn` is the one that it goes on from."""
+
+    id: str
+    object: Literal["session"]
+    created: int
+    model: str | None
+    title: str | None
+    metadata: dict[str, str] | None
+    forked_from: dict[str, Any] | None
+    version: Count
+    turn: Count
+    busy: bool
+    turns: Count
+    tokens_input: Count
+    tokens_output: Count
+    cost_usd: float
+    turns_unpriced: Count
+    stale: NotRequired[Literal[True]]
+
+
+class SessionDeletion(TypedDict):
+    """The session is gone for its clients."""
+
+    id: str
+    object: Literal["session"]
+    deleted: Literal[True]
+
+
+class Waiting(TypedDict, total=False):
+    """How many seconds to wait for a session that is busy."""
+
+    wait: Annotated[int, Field(ge=0, le=600)]
 
 
 class Paging(TypedDict, total=False):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.api.providers import ProviderChange, ProviderTest
+from gateway.api.session_turns import Compaction
+from gateway.api.sessions import NewFork, NewSession, Rewind
 from gateway.docs import answers
 from gateway.wire.completions import CompletionsRequest
 from gateway.wire.embeddings import EmbeddingsRequest
@@ -60,6 +62,10 @@ _HELLO = {"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!
 _CHAT = Operation(
     body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO
 )
+_TURN = Operation(
+    body=ChatRequest, required=("messages",), query=answers.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
+)
+_SESSION = Operation(query=answers.Fresh, answer=answers.Session)
 _RESPONSE = Operation(answer=answers.ResponseObject)
 _OBJECT = Operation(body=ForwardedRequest)
 _METRICS = Operation(media=(TEXT,))
@@ -101,6 +107,21 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ForwardedRequest, required=("input", "voice"), media=tuple(SPEECH_TYPES.values())
     ),
     "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
+    "POST /v1/sessions": Operation(
+        body=NewSession, answer=answers.Session, example={"model": "demo/echo", "system_prompt": "You are helpful."}
+    ),
+    "GET /v1/sessions": Operation(query=answers.FreshPaging, answer=answers.Page),
+    "GET /v1/sessions/{id}": _SESSION,
+    "DELETE /v1/sessions/{id}": Operation(answer=answers.SessionDeletion),
+    "POST /v1/sessions/{id}/chat": _TURN,
+    "POST /v1/sessions/{id}/chat/completions": _TURN,
+    "POST /v1/sessions/{id}/compact": Operation(
+        body=Compaction, query=answers.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
+    ),
+    "POST /v1/sessions/{id}/fork": Operation(body=NewFork, answer=answers.Session),
+    "POST /v1/sessions/{id}/clear": Operation(body=Rewind, answer=answers.Session),
+    "GET /v1/sessions/{id}/turns": Operation(query=answers.FreshPaging, answer=answers.Page),
+    "GET /v1/sessions/{id}/messages": Operation(query=answers.Paging, answer=answers.Page),
     "GET /v1/models": Operation(query=answers.ModelsQuery, answer=answers.ModelList),
     "GET /v1/models/{id}": Operation(answer=answers.Model),
     "GET /v1/providers": Operation(query=answers.Paging, answer=answers.ProviderPage),
@@ -108,9 +129,12 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ProviderTest, required=("name",), answer=answers.ProviderTrial, example={"name": "demo"}
     ),
     "PUT /v1/providers/{name}": Operation(body=ProviderChange, required=("base_url",), answer=answers.Provider),
+    "GET /v1/providers/{name}": Operation(answer=answers.Provider),
+    "DELETE /v1/providers/{name}": Operation(answer=answers.ProviderRemoval),
     "GET /v1/providers/{name}/status": Operation(answer=answers.Provider),
     "GET /v1/providers/{name}/models": Operation(answer=answers.ProviderModels),
     "GET /providers": Operation(answer=answers.ProviderStates),
+    "GET /v1/stream": Operation(status=(101,), media=()),
     "GET /v1/events/stream": Operation(query=answers.EventsQuery, media=(SSE,)),
     "POST /v1/tickets": Operation(answer=answers.Ticket),
     "GET /v1/requests": Operation(query=answers.FreshPaging, answer=answers.Page),

@@ -244,6 +244,7 @@ async def test_context_survives_a_restart(tmp_path: Path) -> None:
         ({"provider": "demo"}, "model"),
         ({"temperature": "hot"}, "temperature"),
         ({"api_key": "sk-secret"}, "api_key"),
+        ({"tools": [{"type": "mcp", "authorization": "sk-secret", "server_url": "https://x.test"}]}, "tools"),
         ({"stream": True}, "stream"),
         ({"context_tokens": 1}, "context_tokens"),
         ({"system_prompt": ["x"]}, "system_prompt"),
