@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from urllib.parse import urlsplit
 
 from eventstore.catalogue import decode
-from eventstore.catalogue.control import ProviderConfigured
+from eventstore.catalogue.control import ProviderConfigured, ProviderRemoved
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
 from gateway.auth import is_loopback
@@ -41,19 +41,21 @@ class ProviderSettings:
     async def restore(self, sealed: int) -> None:
         """Configure what the log says. What lies up to `sealed`, in an archive that may be dropped, is said again. What
         the settings no longer allow is left out, with a warning."""
-        latest = {}
+        latest: dict[str, tuple[int, ProviderConfigured]] = {}
         for recorded in await self._log.read_stream(STREAM):
             event = decode(recorded)
             if isinstance(event, ProviderConfigured):
                 latest[event.provider] = recorded.position, event
-        for name, (position, event) in latest.items():
+            elif isinstance(event, ProviderRemoved):
+                latest.pop(event.provider, None)
+        for name, (position, configured_so) in latest.items():
             try:
-                self._offered[name] = self._provider(event)
+                self._offered[name] = self._provider(configured_so)
             except GatewayError as error:
                 logger.warning("the provider %s is not as it was configured: %s", name, error.message)
                 continue
             if position <= sealed:
-                await self._record(event)
+                await self._record(configured_so)
 
     async def put(self, asked: ProviderConfigured) -> Provider:
         """Configure one, for now and for later starts. Raises `InvalidRequest`, `Forbidden`, `Conflict`."""
@@ -62,6 +64,18 @@ class ProviderSettings:
             await self._record(asked)
             self._offered[asked.provider] = made
             return made
+
+    async def remove(self, name: str, key: str) -> None:
+        """Back to what the server came with, which of a new name is nothing. Raises `Conflict` where it is so already.
+        Requests under way go on."""
+        async with self._turn:
+            if not self.at_run_time(name):
+                raise Conflict(f"{name} is as the server's settings say: they alone can change that.")
+            await self._record(ProviderRemoved(provider=name, key=key))
+            if name in self._at_start:
+                self._offered[name] = self._at_start[name]
+            else:
+                del self._offered[name]
 
     def at_run_time(self, name: str) -> bool:
         """Whether it was configured here, and not by the environment."""
@@ -72,7 +86,7 @@ class ProviderSettings:
         known = self._at_start.get(name)
         return None if known is None else known.family
 
-    async def _record(self, event: ProviderConfigured) -> None:
+    async def _record(self, event: ProviderConfigured | ProviderRemoved) -> None:
         await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)))
 
     def _provider(self, asked: ProviderConfigured) -> Provider:

@@ -66,6 +66,17 @@ class ProviderConfigured(Event):
 
 @event
 @value(kw_only=True)
+class ProviderRemoved(Event):
+    """What was configured of a provider while the server ran holds no longer. `key` is who did it."""
+
+    type: ClassVar[str] = "provider_removed"
+
+    provider: str
+    key: str
+
+
+@event
+@value(kw_only=True)
 class SegmentSealed(Event):
     """Rows up to `through` lie in an archive and may leave the live database. Only with this is a DELETE allowed.
 

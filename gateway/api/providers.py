@@ -67,7 +67,7 @@ async def list_all(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    """GET /v1/providers/{name}/status: one provider, and how long ago it was asked"""
+    """One provider: where it is, how it is, and how long ago it was asked"""
     given = services(request)
     return json_response(provider_object(given, await _listing(request)))
 
@@ -82,8 +82,8 @@ async def models(request: web.Request) -> web.Response:
 async def test(request: web.Request) -> web.Response:
     """POST /v1/providers/test: ask a provider for its models, with a key and a URL of the caller's where it sends them.
 
-    They obey the rules of a request's `api_key` and `base_url`, and are not kept. An answer that is 200 says how the
-    try went. Where a provider lists its models without a key (openrouter), nothing is learnt about the key."""
+    They obey the rules of a request's `api_key` and `base_url`, and are not kept. The answer is 200 whatever came of
+    it, and says what did."""
     given, (body, _) = services(request), await read_json(request, SMALL)
     validate(_TEST, body)
     if "name" not in body:
@@ -124,6 +124,14 @@ async def configure(request: web.Request) -> web.Response:
     given.discovery.forget(name)
     [listing] = await given.discovery.listings([name])
     return json_response(provider_object(given, listing))
+
+
+async def remove(request: web.Request) -> web.Response:
+    """DELETE /v1/providers/{name}: what was configured of it while the server ran holds no longer"""
+    given, provider = services(request), _known(services(request), request.match_info["name"])
+    await given.provider_settings.remove(provider.name, request[KEY_ID])
+    given.discovery.forget(provider.name)
+    return json_response({"name": provider.name, "removed": True, "offered": provider.name in given.providers})
 
 
 def provider_object(given: Services, listing: Listing) -> dict[str, Any]:

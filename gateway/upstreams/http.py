@@ -76,7 +76,9 @@ class HttpClient:
                     method, url, data=data, headers=headers, allow_redirects=False
                 ) as response:
                     if response.status != 200:
-                        raise UpstreamFailure("bad_response", f"the provider answered {response.status}")
+                        raise UpstreamFailure(
+                            "bad_response", f"the provider answered {response.status}", response.status
+                        )
                     return orjson.loads(await _at_most(response.content.iter_any(), LIST_BODY_LIMIT))
         except TimeoutError as e:
             raise UpstreamFailure("first_byte_timeout", f"the provider did not answer in {limit_s:g} s") from e

@@ -3,6 +3,7 @@
 The request passes as it came, less our own extension fields. What servers of this family do differently is data:
     asks_usage      `stream_options.include_usage` is understood: asked for in streams, to account for the answer
     usage_include   OpenRouter: `usage: {include: true}` gives the authoritative cost
+    open_models     OpenRouter: its models are listed without a key; `/key` says what a key is worth
     template_thinking  vLLM: whether a model thinks is an argument of its chat template, `enable_thinking`
 """
 
@@ -63,11 +64,22 @@ class OpenAICompatible(ChatSpoken):
         return await self._http.post(provider.base_url + call.path, call, self.auth_headers(provider, api_key))
 
     async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
-        found = await self._http.get_json(provider.base_url + "/models", self.auth_headers(provider, api_key))
+        headers = self.auth_headers(provider, api_key)
+        if "open_models" in provider.traits and api_key:
+            await self._check_key(provider.base_url + "/key", headers)
+        found = await self._http.get_json(provider.base_url + "/models", headers)
         data = found.get("data") if isinstance(found, dict) else None
         if not isinstance(data, list):
             raise UpstreamFailure("bad_response", "the provider's list of models has no data")
         return [_model(item) for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+
+    async def _check_key(self, url: str, headers: Mapping[str, str]) -> None:
+        """Raises `UpstreamFailure` where the provider says that the key is none."""
+        try:
+            await self._http.get_json(url, headers)
+        except UpstreamFailure as failure:
+            if failure.status in (401, 403):
+                raise
 
 
 def _think(sent: dict[str, Any], provider: Provider) -> None:

@@ -53,11 +53,12 @@ class ModelInfo:
 
 class UpstreamFailure(Exception):
     """The call failed on the way: `kind` is connect_failed, connect_timeout, first_byte_timeout, idle_timeout,
-    total_timeout, connection_lost, bad_response. `message` is safe to show."""
+    total_timeout, connection_lost, bad_response. `message` is safe to show; `status` is that of an answer, where that
+    is what was wrong."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, status: int | None = None) -> None:
         super().__init__(message)
-        self.kind, self.message = kind, message
+        self.kind, self.message, self.status = kind, message, status
 
 
 class Answer(Protocol):

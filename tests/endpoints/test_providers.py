@@ -150,6 +150,18 @@ async def test_a_known_provider_moves_without_its_key_and_comes_back(server: Fro
     assert (status, found["has_key"], found["configured_by"]) == (200, True, "environment")
 
 
+async def test_what_was_configured_can_be_taken_back(server: Front) -> None:
+    for name, offered in (("brief", False), ("openai", True)):
+        assert (await ask(server, "PUT", f"/providers/{name}", {"base_url": at(server, "mine")}))[0] == 200
+        status, found = await ask(server, "DELETE", f"/providers/{name}")
+        assert (status, found) == (200, {"name": name, "removed": True, "offered": offered})
+        assert (await ask(server, "DELETE", f"/providers/{name}"))[0] == (409 if offered else 404)
+    await server.process.restart()
+    assert (await ask(server, "GET", "/providers/brief"))[0] == 404
+    status, found = await ask(server, "GET", "/providers/openai")
+    assert (status, found["base_url"], found["has_key"]) == (200, at(server, "openai"), True)
+
+
 HERE = "http://localhost:1/v1"
 WRONG_CHANGES: list[tuple[str, Any, int, str | None]] = [
     ("new", {}, 400, "base_url"),

@@ -120,6 +120,20 @@ async def test_models() -> None:
     assert server.requests[0].headers["authorization"] == "Bearer k"
 
 
+@pytest.mark.parametrize(("status", "told"), [(200, "models"), (401, "failure"), (404, "models")])
+async def test_a_list_that_is_open_to_all_says_nothing_of_a_key_which_is_asked_about(status: int, told: str) -> None:
+    async with ScriptedServer() as server, http_client() as http:
+        server.script("GET /models", Script.json({"data": [{"id": "gpt-x"}]}))
+        server.script("GET /key", Script.json({"data": {}}, status=status))
+        open_to_all = replace(provider("openai_compatible", server.base_url), traits=frozenset({"open_models"}))
+        try:
+            found = "models" if await OpenAICompatible(http).models(open_to_all, "k") else "none"
+        except UpstreamFailure:
+            found = "failure"
+        assert found == told
+        assert len(await OpenAICompatible(http).models(open_to_all, None)) == 1  # without a key there is nothing to ask
+
+
 @pytest.mark.parametrize("name", STREAMS)
 async def test_the_official_client_reads_the_scripts_as_we_do(name: str) -> None:
     async with ScriptedServer() as server, http_client() as http:
