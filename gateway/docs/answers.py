@@ -188,14 +188,6 @@ class ProviderRemoval(TypedDict):
     offered: bool
 
 
-class ProviderRemoval(TypedDict):
-    """A configuration that holds no longer; `offered`: whether the server came with a provider of that name."""
-
-    name: str
-    removed: Literal[True]
-    offered: bool
-
-
 class ProviderPage(TypedDict):
     """A page of providers."""
 

@@ -131,8 +131,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "PUT /v1/providers/{name}": Operation(body=ProviderChange, required=("base_url",), answer=answers.Provider),
     "GET /v1/providers/{name}": Operation(answer=answers.Provider),
     "DELETE /v1/providers/{name}": Operation(answer=answers.ProviderRemoval),
-    "GET /v1/providers/{name}": Operation(answer=answers.Provider),
-    "DELETE /v1/providers/{name}": Operation(answer=answers.ProviderRemoval),
     "GET /v1/providers/{name}/status": Operation(answer=answers.Provider),
     "GET /v1/providers/{name}/models": Operation(answer=answers.ProviderModels),
     "GET /providers": Operation(answer=answers.ProviderStates),
