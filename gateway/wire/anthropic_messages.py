@@ -22,6 +22,7 @@ from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
+from gateway.wire.whole_body import WholeDecoder
 
 
 @dataclass(slots=True)
@@ -179,29 +180,13 @@ class MessagesStreamDecoder:
         return [_other_block(block.value)]
 
 
-class MessagesBodyDecoder:
+class MessagesBodyDecoder(WholeDecoder):
     """Reads one whole message, the single frame of an answer that was not streamed."""
 
     name = "anthropic_messages_body.1"
-    __slots__ = ("_finished",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._finished = False
-
-    @property
-    def complete(self) -> bool:
-        return self._finished
-
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        return None
-
-    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
-        return [piece for part in parts if isinstance(part, bytes) for piece in self._body(part)]
-
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._body(frame) for frame in frames]
-
-    def _body(self, frame: bytes) -> list[Piece]:
+    def body(self, frame: bytes) -> list[Piece]:
         body = _object(loads_lenient(frame))
         if body.get("type") == "error":
             return [Meta(error=error_of(body.get("error"), None))]

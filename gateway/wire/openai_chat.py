@@ -17,6 +17,7 @@ from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
+from gateway.wire.whole_body import WholeDecoder
 
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
@@ -113,29 +114,13 @@ class ChatStreamDecoder:
         pieces.append(meta_of(news, usage if isinstance(usage, dict) else None))
 
 
-class ChatBodyDecoder:
+class ChatBodyDecoder(WholeDecoder):
     """Reads one whole `chat.completion` body, as the single frame of a generation that was not streamed."""
 
     name = "openai_chat_body.1"
-    __slots__ = ("_finished",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._finished = False
-
-    @property
-    def complete(self) -> bool:
-        return self._finished
-
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        return None
-
-    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
-        return [piece for part in parts if isinstance(part, bytes) for piece in self._body(part)]
-
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._body(frame) for frame in frames]
-
-    def _body(self, frame: bytes) -> list[Piece]:
+    def body(self, frame: bytes) -> list[Piece]:
         body = _object(loads_lenient(frame), "an answer")
         if body.get("error") and not body.get("choices"):
             return [Meta(error=error_of(body["error"], 502))]

@@ -6,48 +6,16 @@ https://docs.ollama.com/api/embed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import Part, Template
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import error_of, usage_of
 from gateway.wire.values import Body, Meta, Piece, WireError, count
-
-
-class WholeDecoder:
-    """Reads a body that is the single frame of its generation."""
-
-    name: str
-    __slots__ = ("_read",)
-
-    def __init__(self) -> None:
-        self._read = False
-
-    @property
-    def complete(self) -> bool:
-        return self._read
-
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        return None
-
-    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
-        return [piece for part in parts if isinstance(part, bytes) for piece in self._whole(part)]
-
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._whole(frame) for frame in frames]
-
-    def _whole(self, frame: bytes) -> list[Piece]:
-        pieces = self.body(frame)
-        self._read = True
-        return pieces
-
-    def body(self, frame: bytes) -> list[Piece]:
-        """What the body means. Raises `WireError`."""
-        raise NotImplementedError
+from gateway.wire.whole_body import WholeDecoder
 
 
 class RawDecoder(WholeDecoder):
@@ -57,6 +25,7 @@ class RawDecoder(WholeDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
+        self._finished = True
         return [Body(frame)]
 
 
@@ -68,6 +37,7 @@ class JsonDecoder(WholeDecoder):
 
     def body(self, frame: bytes) -> list[Piece]:
         value = object_of(frame)
+        self._finished = True
         if value.get("error"):
             return [Meta(error=error_of(value["error"], 502))]
         raw, model = value.get("usage"), value.get("model")
@@ -89,7 +59,10 @@ class TranscriptDecoder(JsonDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
-        return super().body(frame) if frame.lstrip().startswith(b"{") else [Body(frame)]
+        if frame.lstrip().startswith(b"{"):
+            return super().body(frame)
+        self._finished = True
+        return [Body(frame)]
 
 
 class OllamaEmbedDecoder(WholeDecoder):
@@ -103,6 +76,7 @@ class OllamaEmbedDecoder(WholeDecoder):
         vectors = value.get("embeddings")
         if not isinstance(vectors, list):
             raise WireError("the upstream's answer has no embeddings")
+        self._finished = True
         usage = Usage(input_tokens=count(value.get("prompt_eval_count")))
         data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
         counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens}

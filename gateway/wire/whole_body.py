@@ -1,8 +1,12 @@
-"""Framing without messages: a body that is one frame."""
+"""Answers without messages: a body that is one frame, and what reads it."""
 
 from __future__ import annotations
 
-from gateway.wire.values import WireError
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from eventstore.frames import Part, Template
+from gateway.wire.values import Piece, WireError
 
 BODY_LIMIT = 64 << 20
 """Bytes an answer may have, whole or streamed."""
@@ -31,3 +35,30 @@ class BodyFramer:
         body = b"".join(self._parts)
         self._parts.clear()
         return [body] if body.strip() else []
+
+
+class WholeDecoder(ABC):
+    """Reads a body that is the single frame of its generation."""
+
+    name: str
+    __slots__ = ("_finished",)
+
+    def __init__(self) -> None:
+        self._finished = False
+
+    @property
+    def complete(self) -> bool:
+        return self._finished
+
+    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+        return None
+
+    def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
+        return [piece for part in parts if isinstance(part, bytes) for piece in self.body(part)]
+
+    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
+        return [self.body(frame) for frame in frames]
+
+    @abstractmethod
+    def body(self, frame: bytes) -> list[Piece]:
+        """What the body means; notes that it is `_finished` where it is whole. Raises `WireError`."""
