@@ -30,6 +30,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
 
 async def count_tokens(request: web.Request) -> web.StreamResponse:
     """Tokens of a Messages request: Anthropic's own count, else an estimate that says so"""
+    # No exchange: nothing is generated or booked, and clients count the same words again before they ask.
     body, _ = await read_json(request)
     MESSAGES.check({"max_tokens": 1, **body})
     body = await _with_betas(request, body)

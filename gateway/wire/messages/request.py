@@ -68,6 +68,8 @@ _CARRIED = frozenset(
     {*_SAME, "messages", "system", "max_tokens", "stop_sequences", "metadata", "tools", "tool_choice", "thinking"}
     | {"output_config"}
 )
+_ADVICE = ("cache_control", "citations")
+_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 _REFUSED = ("mcp_servers", "container")
 _LEVELS = ((4096, "low"), (16_384, "medium"))
@@ -104,8 +106,25 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `chat` leaves out: advice to Anthropic's own service, and fields that nobody knows."""
-    return tuple(sorted(name for name, value in body.items() if value is not None and name not in _CARRIED))
+    """What `chat` leaves out: advice to Anthropic's own service, the thinking of earlier turns, and fields that nobody
+    knows."""
+    names = {name for name, value in body.items() if value is not None and name not in _CARRIED}
+    for place in ("system", "tools"):
+        names |= _marks(place, body.get(place))
+    for message in body["messages"]:
+        names |= _marks("messages", message.get("content"))
+    return tuple(sorted(names))
+
+
+def _marks(place: str, blocks: Any) -> set[str]:
+    """What blocks say to Anthropic's own models alone."""
+    found: set[str] = set()
+    for block in blocks if isinstance(blocks, list) else ():
+        if isinstance(block, dict):
+            found |= {f"{place}[].{name}" for name in _ADVICE if block.get(name)}
+            found |= {f"{place}[].{block['type']}"} if block.get("type") in _THOUGHTS else set()
+            found |= _marks(place, block.get("content"))
+    return found
 
 
 def _system(system: Any) -> Iterator[dict[str, Any]]:
@@ -136,7 +155,7 @@ def _assistant(where: str, blocks: list[dict[str, Any]]) -> dict[str, Any]:
                 texts.append(str(block.get("text") or ""))
             case "tool_use":
                 calls.append(_call(f"{where}.content.{index}", block))
-            case "thinking" | "redacted_thinking":
+            case kind if kind in _THOUGHTS:
                 continue
             case kind:
                 raise UnsupportedParameter(
