@@ -95,7 +95,11 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /v1/generate/structured": Operation(
         body=StructuredRequest, required=("response_model",),
-        example={"model": "demo/echo", "prompt": "7", "response_model": {"type": "integer"}},
+        example={
+            "model": "demo/echo",
+            "prompt": '{"name": "Ada", "age": 36}',
+            "response_model": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        },
     ),
     "POST /v1/embeddings": Operation(body=EmbeddingsRequest, required=("input",), answer=answers.EmbeddingList),
     "POST /v1/images/generations": Operation(body=ForwardedRequest, required=("prompt",)),

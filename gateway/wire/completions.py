@@ -33,7 +33,7 @@ class _StreamOptions(TypedDict, total=False):
 
 @with_config(ConfigDict(extra="allow", strict=True))
 class CompletionsRequest(TypedDict, total=False):
-    """The checked fields."""
+    """An old completion: the fields that are checked. Others pass."""
 
     model: Text | None
     prompt: (

@@ -24,7 +24,7 @@ Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 @with_config(ConfigDict(extra="allow", strict=True))
 class EmbeddingsRequest(TypedDict, total=False):
-    """The checked fields."""
+    """Texts or tokens: the fields that are checked. Others pass."""
 
     model: Text | None
     input: (

@@ -43,7 +43,7 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 
 @with_config(_LOOSE)
 class ChatRequest(TypedDict, total=False):
-    """The checked fields."""
+    """A chat: the fields that are checked. Others pass, and are the provider's affair."""
 
     model: Text | None
     messages: Annotated[list[_Message], Field(min_length=1)]

@@ -16,8 +16,8 @@ from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
+from gateway.wire.openai_chat_request import Number, Text, validate
 from gateway.wire.openai_chat_request import check as check_chat
-from gateway.wire.openai_chat_request import validate
 from gateway.wire.structure import WHERE, only_json, wanted
 from gateway.wire.values import Fold, Piece, WireError
 
@@ -30,12 +30,15 @@ NAME = "response_model"
 
 @with_config(ConfigDict(extra="allow", strict=True))
 class StructuredRequest(TypedDict, total=False):
-    """The checked fields beside those of chat."""
+    """An object that is wanted: a prompt or messages, and what it must be. Any field of chat may be there too."""
 
+    model: Text | None
     prompt: str | None
     messages: list[dict[str, Any]] | None
     response_model: Annotated[dict[str, Any], Field(min_length=1)]
     stream: bool | None
+    temperature: Number | None
+    max_tokens: int | None
 
 
 _ADAPTER: TypeAdapter[StructuredRequest] = TypeAdapter(StructuredRequest)

@@ -38,7 +38,7 @@ class _OutputConfig(TypedDict, total=False):
 
 @with_config(_LOOSE)
 class MessagesRequest(TypedDict, total=False):
-    """The checked fields."""
+    """A chat in Anthropic's words: the fields that are checked. Others pass."""
 
     model: Text | None
     messages: Annotated[list[_Message], Field(min_length=1)]

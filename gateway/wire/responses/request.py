@@ -45,7 +45,7 @@ class ToolChoice(TypedDict, total=False):
 
 @with_config(_LOOSE)
 class ResponsesRequest(TypedDict, total=False):
-    """The checked fields."""
+    """A response that is wanted: the fields that are checked. Others pass."""
 
     model: Text | None
     input: str | list[Item] | None
