@@ -41,8 +41,8 @@ class TextBodyDecoder(ChatBodyDecoder):
     name = "openai_text_body.1"
     __slots__ = ()
 
-    def _body(self, frame: bytes) -> list[Piece]:
-        return super()._body(orjson.dumps(_as_chat(loads_lenient(frame), "message")))
+    def body(self, frame: bytes) -> list[Piece]:
+        return super().body(orjson.dumps(_as_chat(loads_lenient(frame), "message")))
 
 
 def _as_chat(value: Any, field: str) -> Any:
