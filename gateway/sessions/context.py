@@ -48,7 +48,7 @@ class Contexts:
         older, newer = await self._divided(said.turns, kept)
         if not older:
             raise Conflict("There is nothing to summarise in this session.", code="nothing_to_compact")
-        if (await self._sessions.words(older[-1]))[-1].get("tool_calls"):
+        if (await self._sessions.words(older[-1])).messages[-1].get("tool_calls"):
             raise Conflict("The session waits for the result of a tool.", code="waiting_for_tool")
         body, turn = await self._with_history(family, dict(sent), Conversation(said.summary, older), "compaction")
         return body, replace(turn, kept=len(newer))
@@ -57,7 +57,7 @@ class Contexts:
         """The whole conversation as the session goes on from it, whatever fits."""
         family = await self._sessions.family(session)
         said = conversation(family, session.tip)
-        turns = [message for turn in said.turns for message in await self._sessions.words(turn)]
+        turns = [message for turn in said.turns for message in (await self._sessions.words(turn)).messages]
         return [*await self._beginning(family, said.summary), *turns]
 
     async def _free(self, session: Session) -> Family:
@@ -100,6 +100,6 @@ class Contexts:
     async def _divided(self, turns: Sequence[Turn], kept: int) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
         """What is summarised, and what stays; a turn that answers a tool call goes with the call."""
         at = max(len(turns) - kept, 0)
-        while 0 < at < len(turns) and (await self._sessions.words(turns[at]))[0].get("role") == "tool":
+        while 0 < at < len(turns) and (await self._sessions.words(turns[at])).messages[0].get("role") == "tool":
             at += 1
         return tuple(turns[:at]), tuple(turns[at:])

@@ -65,28 +65,35 @@ class Carried:
         return f"turn={turn}; turns={self.turns}; dropped={self.dropped}; tokens={self.tokens}; window={self.window}"
 
 
+@value
+class Words:
+    """The messages of a turn, and about how many tokens they are."""
+
+    messages: list[dict[str, Any]]
+    tokens: int
+
+
 class Fitting:
     """Turns are offered, the newest first, until one does not fit. `fixed` is what goes in any case."""
 
     def __init__(self, fixed: Sequence[Message], window: int, answer: int) -> None:
-        self.window, self.tokens = window, tokens_of(fixed)
-        self._room = window - answer - self.tokens
-        self._turns: list[list[dict[str, Any]]] = []
+        self._window, self._tokens = window, tokens_of(fixed)
+        self._room = window - answer - self._tokens
+        self._turns: list[Words] = []
 
-    def take(self, turn: list[dict[str, Any]]) -> bool:
-        """Take a turn's messages; False where they do not fit, and no older ones may be offered."""
-        tokens = tokens_of(turn)
-        if tokens > self._room:
+    def take(self, turn: Words) -> bool:
+        """Take a turn; False where it does not fit, and no older one may be offered."""
+        if turn.tokens > self._room:
             return False
-        self._room -= tokens
+        self._room -= turn.tokens
         self._turns.append(turn)
         return True
 
     def carried(self, of: int) -> tuple[list[dict[str, Any]], Carried]:
         """The messages that go, oldest first, and what they come to, of so many turns."""
         turns = self._turns
-        while len(turns) < of and turns and turns[-1][0].get("role") == "tool":
+        while len(turns) < of and turns and turns[-1].messages[0].get("role") == "tool":
             turns = turns[:-1]
-        messages = [message for turn in reversed(turns) for message in turn]
-        tokens = self.tokens + tokens_of(messages)
-        return messages, Carried(len(turns), of - len(turns), tokens, self.window)
+        messages = [message for turn in reversed(turns) for message in turn.messages]
+        tokens = self._tokens + sum(turn.tokens for turn in turns)
+        return messages, Carried(len(turns), of - len(turns), tokens, self._window)

@@ -20,6 +20,7 @@ from gateway.errors import InvalidRequest
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import answer_message, whole_body
 from gateway.sessions.errors import NoSession, SessionBusy
+from gateway.sessions.fitting import Words, tokens_of
 from gateway.sessions.state import Family, Session, Turn, fold
 
 SESSIONS_KEPT = 1024
@@ -64,7 +65,7 @@ class Sessions:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._known: Kept[Session] = Kept(SESSIONS_KEPT)
-        self._words: Kept[list[dict[str, Any]]] = Kept(WORDS_KEPT)
+        self._words: Kept[Words] = Kept(WORDS_KEPT)
 
     async def find(self, session_id: str) -> Session:
         """The session as it is now. Raises `NoSession`."""
@@ -91,18 +92,19 @@ class Sessions:
         except WrongExpectedVersion as moved:
             raise SessionBusy(session.session_id, moved.actual) from moved
 
-    async def words(self, turn: Turn) -> list[dict[str, Any]]:
+    async def words(self, turn: Turn) -> Words:
         """The messages of a turn: those that its request brought, and the answer. Raises `InvalidRequest` where the
         log has them no more."""
         known = self._words.get(turn.request_id)
         if known is None:
-            known = await self._words_of(turn.request_id)
-            self._words.put(turn.request_id, known, len(dumps(known)))
+            messages = await self._messages_of(turn.request_id)
+            known = Words(messages, tokens_of(messages))
+            self._words.put(turn.request_id, known, len(dumps(messages)))
         return known
 
     async def summary(self, turn: Turn) -> str:
         """The text of a compaction."""
-        content: str = (await self.words(turn))[-1]["content"]
+        content: str = (await self.words(turn)).messages[-1]["content"]
         return content
 
     async def _read(self, session_id: str) -> Session:
@@ -114,7 +116,7 @@ class Sessions:
         self._known.put(session_id, session)
         return session
 
-    async def _words_of(self, request_id: str) -> list[dict[str, Any]]:
+    async def _messages_of(self, request_id: str) -> list[dict[str, Any]]:
         events = await self._log.read_stream(stream_of(request_id))
         answer, body = answer_message(events), events[0].body.get("body") if events else None
         if answer is None or body is None:

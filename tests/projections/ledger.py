@@ -27,7 +27,7 @@ class Ledger:
         self.now = START
 
     def add(self, *events: Event, stream: str | None = None) -> list[RecordedEvent]:
-        """Record events, a millisecond apart, each on its request's stream (or `node-n1`)."""
+        """Record events, a millisecond apart, each on its session's or its request's stream (or `node-n1`)."""
         return [self._record(event.new(), stream or _stream(event)) for event in events]
 
     def add_raw(self, type_: str, fields: dict[str, Any], stream: str, schema: int = 1) -> RecordedEvent:
@@ -78,5 +78,7 @@ class Ledger:
 
 
 def _stream(event: Event) -> str:
+    if event.type.startswith("session_"):
+        return str(event.session_id)  # type: ignore[attr-defined]  # all of them have one
     request_id = getattr(event, "request_id", None)
     return "node-n1" if request_id is None else f"request-{request_id}"

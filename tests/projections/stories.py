@@ -16,6 +16,16 @@ from eventstore.catalogue.request import (
     RequestRejected,
     RouteSelected,
 )
+from eventstore.catalogue.session import (
+    SessionCleared,
+    SessionCompacted,
+    SessionCreated,
+    SessionDeleted,
+    SessionForked,
+    SessionTurnAbandoned,
+    SessionTurnCompleted,
+    SessionTurnStarted,
+)
 from eventstore.catalogue.tool import ToolCalled
 from eventstore.catalogue.values import Usd
 from tests.projections.ledger import Ledger
@@ -120,6 +130,34 @@ def answered(request_id: str, **changed: Any) -> list[Event]:
         received(request_id, **changed), routed(request_id), started(request_id), generated(request_id),
         completed(request_id),
     ]  # fmt: skip
+
+
+def turn(session_id: str, number: int, request_id: str, *end: Event) -> list[Event]:
+    """A turn of a session that ends so (well, unless said), with its request."""
+    begun = SessionTurnStarted(
+        session_id=session_id, turn=number, request_id=request_id, before=number - 1, purpose="chat",
+        carried=number - 1, dropped=0, tokens=9, window=100,
+    )  # fmt: skip
+    said = SessionTurnCompleted(session_id=session_id, turn=number, request_id=request_id, cost_usd=usd("0.00116"))
+    return [begun, *answered(request_id, session_id=session_id)[:-2], *(end or [said]), *answered(request_id)[-2:]]
+
+
+def sessions() -> list[Event]:
+    """Two sessions, one forked from the other; turns of every ending."""
+    lost = SessionTurnAbandoned(session_id="session-1", turn=2, request_id="s2", reason="failed", cost_usd=None)
+    short = SessionCompacted(session_id="session-1", turn=3, request_id="s3", kept=0, cost_usd=usd("0.00116"))
+    return [
+        SessionCreated(session_id="session-1", key="key-1", model="a/b", title="Ä", metadata={"team": "a"}),
+        *turn("session-1", 1, "s1"),
+        *turn("session-1", 2, "s2", lost),
+        SessionCreated(session_id="session-2", key="key-1"),
+        SessionForked(session_id="session-2", parent_id="session-1", at=1, key="key-1"),
+        *turn("session-1", 3, "s3", short),
+        *turn("session-2", 2, "s4"),
+        SessionCleared(session_id="session-1", at=1, key="key-1"),
+        SessionCreated(session_id="session-3", key="key-1"),
+        SessionDeleted(session_id="session-3", key="key-1"),
+    ]
 
 
 def everything() -> Ledger:

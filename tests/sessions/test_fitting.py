@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.sessions.fitting import TOKENS_PER_PART, Fitting, room_for_answer, tokens_of
+from gateway.sessions.fitting import TOKENS_PER_PART, Fitting, Words, room_for_answer, tokens_of
 
 
 def message(size: int, role: str = "user", **fields: Any) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def fitted(turns: list[list[dict[str, Any]]], window: int, answer: int = 0) -> t
     """The turns offered as the gateway offers them: the newest first, until one is not taken."""
     fitting = Fitting([message(10)], window, answer)
     for turn in reversed(turns):
-        if not fitting.take(turn):
+        if not fitting.take(Words(turn, tokens_of(turn))):
             break
     return fitting.carried(len(turns))
 
