@@ -37,5 +37,5 @@ class NativeBodyDecoder(MessagesBodyDecoder):
     name = "anthropic_messages_native_body.1"
     __slots__ = ()
 
-    def _body(self, frame: bytes) -> list[Piece]:
-        return [Raw(frame), *super()._body(frame)]
+    def body(self, frame: bytes) -> list[Piece]:
+        return [Raw(frame), *super().body(frame)]
