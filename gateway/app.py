@@ -15,6 +15,7 @@ from gateway.api import (
     messages,
     metrics,
     models,
+    multi,
     operations,
     providers,
     requests,
@@ -46,6 +47,8 @@ ROUTES = (
     web.post("/v1/messages/count_tokens", messages.count_tokens),
     web.post("/v1/completions", operations.completions),
     web.post("/v1/generate/structured", operations.structured),
+    web.post("/v1/generate/multi", multi.multi),
+    web.get("/v1/generate/multi/{id}", multi.one),
     web.post("/v1/embeddings", operations.embeddings),
     web.post("/v1/images/generations", operations.image_generations),
     web.post("/v1/images/edits", operations.image_edits),
@@ -103,6 +106,7 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
     "/v1/completions": dialects.COMPLETIONS,
     "/v1/generate/structured": dialects.STRUCTURED,
+    "/v1/generate/multi": dialects.CHAT,  # a group of exchanges; one that was refused is an exchange itself
     "/v1/embeddings": dialects.EMBEDDINGS,
     "/v1/images/generations": dialects.IMAGES,
     "/v1/images/edits": dialects.IMAGE_EDITS,

@@ -43,6 +43,7 @@ PURE = (
     "gateway/exchange/tokens.py",
     "gateway/exchange/render.py",
     "gateway/exchange/runs.py",
+    "gateway/multi/",
     "gateway/sessions/errors.py",
     "gateway/sessions/fitting.py",
     "gateway/sessions/state.py",

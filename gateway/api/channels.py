@@ -151,3 +151,28 @@ async def taken(writer: AbstractStreamWriter, unread: Callable[[], int], stalled
         await drained
     finally:
         drained.cancel()
+
+
+class Muted:
+    """Another channel's client, who is told nothing here but stays or leaves there."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel, self.pace = channel, channel.pace
+
+    async def send(self, kind: str, message: bytes) -> None:
+        """It is in the log."""
+
+    def unread(self) -> int:
+        return 0
+
+    async def taken(self) -> None:
+        """Nothing was given."""
+
+    def gone(self) -> bool:
+        return self._channel.gone()
+
+    def drop(self) -> None:
+        self._channel.drop()
+
+    def tick(self, now: float) -> None:
+        self._channel.tick(now)

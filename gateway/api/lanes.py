@@ -218,6 +218,8 @@ async def run_lane(desk: Desk, caller: Caller, body: dict[str, Any], lane: Lane,
     except LogError:
         logger.exception("request %s could not be recorded", caller.request_id)
         lane.drop()
+    finally:
+        lane.started.set()
 
 
 def submitted(desk: Desk, caller: Caller, body: dict[str, Any], parent: str | None) -> Submission | GatewayError:

@@ -60,6 +60,31 @@ class ChatMessage(TypedDict):
     tool_calls: NotRequired[list[dict[str, Any]]]
 
 
+class MultiResult(TypedDict):
+    """What one of several models answered, or why it did not."""
+
+    model: str
+    request_id: str
+    content: NotRequired[str | None]
+    finish_reason: NotRequired[str]
+    usage: NotRequired[TokenUsage]
+    cost_usd: float | None
+    error: NotRequired[ErrorDetail]
+
+
+class MultiGeneration(TypedDict):
+    """What several models answered; `winner` is a request id."""
+
+    id: str
+    object: Literal["multi_generation"]
+    mode: Literal["all", "first", "best"]
+    results: list[MultiResult]
+    winner: str | None
+    reason: str | None
+    cost_usd: float | None
+    error: NotRequired[ErrorDetail]
+
+
 class ChatChoice(TypedDict):
     """One answer."""
 

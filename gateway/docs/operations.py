@@ -11,6 +11,7 @@ from gateway.api.providers import ProviderChange, ProviderTest
 from gateway.api.session_turns import Compaction
 from gateway.api.sessions import NewFork, NewSession, Rewind
 from gateway.docs import answers
+from gateway.multi.request import MultiRequest
 from gateway.wire.completions import CompletionsRequest
 from gateway.wire.embeddings import EmbeddingsRequest
 from gateway.wire.forwarded import SPEECH_TYPES, ForwardedRequest
@@ -101,6 +102,11 @@ OPERATIONS: Mapping[str, Operation] = {
             "response_model": {"name": {"type": "string"}, "age": {"type": "integer"}},
         },
     ),
+    "POST /v1/generate/multi": Operation(
+        body=MultiRequest, required=("models",), answer=answers.MultiGeneration, media=(JSON, SSE), status=(200, 502),
+        example={"models": ["demo/echo", "demo/echo"], "prompt": "Hello!", "mode": "first"},
+    ),
+    "GET /v1/generate/multi/{id}": Operation(answer=answers.MultiGeneration),
     "POST /v1/embeddings": Operation(body=EmbeddingsRequest, required=("input",), answer=answers.EmbeddingList),
     "POST /v1/images/generations": Operation(body=ForwardedRequest, required=("prompt",)),
     "POST /v1/images/edits": Operation(body=ForwardedRequest, required=("prompt", "image"), forms=True),
