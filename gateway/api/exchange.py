@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,10 +69,14 @@ async def accept(
         return outlet.response
 
 
-async def attend(request: web.Request, submission: Submission, dialect: Dialect) -> web.StreamResponse:
-    """Run it for the client that waits."""
+async def attend(
+    request: web.Request, submission: Submission, dialect: Dialect, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Run it for the client that waits; `headers` are more for its answer."""
     outlet = outlet_for(request, submission)
     outlet.prepare(_ids(submission.request_id, dialect))
+    if headers is not None:
+        outlet.prepare(headers)
     await request.app[DESK].exchanges.run(submission, outlet)
     return outlet.response
 

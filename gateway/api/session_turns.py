@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer
-from gateway.api.exchange import DESK, Read, accept, outlet_for
+from gateway.api.exchange import DESK, Read, accept, attend, outlet_for
 from gateway.api.sessions import conversations
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange.inputs import Submission
@@ -139,13 +139,11 @@ class _Taking:
     async def _run(self, submission: Submission) -> web.StreamResponse:
         """Raises `WrongExpectedVersion` where another came first."""
         assert self._turn is not None
-        outlet = outlet_for(self._request, submission)
-        outlet.prepare({CONTEXT_HEADER: self._turn.carried.header(self._turn.number)})
+        headers = {CONTEXT_HEADER: self._turn.carried.header(self._turn.number)}
         try:
-            await self._request.app[DESK].exchanges.run(submission, outlet)
+            return await attend(self._request, submission, CHAT, headers)
         finally:
             self._conversations.line.left(self._session_id)
-        return outlet.response
 
     async def _refused(self, submission: Submission, error: GatewayError) -> web.StreamResponse:
         outlet = outlet_for(self._request, None)
