@@ -9,12 +9,12 @@ from urllib.parse import quote
 import orjson
 
 from gateway.upstreams.http import HttpClient
-from gateway.upstreams.openai_compatible import OWN_FIELDS
 from gateway.upstreams.times import unix_seconds
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.anthropic_outcome import error_of_body
 from gateway.wire.anthropic_request import encode
+from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, UpstreamError
@@ -93,7 +93,7 @@ class NativeMessages:
     """Messages from a caller who speaks them: the body as it came, `anthropic_beta` being the caller's header."""
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
-        sent = {name: value for name, value in body.items() if name not in OWN_FIELDS} | {"model": model}
+        sent = {name: value for name, value in body.items() if name not in EXTENSIONS} | {"model": model}
         betas = sent.pop("anthropic_beta", None)
         headers = {**VERSION, "anthropic-beta": betas} if isinstance(betas, str) else VERSION
         return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers)

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.upstreams.chat_spoken import OwnAnswers
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider
+from gateway.wire.chat_request import GATEWAY_FIELDS
 
 DELAY_S = 0.02
 MODELS = ("echo",)
@@ -123,5 +124,5 @@ def _max_tokens(body: Mapping[str, Any]) -> int | None:
 
 def _ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     """An echo has no use for most fields; it says so for each."""
-    used = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens"}
-    return tuple(sorted(key for key in body if key not in used))
+    used = GATEWAY_FIELDS | {"max_tokens", "max_completion_tokens"}
+    return tuple(sorted(body.keys() - used))

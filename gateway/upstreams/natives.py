@@ -10,9 +10,9 @@ import orjson
 
 from gateway.upstreams.anthropic import NativeMessages
 from gateway.upstreams.local.family import LocalEmbeddings
-from gateway.upstreams.openai_compatible import OWN_FIELDS
 from gateway.upstreams.upstream import Call, Provider, Speech
 from gateway.wire import multipart
+from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.completions import echoed
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.sse import SSEFramer
@@ -30,7 +30,7 @@ class Whole:
     form: bool = False
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
-        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS} | {"model": model}
+        sent = {key: value for key, value in body.items() if key not in EXTENSIONS} | {"model": model}
         if not self.form:
             return Call(self.path, orjson.dumps(sent), streamed=False)
         content_type, data = multipart.encode(sent)
@@ -47,7 +47,7 @@ class Completions:
     """The old completions, where a server has them. A prompt that we can repeat ourselves we do repeat ourselves."""
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
-        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS} | {"model": model}
+        sent = {key: value for key, value in body.items() if key not in EXTENSIONS} | {"model": model}
         if echoed(body):
             del sent["echo"]
         streamed = sent.get("stream") is True

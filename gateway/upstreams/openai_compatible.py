@@ -17,13 +17,11 @@ import orjson
 from gateway.upstreams.chat_spoken import ChatSpoken
 from gateway.upstreams.http import HttpClient
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
+from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import error_of
 from gateway.wire.thinking import effort
 from gateway.wire.values import UpstreamError, WireError
-
-OWN_FIELDS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode", "unload_after"})
-"""Extension fields of the gateway; no upstream gets them."""
 
 
 class OpenAICompatible(ChatSpoken):
@@ -35,7 +33,7 @@ class OpenAICompatible(ChatSpoken):
         self._http = http
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
-        sent = {key: value for key, value in body.items() if key not in OWN_FIELDS}
+        sent = {key: value for key, value in body.items() if key not in EXTENSIONS}
         sent["model"] = model
         _think(sent, provider)
         streamed = sent.get("stream") is True

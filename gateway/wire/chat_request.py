@@ -14,20 +14,10 @@ import orjson
 
 from gateway.wire.values import Unsupported, WireError
 
-GATEWAY_FIELDS = frozenset(
-    {
-        "agent_format",
-        "api_key",
-        "base_url",
-        "messages",
-        "model",
-        "session_id",
-        "stream",
-        "stream_options",
-        "tool_mode",
-        "unload_after",
-    }
-)
+EXTENSIONS = frozenset({"agent_format", "api_key", "base_url", "session_id", "tool_mode", "unload_after"})
+"""The gateway's own fields; no upstream gets them."""
+
+GATEWAY_FIELDS = EXTENSIONS | {"messages", "model", "stream", "stream_options"}
 """What the gateway itself answers for: said in the family's way, obeyed by the renderer, or our own extension."""
 
 ADVISORY = frozenset(
