@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 
 BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
 """What becomes of a request on which our own code failed in a way that nobody foresaw."""
+ASIDE_BYTES = 1 << 20
+"""Longer requests are put into their provider's words in a thread."""
 
 
 class Exchanges:
@@ -111,8 +113,10 @@ class Exchanges:
         self._idle.clear()
         try:
             if self._files.asked(submission):
-                running.submission = submission = await self._files.prepared(submission)
-            await self._serve(running, self._planner.plan(submission))
+                running.submission = submission = await self._prepared(running)
+            large = submission.body_length > ASIDE_BYTES
+            plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
+            await self._serve(running, plan)
         except GatewayError as error:
             await self._refuse(running, error)
         except LogError:
@@ -126,6 +130,19 @@ class Exchanges:
             self.open.discard(running)
             if not self.open:
                 self._idle.set()
+
+    async def _prepared(self, running: Running) -> Submission:
+        """With its files made ready, unless it is ended meanwhile: then nothing is called. Raises `GatewayError`."""
+        running.waiting = True
+        try:
+            return await self._files.prepared(running.submission)
+        except asyncio.CancelledError:
+            if running.verdict is None:
+                raise
+            running.task.uncancel()
+            return running.submission
+        finally:
+            running.waiting = False
 
     async def refuse(self, submission: Submission, outlet: Outlet, error: GatewayError) -> None:
         """Record and answer a request that was refused at the door: unreadable, or unwelcome."""

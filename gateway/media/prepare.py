@@ -25,6 +25,8 @@ from gateway.upstreams.upstream import Provider
 LARGEST_FILE = 10 * 1024 * 1024
 LARGEST_SUM = 32 * 1024 * 1024
 MOST_FILES = 64
+AT_ONCE = 4
+"""Files of one request that are fetched at the same time."""
 _ASIDE = 256 * 1024
 """Base64 characters from which on they are decoded in a thread."""
 
@@ -62,6 +64,20 @@ class _Read:
     data: bytes
     kind: Kind
     name: str
+
+
+class _Room:
+    """What is left for the files of one request: so many at a time, so many bytes together."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Semaphore(AT_ONCE)
+        self._left = LARGEST_SUM
+
+    def take(self, size: int) -> None:
+        """Raises `TooLarge`."""
+        self._left -= size
+        if self._left < 0:
+            raise TooLarge(f"The files are over {LARGEST_SUM} bytes together.", param="messages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +124,22 @@ class Media:
         return file.image and file.source == "url" and "image_urls" in provider.traits
 
     async def _all(self, found: list[Found]) -> list[_Read]:
-        """The bytes of all of them, one after the other, so that their sum stays within its bound."""
-        read: list[_Read] = []
-        room = LARGEST_SUM
-        for file in found:
-            one = await self._read(file, min(room, LARGEST_FILE))
-            if one is not None:
-                room -= len(one.data)
-                if room < 0:
-                    raise TooLarge(f"The files are over {LARGEST_SUM} bytes together.", param="messages")
-                read.append(one)
-        return read
+        """The bytes of all of them, a few at a time. The first that cannot be had ends the others."""
+        room = _Room()
+        tasks = [asyncio.create_task(self._one(file, room)) for file in found]
+        try:
+            read = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [one for one in read if one is not None]
+
+    async def _one(self, file: Found, room: _Room) -> _Read | None:
+        async with room.gate:
+            one = await self._read(file, LARGEST_FILE)
+        if one is not None:
+            room.take(len(one.data))
+        return one
 
     async def _read(self, file: Found, limit: int) -> _Read | None:
         """None for a mention of no file, which is just text."""

@@ -23,7 +23,7 @@ from gateway.config import ConfigError
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, Speech
 from gateway.wire.openai_chat import error_of
 from gateway.wire.values import Decoder, Framer, Unsupported, UpstreamError
-from gateway.wire.whole_answers import JsonDecoder, RawDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import JsonDecoder, SpeechDecoder, TranscriptDecoder
 from gateway.wire.whole_body import BodyFramer
 
 GROUP = "abstractcore.backends"
@@ -33,7 +33,7 @@ WIRES: Mapping[str, Callable[[], Decoder]] = {
     "images_generations": JsonDecoder,
     "images_edits": JsonDecoder,
     "audio_transcriptions": TranscriptDecoder,
-    "audio_speech": RawDecoder,
+    "audio_speech": SpeechDecoder,
 }
 """What a backend can serve, and how its answers are read."""
 

@@ -17,7 +17,7 @@ from gateway.wire.completions import echoed
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, Unsupported
-from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, SpeechDecoder, TranscriptDecoder
 from gateway.wire.whole_body import BodyFramer
 
 
@@ -83,7 +83,7 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "images_generations"): Whole("/images/generations"),
     ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
-    ("openai_compatible", "audio_speech"): Whole("/audio/speech", RawDecoder),
+    ("openai_compatible", "audio_speech"): Whole("/audio/speech", SpeechDecoder),
     ("anthropic", "messages"): NativeMessages(),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
     ("huggingface", "embeddings"): LocalEmbeddings(),

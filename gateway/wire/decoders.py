@@ -13,7 +13,7 @@ from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.tooltext.decoder import ToolTextDecoder
 from gateway.wire.tooltext.formats import FORMATS
 from gateway.wire.values import Decoder
-from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, SpeechDecoder, TranscriptDecoder
 
 DECODERS: Mapping[str, Callable[[], Decoder]] = {
     made.name: made
@@ -29,6 +29,7 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
         TextBodyDecoder,
         JsonDecoder,
         RawDecoder,
+        SpeechDecoder,
         TranscriptDecoder,
         OllamaEmbedDecoder,
     )

@@ -19,13 +19,31 @@ from gateway.wire.whole_body import WholeDecoder
 
 
 class RawDecoder(WholeDecoder):
-    """Bytes of any kind: speech, or a transcript as plain text."""
+    """Bytes of any kind, as speech was read at first."""
 
     name = "whole_raw.1"
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
         self._finished = True
+        return [Body(frame)]
+
+
+class SpeechDecoder(WholeDecoder):
+    """Sound of any kind. A page or an object in its place is an error of the provider's, whatever its status said."""
+
+    name = "speech.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        self._finished = True
+        start = frame[:64].lstrip().lower()
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise WireError("the upstream answered with a page in place of sound")
+        if start.startswith(b"{") and (value := _object_if(frame)) is not None:
+            return [
+                Meta(error=error_of(value.get("error") or "the upstream answered with JSON in place of sound", 502))
+            ]
         return [Body(frame)]
 
 
@@ -82,6 +100,14 @@ class OllamaEmbedDecoder(WholeDecoder):
         counts = {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens}
         body = orjson.dumps({"object": "list", "data": data, "usage": counts})
         return [Body(body), Meta(usage=usage, usage_raw=counts)]
+
+
+def _object_if(frame: bytes) -> dict[str, Any] | None:
+    """The object that a body is, if it is one: sound can begin with any byte."""
+    try:
+        return object_of(frame)
+    except WireError:
+        return None
 
 
 def object_of(frame: bytes) -> dict[str, Any]:

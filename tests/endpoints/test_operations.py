@@ -217,6 +217,29 @@ async def test_speech_is_heard_and_spoken(server: Front, client: AsyncOpenAI) ->
     assert text == "hi\n"
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (Script(b"<!DOCTYPE html><p>Sign in", content_type="text/html"), "page"),
+        (Script.json({"error": {"message": "no such voice"}}), "no such voice"),
+        (Script.json({"detail": "busy"}), "JSON"),
+    ],
+)
+async def test_a_page_in_place_of_sound_is_an_error(
+    server: Front, client: AsyncOpenAI, script: Script, said: str
+) -> None:
+    server.upstream.script("POST /openai/v1/audio/speech", script)
+    with pytest.raises(openai.InternalServerError, match=said) as caught:
+        await client.audio.speech.create(model="openai/tts-1", voice="alloy", input="Hi")
+    assert caught.value.status_code == 502
+
+
+async def test_sound_that_begins_like_json_is_sound(server: Front, client: AsyncOpenAI) -> None:
+    server.upstream.script("POST /openai/v1/audio/speech", Script(b"{\x00\xff", content_type="audio/pcm"))
+    said = await client.audio.speech.create(model="openai/tts-1", voice="alloy", input="Hi", response_format="pcm")
+    assert said.content == b"{\x00\xff"
+
+
 async def test_what_is_held_against_a_text_comes_back(server: Front, client: AsyncOpenAI) -> None:
     play(server, f"{OPENAI}/moderations", Script.json({"id": "m", "model": "omni", "results": []}))
     assert (await client.moderations.create(model="openai/omni-moderation-latest", input="hi")).results == []
