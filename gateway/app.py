@@ -76,7 +76,7 @@ ROUTES = (
     web.get("/v1/providers/{name}/status", providers.status),
     web.get("/v1/providers/{name}/models", providers.models),
     web.get("/providers", providers.list_providers),
-    web.get("/v1/stream", stream_socket.stream_socket()),
+    web.get("/v1/stream", stream_socket.stream),
     web.get("/v1/events/stream", events.event_stream()),
     web.post("/v1/tickets", tickets.issue_ticket),
     web.get("/v1/requests", requests.list_all),

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.api import channels
 from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
@@ -24,11 +25,12 @@ from gateway.wire.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What these endpoints need besides the services."""
+    """What these endpoints need besides the services. `shared`: the pace of connections with several answers."""
 
     exchanges: Exchanges
     rules: Rules
     pace: Pace = USUAL
+    shared: channels.ChannelPace = channels.USUAL
 
 
 DESK = web.AppKey("desk", Desk)

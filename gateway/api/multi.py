@@ -87,7 +87,7 @@ class Members:
         self._request, self._caller, self._asked = request, caller, asked
         self._desk, self._given = request.app[DESK], services(request)
         self._log, self._id = self._given.log, caller.request_id
-        self._channel = SseChannel(request, self._given.monotonic)
+        self._channel = SseChannel(request, self._given.monotonic, self._desk.shared)
         self._names = [new_id(self._given.now_us()) for _ in asked.models]
 
     async def answer(self, raw: bytes) -> web.StreamResponse:

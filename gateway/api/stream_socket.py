@@ -17,7 +17,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from gateway.api.answers import services
-from gateway.api.channels import USUAL, Channel, ChannelPace, SocketChannel
+from gateway.api.channels import Channel, SocketChannel
 from gateway.api.events import CLOSING, Listener, check_types, start_at
 from gateway.api.events import Pace as FeedPace
 from gateway.api.exchange import DESK
@@ -29,7 +29,6 @@ from gateway.exchange.ids import stream_of
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.submit import RETENTION_HEADER, Caller
 from gateway.json_guard import LARGE, LARGEST_BODY, parse
-from gateway.services import Handler
 from gateway.wire.dialects import CHAT
 from gateway.wire.socket_messages import check
 from projections.feed import Filter
@@ -48,25 +47,20 @@ _TASKS: set[asyncio.Task[None]] = set()
 logger = logging.getLogger(__name__)
 
 
-def stream_socket(pace: ChannelPace = USUAL, largest: int = LARGEST_BODY, lane: type[Lane] = Lane) -> Handler:
-    """The handler. `largest`: bytes of a message; a longer one closes the socket with 1009."""
-
-    async def stream(request: web.Request) -> web.StreamResponse:
-        """A WebSocket: several generations at once, tokens and events; cancelled and resumed by their ids"""
-        check_origin("POST", request.headers)
-        if request.headers.get(RETENTION_HEADER) == "none":
-            raise InvalidRequest("What is said here is read from the log: it must be retained.", param=RETENTION_HEADER)
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=GOODBYE_S, max_msg_size=largest, compress=False)
-        await socket.prepare(request)
-        open_sockets = request.app[SOCKETS]
-        open_sockets.add(socket)
-        try:
-            await Conversation(request, socket, SocketChannel(request, socket, pace), lane).serve()
-        finally:
-            open_sockets.discard(socket)
-        return socket
-
-    return stream
+async def stream(request: web.Request) -> web.StreamResponse:
+    """A WebSocket: several generations at once, tokens and events; cancelled and resumed by their ids"""
+    check_origin("POST", request.headers)
+    if request.headers.get(RETENTION_HEADER) == "none":
+        raise InvalidRequest("What is said here is read from the log: it must be retained.", param=RETENTION_HEADER)
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=GOODBYE_S, max_msg_size=LARGEST_BODY, compress=False)
+    await socket.prepare(request)
+    open_sockets = request.app[SOCKETS]
+    open_sockets.add(socket)
+    try:
+        await Conversation(request, socket, SocketChannel(request, socket, request.app[DESK].shared)).serve()
+    finally:
+        open_sockets.discard(socket)
+    return socket
 
 
 async def close_sockets(app: web.Application) -> None:
@@ -78,10 +72,8 @@ async def close_sockets(app: web.Application) -> None:
 class Conversation:
     """One socket: reads its client's messages, one after the other, and keeps what they started, by id."""
 
-    def __init__(
-        self, request: web.Request, socket: web.WebSocketResponse, channel: Channel, lane: type[Lane] = Lane
-    ) -> None:
-        self._request, self._socket, self._channel, self._lane = request, socket, channel, lane
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse, channel: Channel) -> None:
+        self._request, self._socket, self._channel = request, socket, channel
         self._given, self._desk = services(request), request.app[DESK]
         self._lanes: dict[str, Lane] = {}
         self._readers: dict[str, asyncio.Task[None]] = {}
@@ -119,7 +111,7 @@ class Conversation:
         caller = self._caller(request_id)
         follow = partial(follow_answer, self._given.log, request_id, form=streamed_form)
         detached = message.get("detach", False)
-        lane = self._lane(self._channel, {"id": name}, request_id, follow, detached=detached)
+        lane = Lane(self._channel, {"id": name}, request_id, follow, detached=detached)
         self._lanes[name] = lane
         task = self._start(run_lane(self._desk, caller, body, lane))
         task.add_done_callback(lambda _: self._lanes.pop(name, None))
