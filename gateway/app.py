@@ -25,6 +25,7 @@ from gateway.api import (
     status,
     stream_socket,
     tickets,
+    tools,
     usage,
 )
 from gateway.api.chat_completions import chat_completions
@@ -32,6 +33,7 @@ from gateway.api.exchange import DESK, Desk
 from gateway.docs.document import Document
 from gateway.edge import Edge
 from gateway.services import SERVICES, Services
+from gateway.tools.service import ToolService
 from gateway.wire import dialects
 from gateway.wire.dialect import Dialect
 
@@ -66,6 +68,10 @@ ROUTES = (
     web.post("/v1/sessions/{id}/clear", sessions.clear),
     web.get("/v1/sessions/{id}/turns", sessions.turns),
     web.get("/v1/sessions/{id}/messages", sessions.messages),
+    web.get("/v1/tools", tools.list_all),
+    web.post("/v1/tools/register", tools.register),
+    web.post("/v1/tools/execute", tools.execute),
+    web.delete("/v1/tools/{name}", tools.remove),
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.+}", models.one_model),
     web.get("/v1/providers", providers.list_all),
@@ -117,11 +123,12 @@ EXCHANGES: Mapping[str, Dialect] = {
 """The routes whose POST requests are exchanges, and their dialects: what happens to each is in the log."""
 
 
-def make_app(services: Services, desk: Desk, edge: Edge) -> web.Application:
+def make_app(services: Services, desk: Desk, edge: Edge, running: ToolService) -> web.Application:
     """The application, its routes answered with these services."""
     app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
     app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
     app[docs.DOCUMENT] = Document(ROUTES)
+    app[tools.TOOLS] = running
     app[sessions.CONVERSATIONS] = sessions.Conversations(services)
     app[stream_socket.SOCKETS] = set()
     app.on_shutdown.append(events.close_feeds)

@@ -50,6 +50,8 @@ from gateway.release import release
 from gateway.reports import Reports
 from gateway.services import Services
 from gateway.tickets import Tickets
+from gateway.tools.execute import interrupt as end_runs
+from gateway.tools.service import ToolService
 from gateway.upstreams.anthropic import Anthropic
 from gateway.upstreams.backends import load_backends
 from gateway.upstreams.demo import Demo
@@ -135,6 +137,7 @@ class Server:
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
         self.http = HttpClient(node)
         opened.push_async_callback(self.http.close)
+        self.tools = ToolService(self.log, settings, self.redactor, time.monotonic)
         self._compose(node, port)
         opened.push_async_callback(self.discovery.close)
         opened.push_async_callback(self.fetcher.close)
@@ -146,6 +149,8 @@ class Server:
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
         await self._recover()
+        opened.push_async_callback(self.tools.close)
+        await self.tools.start(sealed)
         await self._serve(listening, node)
 
     def _settings_said(self) -> dict[str, Any]:
@@ -230,7 +235,9 @@ class Server:
             EXCHANGES,
             settings.debug,
         )
-        self._runner = web.AppRunner(make_app(services, self.desk, edge), handle_signals=False, shutdown_timeout=1)
+        self._runner = web.AppRunner(
+            make_app(services, self.desk, edge, self.tools), handle_signals=False, shutdown_timeout=1
+        )
         opened.push_async_callback(self._runner.cleanup)
         await self._runner.setup()
         self._listener = await self._listen(listening)
@@ -317,6 +324,7 @@ class Server:
                 await self.follower.compared(PAST_WITHIN_S)
             for stream in open_streams(reader, after):
                 await interrupt(self.log, reader, stream, self.price, wall_clock_us())
+            await end_runs(self.log, reader, after)
         mark.write(await self.log.head())
 
     async def _end_what_comes_back(self) -> None:
@@ -334,7 +342,8 @@ class Server:
         while True:
             await asyncio.sleep(MARK_S)
             head = await self.log.head()
-            mark.write(min((running.position for running in self.exchanges.open), default=head))
+            begun = [*(running.position for running in self.exchanges.open), *self.tools.direct.open.values()]
+            mark.write(min(begun, default=head))
 
     async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
         """A caller who did not get in."""

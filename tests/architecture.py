@@ -48,6 +48,8 @@ PURE = (
     "gateway/sessions/fitting.py",
     "gateway/sessions/state.py",
     "gateway/sessions/turn.py",
+    "gateway/tools/mcp_config.py",
+    "gateway/tools/values.py",
     "gateway/upstreams/local/request.py",
     "gateway/upstreams/local/text.py",
     "gateway/media/addresses.py",

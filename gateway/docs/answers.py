@@ -177,6 +177,46 @@ class EmbeddingList(TypedDict):
     model: str
 
 
+class Tool(TypedDict):
+    """A tool that the server runs, as a request's `tools` has it, and where it comes from."""
+
+    type: Literal["function"]
+    function: dict[str, Any]
+    name: str
+    kind: Literal["python", "http", "mcp"]
+    source: str
+    timeout_s: float | None
+
+
+class ToolPage(TypedDict):
+    """A page of tools, and how each MCP server is."""
+
+    data: list[Tool]
+    mcp_servers: list[dict[str, str]]
+    position: Count
+    next: NotRequired[str]
+
+
+class ToolOutcome(TypedDict):
+    """What running a tool came to: its result, or with `is_error` what went wrong."""
+
+    call_id: str
+    tool_name: str
+    output: str
+    is_error: bool
+    error: str | None
+    cut: bool
+    duration_ms: float
+
+
+class ToolDeletion(TypedDict):
+    """A tool that is offered no longer."""
+
+    name: str
+    object: Literal["tool"]
+    deleted: Literal[True]
+
+
 class ProviderState(TypedDict):
     """How a provider is."""
 

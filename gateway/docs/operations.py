@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.api.providers import ProviderChange, ProviderTest
+from gateway.api.tools import REQUIRED as TOOL_NEEDS
+from gateway.api.tools import ToolExecution, ToolRegistration
 from gateway.api.session_turns import Compaction
 from gateway.api.sessions import NewFork, NewSession, Rewind
 from gateway.docs import answers
@@ -134,6 +136,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/sessions/{id}/messages": Operation(query=answers.Paging, answer=answers.Page),
     "GET /v1/models": Operation(query=answers.ModelsQuery, answer=answers.ModelList),
     "GET /v1/models/{id}": Operation(answer=answers.Model),
+    "GET /v1/tools": Operation(query=answers.Paging, answer=answers.ToolPage),
+    "POST /v1/tools/register": Operation(body=ToolRegistration, required=TOOL_NEEDS, answer=answers.Tool),
+    "POST /v1/tools/execute": Operation(body=ToolExecution, required=("name",), answer=answers.ToolOutcome),
+    "DELETE /v1/tools/{name}": Operation(answer=answers.ToolDeletion),
     "GET /v1/providers": Operation(query=answers.Paging, answer=answers.ProviderPage),
     "POST /v1/providers/test": Operation(
         body=ProviderTest, required=("name",), answer=answers.ProviderTrial, example={"name": "demo"}

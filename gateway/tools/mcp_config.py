@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -78,17 +78,20 @@ def _server(name: str, entry: _Entry, environ: Mapping[str, str]) -> McpServer:
         if CREDENTIALS.search(header) and not _VARIABLE.search(said):
             raise ValueError(f"{name}: the header {header} must name its secret as ${{VARIABLE}}")
     secrets: list[str] = []
-    filled: dict[str, Any] = {
-        part: {key: _filled(said, environ, secrets, name) for key, said in entry.get(part, {}).items()}
-        for part in ("env", "headers")
-    }
     return McpServer(
-        name=name, command=entry.get("command"), args=tuple(entry.get("args", ())), url=entry.get("url"),
-        secrets=tuple(secrets), **filled,
-    )  # fmt: skip
+        name=name,
+        command=entry.get("command"),
+        args=tuple(entry.get("args", ())),
+        env=_filled(entry.get("env", {}), environ, secrets, name),
+        url=entry.get("url"),
+        headers=_filled(entry.get("headers", {}), environ, secrets, name),
+        secrets=tuple(secrets),
+    )
 
 
-def _filled(said: str, environ: Mapping[str, str], secrets: list[str], name: str) -> str:
+def _filled(said: Mapping[str, str], environ: Mapping[str, str], secrets: list[str], name: str) -> dict[str, str]:
+    """The values with their variables filled in; what came from variables is added to `secrets`."""
+
     def put(found: re.Match[str]) -> str:
         held = environ.get(found[1], "")
         if not held:
@@ -96,4 +99,4 @@ def _filled(said: str, environ: Mapping[str, str], secrets: list[str], name: str
         secrets.append(held)
         return held
 
-    return _VARIABLE.sub(put, said)
+    return {key: _VARIABLE.sub(put, value) for key, value in said.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
 from eventstore.value import value
@@ -46,8 +45,10 @@ class ToolTrouble(Exception):
         self.kind, self.message = kind, message
 
 
-Progress = Callable[[float, float | None, str | None], Awaitable[None]]
-"""Takes how far a tool is: progress, total, and a word on it."""
+class Progress(Protocol):
+    """Takes how far a tool is, in units of its own."""
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None: ...
 
 
 class Runs(Protocol):

@@ -1,0 +1,117 @@
+"""Tools that a client runs by itself: each is recorded on the stream `tool-<name>`, before it starts and at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from eventstore.catalogue import decode
+from eventstore.catalogue.event import Event
+from eventstore.catalogue.tool import ToolCompleted, ToolFailed, ToolProgress, ToolStarted
+from eventstore.envelope import ANY_VERSION, RecordedEvent, StreamWrite
+from eventstore.log import Log
+from eventstore.reader import Reader
+from gateway.tools.registry import unknown
+from gateway.tools.runner import Job, Outcome, ToolRunner
+from gateway.tools.values import Progress
+
+PREFIX = "tool-"
+PAGE = 1_000
+LOOK_S = 0.25
+"""How often a running tool's client is looked for."""
+MOST_PROGRESS, LONGEST_WORD = 100, 500
+LEFT = "The client left before the tool had ended."
+ENDED = "The server ended before the tool had."
+
+
+class DirectRuns:
+    """`open` are the positions before the first event of each run that has not ended."""
+
+    def __init__(self, log: Log, runner: ToolRunner) -> None:
+        self._log, self._runner = log, runner
+        self.open: dict[str, int] = {}
+
+    async def run(self, job: Job, key: str, gone: Callable[[], bool]) -> Outcome:
+        """Run it for a client that waits until it is `gone`. Raises `NotFound` for a tool that there is not."""
+        offered = self._runner.registry.find(job.name)
+        if offered is None:
+            raise unknown(job.name)
+        refused = self._runner.refusal(job)
+        if refused is not None:
+            await self._record(job, refused.event(job))
+            return refused
+        self.open[job.id] = await self._log.head()
+        try:
+            arguments = job.arguments if job.retained else None
+            await self._record(
+                job,
+                ToolStarted(tool_name=job.name, call_id=job.id, kind=offered.tool.kind, key=key, arguments=arguments),
+            )
+            outcome = await self._waited(job, gone)
+            await self._record(job, outcome.event(job))
+            return outcome
+        finally:
+            del self.open[job.id]
+
+    async def _waited(self, job: Job, gone: Callable[[], bool]) -> Outcome:
+        task = asyncio.create_task(self._runner.run(job, progress_of(job, lambda event: self._record(job, event))))
+        try:
+            while not task.done() and not gone():
+                await asyncio.wait((task,), timeout=LOOK_S)
+        except asyncio.CancelledError:
+            await stopped(task)
+            await self._record(job, Outcome(kind="interrupted", text=ENDED, duration_ms=0.0).event(job))
+            raise
+        if task.done():
+            return task.result()
+        await stopped(task)
+        return Outcome(kind="cancelled", text=LEFT, duration_ms=0.0)
+
+    async def _record(self, job: Job, event: Event) -> None:
+        await self._log.append(StreamWrite(f"{PREFIX}{job.name}", ANY_VERSION, (event.new(),)))
+
+
+def progress_of(job: Job, record: Callable[[ToolProgress], Awaitable[None]]) -> Progress:
+    """What a tool calls to say how far it is; what it says after `MOST_PROGRESS` times is not recorded."""
+    left = MOST_PROGRESS
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            return
+        event = ToolProgress(
+            tool_name=job.name,
+            call_id=job.id,
+            progress=progress,
+            total=total,
+            message=message[:LONGEST_WORD] if message and job.retained else None,
+            request_id=job.request_id,
+            attempt=job.attempt,
+        )
+        await record(event)
+
+    return tell
+
+
+async def stopped(task: asyncio.Task[Outcome]) -> None:
+    """Cancel a running tool, and wait until it has stopped what it can."""
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def interrupt(log: Log, reader: Reader, after: int) -> None:
+    """After a crash: end every run by a client that began behind this position and has no end."""
+    begun: dict[str, ToolStarted] = {}
+    while page := reader.read(after, PAGE, frames=False):
+        for recorded in page:
+            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(PREFIX):
+                event = decode(recorded)
+                if isinstance(event, ToolStarted):
+                    begun[event.call_id] = event
+                elif isinstance(event, ToolCompleted | ToolFailed):
+                    begun.pop(event.call_id, None)
+        after = page[-1].position
+    for event in begun.values():
+        failed = ToolFailed(tool_name=event.tool_name, call_id=event.call_id, kind="interrupted", message=ENDED)
+        await log.append(StreamWrite(f"{PREFIX}{event.tool_name}", ANY_VERSION, (failed.new(),)))

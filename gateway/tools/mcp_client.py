@@ -1,0 +1,158 @@
+"""MCP servers: their tools are offered as `<server>__<tool>`, for as long as they can be reached.
+
+Protocol: https://modelcontextprotocol.io/specification, spoken by the official library: over the standard streams of a
+command that the operator names, or over streamable HTTP. A server that cannot be reached is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp.types import CallToolResult
+from mcp.types import Tool as McpToolSaid
+
+from gateway.errors import InvalidRequest
+from gateway.tools.mcp_config import McpServer
+from gateway.tools.values import NAME, Offered, Progress, Tool, ToolTrouble, check_parameters
+
+CONNECT_S = 20.0
+LOOK_S = 15.0
+"""How often a server is asked for its tools, which also shows that it is still there."""
+SOONEST_S, LATEST_S = 0.5, 60.0
+"""How long until a server is tried again: doubled each time."""
+MOST_PAGES = 100
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["connecting", "connected", "unreachable"]
+
+
+class McpConnection:
+    """One server. `run` keeps it connected; `offered` are its tools now, by the name that models call."""
+
+    def __init__(self, server: McpServer) -> None:
+        self.server = server
+        self.status: Status = "connecting"
+        self.offered: Mapping[str, Offered] = {}
+        self.tried = asyncio.Event()
+        """Set once the first try has ended, one way or the other."""
+        self._client: Client | None = None
+        self._lost = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect, stay connected, connect again; until cancelled."""
+        wait = SOONEST_S
+        while True:
+            try:
+                await self._connected()
+                wait = SOONEST_S
+            except Exception as error:  # noqa: BLE001  the library and its transports raise of all kinds, in groups
+                logger.warning("the MCP server %s cannot be reached: %s", self.server.name, type(error).__name__)
+            self._client, self.offered, self.status = None, {}, "unreachable"
+            self.tried.set()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LATEST_S)
+
+    async def call(self, tool: str, arguments: dict[str, Any], progress: Progress) -> str:
+        """What a tool gives. Raises `ToolTrouble`."""
+        if self._client is None:
+            raise ToolTrouble("unreachable", "The tool's server cannot be reached now.")
+        try:
+            result = await self._client.call_tool(tool, arguments, progress_callback=progress)
+        except MCPError as error:
+            self._lost.set()
+            raise ToolTrouble("tool_error", f"The tool's server refused the call: {error}") from error
+        except Exception as error:
+            self._lost.set()
+            raise ToolTrouble("unreachable", "The tool's server could not be reached.") from error
+        if result.is_error:
+            raise ToolTrouble("tool_error", text_of(result))
+        return text_of(result)
+
+    async def _connected(self) -> None:
+        """One connection, until it is lost."""
+        async with _transport(self.server) as transport:
+            client = Client(transport, cache=None)
+            async with asyncio.timeout(CONNECT_S) as limit, client:
+                await self._list(client)
+                limit.reschedule(None)
+                self._client, self.status = client, "connected"
+                self.tried.set()
+                while True:
+                    await self._pause()
+                    async with asyncio.timeout(CONNECT_S):
+                        await self._list(client)
+
+    async def _pause(self) -> None:
+        """Until it is time to look, or a call went wrong."""
+        self._lost.clear()
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._lost.wait()
+        except TimeoutError:
+            pass
+
+    async def _list(self, client: Client) -> None:
+        found: list[McpToolSaid] = []
+        cursor = None
+        for _ in range(MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            found += page.tools
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        offered = [made for said in found if (made := self._offer(said)) is not None]
+        self.offered = {each.tool.name: each for each in offered}
+
+    def _offer(self, said: McpToolSaid) -> Offered | None:
+        """A tool of the server under our name; None for one that no model could be told of."""
+        name = f"{self.server.name}__{said.name}"
+        try:
+            check_parameters(said.input_schema)
+        except InvalidRequest as error:
+            logger.warning("the tool %s is left out: %s", name, error.message)
+            return None
+        if not NAME.fullmatch(name):
+            logger.warning("the tool %s is left out: models cannot call that name", name)
+            return None
+        tool = Tool(
+            name=name,
+            description=said.description or said.title or "",
+            parameters=said.input_schema,
+            kind="mcp",
+            source=self.server.name,
+        )
+        return Offered(tool, McpTool(self, said.name))
+
+
+class McpTool:
+    """Runs one tool of a server."""
+
+    def __init__(self, connection: McpConnection, name: str) -> None:
+        self._connection, self._name = connection, name
+
+    async def __call__(self, arguments: dict[str, Any], progress: Progress) -> str:
+        return await self._connection.call(self._name, arguments, progress)
+
+
+def text_of(result: CallToolResult) -> str:
+    """The text of a result; of what is no text, its kind."""
+    parts = [part.text if part.type == "text" else f"[{part.type}]" for part in result.content]
+    return "\n".join(parts)
+
+
+@asynccontextmanager
+async def _transport(server: McpServer) -> AsyncIterator[Any]:
+    """What the client library connects to: a command to start, or an open HTTP client."""
+    if server.url is None:
+        yield StdioServerParameters(command=server.command or "", args=list(server.args), env=server.env or None)
+        return
+    async with create_mcp_http_client(headers=server.headers) as client:
+        yield streamable_http_client(server.url, http_client=client)

@@ -1,0 +1,100 @@
+"""MCP servers, real ones by the official package: over stdio and over streamable HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.tools.mcp_config import parse
+from tests.tools.running import PATIENCE_S, Tooled, mcp_file, over_http, over_stdio, tooled
+
+CANARY = "canary-of-mcp-1234567890"
+
+
+async def _use(server: Tooled) -> None:
+    _, listed = await server.ask("GET", "")
+    assert {"name": "al", "status": "connected"} in listed["mcp_servers"]
+    moon = next(tool for tool in listed["data"] if tool["name"] == "al__moon")
+    assert (moon["kind"], moon["source"]) == ("mcp", "al")
+    assert moon["function"]["description"] == "The moon's phase on a day."
+    assert (await server.execute("al__moon", {"day": "today"}))["output"] == "today: waxing"
+    assert (await server.execute("al__moon", {}))["error"] == "bad_arguments"
+    refused = await server.execute("al__refuse")
+    assert refused["error"] == "tool_error"
+    assert "no such day" in refused["output"]
+    assert (await server.execute("al__count", {"to": 3}))["output"] == "counted to 3"
+    events = await server.recorded("tool-al__count")
+    assert [event["type"] for event in events] == ["tool_started", *["tool_progress"] * 3, "tool_completed"]
+    assert [event.get("progress") for event in events[1:4]] == [1, 2, 3]
+
+
+async def test_over_stdio(tmp_path: Path) -> None:
+    config = mcp_file(tmp_path / "mcp.json", {"al": over_stdio(TOKEN="${MCP_TOKEN}")})
+    async with tooled(tmp_path / "logs", "--mcp", str(config), env={"MCP_TOKEN": CANARY}) as server:
+        await _use(server)
+        ran = await server.execute("al__environment", {"name": "TOKEN"})
+        assert ran["output"].startswith("redacted:"), "the tool has the secret, and nobody else is shown it"
+    assert not [p for p in (tmp_path / "logs").rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
+
+
+async def test_over_streamable_http_and_again_when_it_is_back(tmp_path: Path) -> None:
+    async with over_http() as url:
+        config = mcp_file(tmp_path / "mcp.json", {"al": {"url": url}})
+        async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+            await _use(server)
+
+
+async def test_a_server_that_is_lost_is_started_again(tmp_path: Path) -> None:
+    config = mcp_file(tmp_path / "mcp.json", {"al": over_stdio()})
+    async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+        lost = await server.execute("al__die")
+        assert lost["is_error"]
+        async with asyncio.timeout(PATIENCE_S):
+            while (await server.ask("POST", "/execute", {"name": "al__moon", "arguments": {"day": "x"}}))[0] != 200:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_server_that_is_not_there_keeps_nobody_waiting(tmp_path: Path) -> None:
+    servers: dict[str, Any] = {"gone": {"command": "/no/such/command"}, "far": {"url": "http://127.0.0.1:9/mcp"}}
+    config = mcp_file(tmp_path / "mcp.json", servers)
+    async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+        _, listed = await server.ask("GET", "")
+        assert {each["status"] for each in listed["mcp_servers"]} == {"unreachable"}
+        assert (await server.ask("POST", "/execute", {"name": "gone__x"}))[0] == 404
+
+
+async def test_a_client_that_leaves_cancels_a_call_to_an_mcp_server(tmp_path: Path) -> None:
+    config = mcp_file(tmp_path / "mcp.json", {"al": over_stdio()})
+    async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+        waiting = asyncio.create_task(server.execute("al__wait"))
+        await server.until("tool-al__wait", "tool_started")
+        waiting.cancel()
+        assert (await server.until("tool-al__wait", "tool_failed"))[-1]["kind"] == "cancelled"
+        assert (await server.execute("al__moon", {"day": "x"}))["output"] == "x: waxing"
+
+
+WRONG = [
+    (b"{", "not JSON"),
+    (b'{"mcpServers": {"a": {}}}', "either a command or a url"),
+    (b'{"mcpServers": {"a b": {"command": "x"}}}', "no name"),
+    (b'{"mcpServers": {"a": {"url": "http://x", "headers": {"Authorization": "Bearer abc"}}}}', "must name its secret"),
+    (b'{"mcpServers": {"a": {"command": "x", "env": {"A": "${NOT_SET}"}}}}', "NOT_SET, which is not set"),
+    (b'{"mcpServers": {"a": {"command": 1}}}', "command"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG)
+def test_a_file_that_cannot_be_used_is_refused_in_words(text: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse(text, {})
+
+
+def test_variables_are_filled_in_and_known_as_secrets() -> None:
+    text = b'{"mcpServers": {"a": {"url": "http://x", "headers": {"Authorization": "Bearer ${T}", "X-Region": "eu"}}}}'
+    [server] = parse(text, {"T": CANARY})
+    assert server.headers == {"Authorization": f"Bearer {CANARY}", "X-Region": "eu"}
+    assert server.secrets == (CANARY,)
+    assert CANARY not in repr(server)
