@@ -20,7 +20,7 @@ from gateway.auth import is_loopback
 from gateway.config import Settings
 from gateway.errors import Conflict, Forbidden, GatewayError, InvalidRequest
 from gateway.routing.callers_url import check_base_url, check_url
-from gateway.upstreams.registry import REMOTE_FAMILIES, configured
+from gateway.upstreams.registry import REMOTE_FAMILIES, at_home, configured
 from gateway.upstreams.upstream import Provider
 
 STREAM = "providers"
@@ -97,13 +97,14 @@ class ProviderSettings:
             raise Conflict(f"{asked.provider} is a provider of the family {known.family}, and stays one.")
         if asked.family not in REMOTE_FAMILIES:
             raise InvalidRequest(f"family must be one of {', '.join(sorted(REMOTE_FAMILIES))}.", param="family")
-        return configured(known, asked, self._key(asked))
+        return configured(known, asked, self._key(asked, known))
 
-    def _key(self, asked: ProviderConfigured) -> str | None:
+    def _key(self, asked: ProviderConfigured, known: Provider | None) -> str | None:
         """The lent key; None where none is asked for."""
         settings = self._settings
         if asked.api_key_env is None:
-            check_base_url(asked.base_url, settings.base_url_allowlist, is_loopback(settings.host))
+            if known is None or not at_home(known, asked.base_url):
+                check_base_url(asked.base_url, settings.base_url_allowlist, is_loopback(settings.host))
             return None
         check_url(asked.base_url)
         lent = settings.provider_keys.get(asked.api_key_env)

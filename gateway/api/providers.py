@@ -21,6 +21,7 @@ from gateway.json_guard import read_json
 from gateway.routing.callers_url import check_base_url
 from gateway.routing.choose import credential
 from gateway.services import Services
+from gateway.upstreams.registry import at_home
 from gateway.upstreams.upstream import Provider
 from gateway.wire.openai_chat_request import Credential, Text, validate
 
@@ -82,13 +83,14 @@ async def models(request: web.Request) -> web.Response:
 async def test(request: web.Request) -> web.Response:
     """POST /v1/providers/test: ask a provider for its models, with a key and a URL of the caller's where it sends them.
 
-    They obey the rules of a request's `api_key` and `base_url`, and are not kept. The answer is 200 whatever came of
-    it, and says what did."""
+    They obey the rules of a request's `api_key` and `base_url` (the provider's own URL is always good), and are not
+    kept. The answer is 200 whatever came of it, and says what did."""
     given, (body, _) = services(request), await read_json(request, SMALL)
     validate(_TEST, body)
-    if "name" not in body:
-        raise InvalidRequest("Missing required parameter: 'name'.", param="name", code="missing_required_parameter")
+    _demand(body, "name")
     provider, base_url = _known(given, body["name"]), body.get("base_url")
+    if base_url is not None and at_home(provider, base_url):
+        base_url = None
     if base_url is not None:
         check_base_url(base_url, given.settings.base_url_allowlist, is_loopback(given.settings.host))
         provider = replace(at_url(provider, base_url), needs_key=False)
@@ -108,10 +110,7 @@ async def configure(request: web.Request) -> web.Response:
             "Keys are not taken here: 'api_key_env' names the variable of one that the operator lends.", param="api_key"
         )
     validate(_CHANGE, body)
-    if "base_url" not in body:
-        raise InvalidRequest(
-            "Missing required parameter: 'base_url'.", param="base_url", code="missing_required_parameter"
-        )
+    _demand(body, "base_url")
     family = body.get("family") or given.provider_settings.family_of(name) or "openai_compatible"
     asked = ProviderConfigured(
         provider=name,
@@ -147,6 +146,11 @@ def provider_object(given: Services, listing: Listing) -> dict[str, Any]:
         "configured_by": "request" if given.provider_settings.at_run_time(provider.name) else "environment",
         "checked_seconds_ago": round(max(given.monotonic() - listing.at, 0.0), 3),
     }
+
+
+def _demand(body: dict[str, Any], name: str) -> None:
+    if name not in body:
+        raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
 
 
 async def _tried(given: Services, provider: Provider, callers: str | None, base_url: str | None) -> Listing:

@@ -103,12 +103,17 @@ REMOTE_FAMILIES = frozenset({"openai_compatible", "anthropic", "ollama"})
 """Those whose providers are servers somewhere, and can be configured while ours runs."""
 
 
+def at_home(provider: Provider, url: str) -> bool:
+    """Whether a URL that a caller names is the provider's own."""
+    return bool(url) and url.rstrip("/") == provider.base_url
+
+
 def configured(known: Provider | None, asked: ProviderConfigured, api_key: str | None) -> Provider:
     """A provider as it was asked for. `known` is the one of that name which the server came with: at its own URL, with
     no other key asked for, it is that one again; at any other, its key stays behind."""
-    base_url = asked.base_url.rstrip("/")
-    if known is not None and asked.api_key_env is None and base_url == known.base_url:
+    if known is not None and asked.api_key_env is None and at_home(known, asked.base_url):
         return known
+    base_url = asked.base_url.rstrip("/")
     key: dict[str, Any] = {
         "api_key": api_key,
         "api_key_env": asked.api_key_env,

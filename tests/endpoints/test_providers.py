@@ -21,6 +21,7 @@ from gateway.provider_settings import ProviderSettings
 from gateway.upstreams.upstream import Provider
 from tests.clients.front import Front, front, saying
 from tests.gateway.scripted import Script
+from tests.gateway.serving import provider, serving
 from tests.serverprocess import server_process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,8 +35,8 @@ CALLERS = "sk-of-the-caller-alone"
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     env = {"GROQ_API_KEY": LENT, "ABSTRACTCORE_PROVIDER_KEYS": "GROQ_API_KEY@localhost"}
     async with front(tmp_path_factory.mktemp("providers"), env=env) as started:
-        for provider in ("openai", "groq", "mine"):
-            started.upstream.script(f"GET /{provider}/v1/models", MODELS)
+        for name in ("openai", "groq", "mine"):
+            started.upstream.script(f"GET /{name}/v1/models", MODELS)
         yield started
 
 
@@ -200,10 +201,28 @@ async def test_a_key_that_is_lent_no_more_leaves_its_provider_out(server: Front,
         assert b"groq is not as it was configured" in process.said
 
 
+async def test_a_providers_own_url_may_always_be_named() -> None:
+    home = provider("openai", family="openai_compatible", api_key="k")
+    made = ProviderSettings(MemoryLog(), {"openai": home}, Settings(host="0.0.0.0"))
+    asked = {"provider": "openai", "family": "openai_compatible", "key": "anonymous"}
+    assert await made.put(ProviderConfigured(base_url=f"{home.base_url}/", **asked)) == home
+    with pytest.raises(Forbidden):
+        await made.put(ProviderConfigured(base_url=f"{home.base_url}/v2", **asked))
+
+
+async def test_a_provider_may_be_tried_at_its_own_url_wherever_the_server_listens(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, host="0.0.0.0", api_key="a-key-long-enough")
+    async with serving(tmp_path, settings=settings) as served:
+        headers = {"Authorization": "Bearer a-key-long-enough"}
+        for url, expected in (("http://alpha.test/v1", 200), ("http://127.0.0.1:1/v1", 403)):
+            body = {"name": "alpha", "base_url": url}
+            assert (await served.post("/v1/providers/test", json=body, headers=headers))[0] == expected
+
+
 class Careless(ProviderSettings):
     """Gives a lent key to any host."""
 
-    def _key(self, asked: Any) -> str | None:
+    def _key(self, asked: Any, known: Any) -> str | None:
         lent = self._settings.provider_keys.get(asked.api_key_env)
         return None if lent is None else lent.value
 

@@ -163,6 +163,7 @@ ROUTES: Sequence[web.RouteDef] = (
     web.get("/v1/models", models.list_models),
     web.get("/v1/models/{id:.*}", models.one_model),
     web.get("/providers", providers.list_providers),
+    web.post("/v1/providers/test", providers.test),
     web.post("/v1/tickets", tickets.issue_ticket),
     web.get("/v1/usage", usage.usage),
     web.get("/v1/requests", requests.list_all),
