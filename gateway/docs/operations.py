@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.api.providers import ProviderChange, ProviderTest
-from gateway.api.tools import REQUIRED as TOOL_NEEDS
-from gateway.api.tools import ToolExecution, ToolRegistration
 from gateway.api.session_turns import Compaction
 from gateway.api.sessions import NewFork, NewSession, Rewind
+from gateway.api.tools import REQUIRED as TOOL_NEEDS
+from gateway.api.tools import ToolExecution, ToolRegistration
 from gateway.docs import answers
 from gateway.multi.request import MultiRequest
 from gateway.wire.completions import CompletionsRequest
