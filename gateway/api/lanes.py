@@ -25,11 +25,10 @@ from gateway.api.exchange import Desk
 from gateway.edge import POSITION_HEADER
 from gateway.errors import GatewayError
 from gateway.exchange.inputs import Submission
-from gateway.exchange.render import NotRenderable, recorded_form
+from gateway.exchange.render import NotRenderable
 from gateway.exchange.resume import Cut
 from gateway.exchange.running import Leave
 from gateway.exchange.submit import Caller, submit, unread
-from gateway.wire.dialect import Form
 from gateway.wire.dialects import CHAT
 
 Follow = Callable[[int], AsyncIterator[bytes]]
@@ -48,11 +47,6 @@ _DATA = b"data: "
 _ERROR = b'{"error":'
 
 logger = logging.getLogger(__name__)
-
-
-def streamed_form(received: Mapping[str, Any]) -> Form:
-    """The answer as a stream, however it was sent."""
-    return replace(recorded_form(received), streamed=True)
 
 
 class Lane:

@@ -21,7 +21,8 @@ from eventstore.log import Log
 from gateway.api.answers import json_response, services
 from gateway.api.channels import Channel, Muted, SseChannel
 from gateway.api.exchange import DESK, caller_of, outlet_for, pattern
-from gateway.api.lanes import Lane, leave, run_lane, streamed_form
+from gateway.api.lanes import Lane, leave, run_lane
+from gateway.api.stored_responses import streamed_form
 from gateway.edge import POSITION_HEADER, new_id
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of

@@ -15,6 +15,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
+from gateway.api.channels import taken
 from gateway.api.whole_answer import WholeAnswer, fits
 from gateway.edge import POSITION_HEADER
 from gateway.exchange.render import SSE_HEADERS
@@ -165,19 +166,8 @@ class HttpOutlet:
             self._drop()
 
     async def _taken(self, writer: StreamWriter) -> None:
-        """Wait until the client has taken most of what waits for it, however slowly. Raises `TimeoutError` where it
-        takes nothing for too long."""
-        unread = self._unread()
-        # A task, because a drain that is cancelled leaves aiohttp's future cancelled for every drain after it.
-        drained = asyncio.ensure_future(writer.drain())
-        try:
-            while not (await asyncio.wait([drained], timeout=self._pace.stalled_s))[0]:
-                if self._unread() >= unread:
-                    raise TimeoutError
-                unread = self._unread()
-            await drained
-        finally:
-            drained.cancel()
+        """See `taken`."""
+        await taken(writer, self._unread, self._pace.stalled_s)
 
     def _close(self) -> None:
         """End the connection behind what waits for the client."""

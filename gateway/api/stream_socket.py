@@ -21,7 +21,8 @@ from gateway.api.channels import Channel, SocketChannel
 from gateway.api.events import CLOSING, Listener, check_types, start_at
 from gateway.api.events import Pace as FeedPace
 from gateway.api.exchange import DESK
-from gateway.api.lanes import Lane, leave, run_lane, streamed_form
+from gateway.api.lanes import Lane, leave, run_lane
+from gateway.api.stored_responses import streamed_form
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, check_origin, new_id
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
@@ -90,6 +91,8 @@ class Conversation:
             async for message in self._socket:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     await self._take(message.data)
+        except ConnectionError:
+            pass  # it left before it heard
         finally:
             for reader in self._readers.values():
                 reader.cancel()
