@@ -116,6 +116,8 @@ class _Taking:
             raise InvalidRequest("session_id names another session than the URL.", param="session_id")
         while True:
             session = await self._conversations.store.find(self._session_id)
+            if self._gone():
+                raise SessionBusy(self._session_id, session.version)
             try:
                 whole, self._turn = await self._plan(session, body)
             except SessionBusy:
@@ -124,6 +126,11 @@ class _Taking:
                 await self._over()
             else:
                 return whole
+
+    def _gone(self) -> bool:
+        """Whether the client left, perhaps while it waited: then nobody wants the turn."""
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
 
     async def _over(self) -> None:
         """Wait until a turn is over, or the time is."""

@@ -21,6 +21,7 @@ from eventstore.reader import Reader
 from tests.crash.check import wrongs as other_wrongs
 from tests.crash.load import environ
 from tests.gateway.scripted import Request, Script, ScriptedServer
+from tests.gateway.whole import PATIENCE_S
 from tests.serverprocess import COMMAND, ServerProcess, server_process
 from tests.sessions.chain import wrongs
 from tests.sessions.talk import CHAT, Talk, answering, user
@@ -136,8 +137,9 @@ async def test_a_turn_that_is_recorded_apart_from_its_request_is_noticed(tmp_pat
         talk = Talk(server.url, client)
         opened = await talk.post("/v1/sessions", {"model": "demo/echo"})
         asking = asyncio.create_task(talk.post(f"/v1/sessions/{opened.body['id']}/chat", {"messages": [user("x")]}))
-        while "request_received" not in recorded(data_dir):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while "request_received" not in recorded(data_dir):
+                await asyncio.sleep(0.01)
         await server.kill()
         with pytest.raises(aiohttp.ClientError):
             await asking

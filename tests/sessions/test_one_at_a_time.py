@@ -15,6 +15,7 @@ from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
 from eventstore.sqlite import SQLiteLog
 from gateway.server import Server
 from tests.gateway.scripted import Script
+from tests.gateway.whole import PATIENCE_S
 from tests.sessions.chain import misfits
 from tests.sessions.talk import CHAT, Answer, Place, answering, place, user
 
@@ -35,8 +36,9 @@ def slowly(request: Any) -> Script:
 
 async def until_asked(here: Place) -> None:
     """Wait until the upstream was called: then a turn is going on."""
-    while not any(request.path == "/v1/chat/completions" for request in here.upstream.requests):
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(PATIENCE_S):
+        while not any(request.path == "/v1/chat/completions" for request in here.upstream.requests):
+            await asyncio.sleep(0.005)
 
 
 async def test_of_two_at_once_one_wins_and_the_other_is_told_the_version(here: Place) -> None:
@@ -74,6 +76,22 @@ async def test_one_who_waited_long_enough_is_refused(here: Place) -> None:
     here.upstream.script(CHAT, answering)
     assert (await session.say("three", wait=20)).status == 200
     assert await session.messages() == [user("three"), {"role": "assistant", "content": "re: three"}]
+
+
+async def test_one_who_leaves_the_line_takes_no_turn(here: Place) -> None:
+    here.upstream.script(CHAT, Script(b"", hold=True))
+    session = await here.open()
+    first = asyncio.create_task(session.say("one"))
+    await until_asked(here)
+    impatient = asyncio.create_task(session.say("never said", wait=20))
+    patient = asyncio.create_task(session.say("two", wait=20))
+    await asyncio.sleep(0.1)  # both are in line by now, the impatient one first
+    impatient.cancel()
+    here.upstream.script(CHAT, answering)
+    first.cancel()
+    assert (await patient).status == 200
+    assert not any("never said" in request.body.decode() for request in here.upstream.requests)
+    assert [message["content"] for message in await session.messages()] == ["two", "re: two"]
 
 
 async def test_a_session_that_is_deleted_in_a_turn_stays_deleted(here: Place) -> None:
