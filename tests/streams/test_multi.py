@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from replay.cli import run as replay
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.raw import RawClient, request
 from tests.gateway.scripted import Request, Script, ScriptedServer
@@ -241,3 +243,31 @@ async def test_what_is_wrong_is_refused_and_recorded(served: Gateway, fields: di
         assert answer.status == 400
         assert (await answer.json())["error"]["param"].startswith(param)
         assert (await served.end_of(answer.headers["x-request-id"]))["type"] == "request_rejected"
+
+
+async def test_a_group_outlives_the_server(
+    tmp_path: Path, upstream: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was settled says the same again; of one that the server left in the middle, what is known is said."""
+    logs = tmp_path / "logs"
+    async with gateway(logs, upstream.base_url, "--drain-timeout", "0") as first:
+        _, said, _ = await post(first, SHORT, LONG, mode="best")
+        client = await RawClient.connect(first.url)
+        slow = {"models": [SHORT, "openai-compatible/slow"], "prompt": "Is it so?", "stream": True}
+        await client.send(request(slow, PATH))
+        async with asyncio.timeout(PATIENCE_S):
+            await client.until(b'"type":"done","member":0')
+            await client.until(b'"type":"token","member":1')
+    assert verify(logs), capsys.readouterr().out
+    async with gateway(logs, upstream.base_url) as second:
+        assert json.loads((await again(second, said["id"]))[1]) == said
+        cut = json.loads((await again(second, client.received.request_id))[1])
+    client.leave()
+    whole, broken = cut["results"]
+    assert whole["content"] == " word0 word1 word2 word3 word4"
+    assert broken["error"]["code"] == "shutdown"
+
+
+def verify(logs: Path) -> bool:
+    """Whether the log is whole, and each answer renders again to the bytes that were sent."""
+    return replay(["verify", "--data-dir", str(logs)], {}) == 0
