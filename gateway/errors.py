@@ -4,6 +4,7 @@
     ├── InvalidRequest       400  the body or a parameter is wrong
     │   └── UnsupportedParameter   400 `unsupported_parameter`: the provider's family cannot carry it
     ├── Unauthorized         401  no key, a wrong key, or no key for the provider
+    ├── CostCapped           402  it would cost more than it allows itself
     ├── Forbidden            403  an origin, a host or a base_url that is not allowed
     ├── NotFound             404  no such model, provider, request or route
     ├── RequestTimeout       408  the body did not arrive in time
@@ -72,6 +73,12 @@ class Unauthorized(GatewayError):
     """No key, a wrong key, or no key for the provider."""
 
     status, type, code, fault_domain = 401, "invalid_request_error", "invalid_api_key", "caller"
+
+
+class CostCapped(GatewayError):
+    """The request would cost more than it allows itself."""
+
+    status, type, code, fault_domain = 402, "invalid_request_error", "cost_cap", "caller"
 
 
 class Forbidden(GatewayError):
@@ -150,6 +157,7 @@ STATUS_OF_KIND: Mapping[str, int] = {
     "internal_error": 500,
     "client_left": 499,
     "stopped": 499,
+    "cost_cap": 402,
     "interrupted": 503,
 }
 """Why a generation failed -> the status of the answer, where the provider gave none of its own."""

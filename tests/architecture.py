@@ -34,6 +34,7 @@ PURE = (
     "gateway/errors.py",
     "gateway/wire/",
     "gateway/routing/",
+    "gateway/exchange/capped.py",
     "gateway/exchange/inputs.py",
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",

@@ -363,6 +363,16 @@ class RequestState(TypedDict):
     status: int | None
 
 
+class RequestEnd(TypedDict):
+    """How a request ended that was stopped; one that was whole before is `completed`."""
+
+    id: str
+    state: str
+    reason: str | None
+    cost_usd: float | None
+    position: Count
+
+
 class Session(TypedDict):
     """A conversation that the server keeps. `turn` is the one that it goes on from."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.api.providers import ProviderChange, ProviderTest
 from gateway.api.session_turns import Compaction
 from gateway.api.sessions import NewFork, NewSession, Rewind
+from gateway.api.stop import StopRequest
 from gateway.api.tools import REQUIRED as TOOL_NEEDS
 from gateway.api.tools import ToolExecution, ToolRegistration
 from gateway.docs import answers
@@ -157,6 +158,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/requests/{id}": Operation(query=answers.Fresh, answer=answers.RequestState),
     "GET /v1/requests/{id}/events": Operation(query=answers.Paging, answer=answers.Page),
     "GET /v1/requests/{id}/stream": Operation(media=(JSON, SSE, TEXT, *SPEECH_TYPES.values())),
+    "POST /v1/requests/{id}/stop": Operation(body=StopRequest, answer=answers.RequestEnd, example={"reason": "enough"}),
     "GET /v1/usage": Operation(query=answers.UsageQuery, answer=answers.UsageReport),
     "GET /v1/metrics": _METRICS,
     "GET /metrics": _METRICS,

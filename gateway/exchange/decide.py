@@ -249,7 +249,8 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
 
 
 def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
-    failure = Failure(happened.reason, "the client left before the answer was whole", "caller")
+    left = Failure(happened.reason, "the client left before the answer was whole", "caller")
+    failure, error = happened.stop or left, happened.error
     generation = _generation_failed(failure, happened.seen, exchange, views)
     return [
         generation,
@@ -261,6 +262,9 @@ def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
             cost_usd=total(exchange.cost, generation.cost_usd),
+            status=happened.status,
+            error=error if error is None or exchange.retained else unkept(error),
+            began=None if error is None else happened.payload.began,
         ),
     ]
 

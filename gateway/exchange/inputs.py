@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import FaultDomain, FileAttached
-from eventstore.catalogue.values import Usage
+from eventstore.catalogue.values import Usage, Usd
 from eventstore.envelope import StreamWrite
 from eventstore.value import value
 from gateway.errors import GatewayError
@@ -29,8 +29,8 @@ class Submission:
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
     replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
     is the request as chat with its `files` made ready, where it has any. `parent` is the group that it is a member of.
-    `turn`: what else is recorded with it; where somebody else moved that, `Exchanges.run` raises
-    `WrongExpectedVersion`, and nothing was recorded or answered."""
+    `most_cost`: what it may cost. `turn`: what else is recorded with it; where somebody else moved that,
+    `Exchanges.run` raises `WrongExpectedVersion`, and nothing was recorded or answered."""
 
     request_id: str
     endpoint: str
@@ -58,6 +58,7 @@ class Submission:
     files: tuple[FileAttached, ...] = ()
     parent: str | None = None
     turn: Beside | None = None
+    most_cost: Usd | None = None
 
 
 @value
@@ -116,6 +117,29 @@ class Payload:
 
 
 @value
+class Failure:
+    """Why an attempt gave no whole answer; see `gateway.errors.STATUS_OF_KIND` for the words of `kind`."""
+
+    kind: str
+    message: str
+    fault_domain: FaultDomain = "provider"
+    status: int | None = None
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: float | None = None
+    headers: dict[str, str] | None = None
+
+
+@value
+class Stop(Failure):
+    """The answer was ended on purpose, and its client is told so: `kind` is `stopped` or `cost_cap`, `reason` the word
+    that is recorded."""
+
+    reason: str = "stopped"
+
+
+@value
 class Answered:
     """The upstream's answer is whole, and rendered."""
 
@@ -140,21 +164,6 @@ class Unfit:
 
 
 @value
-class Failure:
-    """Why an attempt gave no whole answer; see `gateway.errors.STATUS_OF_KIND` for the words of `kind`."""
-
-    kind: str
-    message: str
-    fault_domain: FaultDomain = "provider"
-    status: int | None = None
-    type: str | None = None
-    code: str | None = None
-    param: str | None = None
-    retry_after_s: float | None = None
-    headers: dict[str, str] | None = None
-
-
-@value
 class Failed:
     """The attempt failed, and the error was rendered."""
 
@@ -169,12 +178,16 @@ class Failed:
 
 @value
 class Left:
-    """The client left, or somebody asked to stop (`reason`)."""
+    """The client left, or somebody asked to stop (`reason`). Where the client is still there it is told: `stop`, as
+    `error` with `status`."""
 
     reason: str
     seen: Seen
     payload: Payload
     duration_ms: float
+    stop: Stop | None = None
+    error: dict[str, Any] | None = None
+    status: int | None = None
 
 
 @value

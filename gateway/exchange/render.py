@@ -153,6 +153,9 @@ class Rendering:
         self._end(whole=False)
         return b""
 
+    def _cancelled(self, body: dict[str, Any]) -> bytes:
+        return self._cut(body) if body.get("error") is None else self._failed(body)
+
     def _error(self, body: dict[str, Any]) -> bytes:
         self.status, self.headers = body["status"], dict(JSON_HEADERS)
         if self._dialect is None:
@@ -170,7 +173,7 @@ _STEPS = {
     "request_completed": Rendering._completed,
     "request_failed": Rendering._failed,
     "request_rejected": Rendering._rejected,
-    "request_cancelled": Rendering._cut,
+    "request_cancelled": Rendering._cancelled,
     "request_interrupted": Rendering._cut,
 }
 

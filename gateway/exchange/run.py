@@ -10,17 +10,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any
 
+from eventstore.catalogue.values import Usage, Usd
 from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.errors import LogBusy, LogError
 from eventstore.frames import FrameRun
 from eventstore.log import Log
-from gateway.errors import GatewayError, not_now
+from gateway.errors import CostCapped, GatewayError, InvalidRequest, not_now
 from gateway.exchange.attempt import Attempt
+from gateway.exchange.capped import Capped, CapReached
 from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.estimate import estimate
 from gateway.exchange.failures import error_value, failure_of_call, failure_of_error
 from gateway.exchange.files import Files
 from gateway.exchange.ids import stream_of
@@ -33,6 +36,7 @@ from gateway.exchange.inputs import (
     Left,
     Refused,
     Seen,
+    Stop,
     Submission,
     Submitted,
     Unfit,
@@ -57,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
 """What becomes of a request on which our own code failed in a way that nobody foresaw."""
+CAP_REACHED = Stop("cost_cap", "The answer has cost what its request allows.", "caller", reason="cost_cap")
 ASIDE_BYTES = 1 << 20
 """Longer requests are put into their provider's words in a thread."""
 
@@ -153,6 +158,8 @@ class Exchanges:
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call
+        if submission.most_cost is not None:
+            self._check_cap(plan, submission, submission.most_cost)
         decoder = plan.speech.decoder(call.streamed)
         held = HELD if plan.structure is not None else None
         submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
@@ -166,7 +173,7 @@ class Exchanges:
             running.outlet.prepare({"x-abstractcore-ignored": in_header(call.ignored)})
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
-        attempt = _begun(plan, appended, decoder, renderer if held is None else Held(renderer))
+        attempt = self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
         verdict = await self._attempt(running, plan, attempt)
         while verdict is None:
             following, verdict = self._judged(running, plan, attempt.fold)
@@ -199,7 +206,28 @@ class Exchanges:
             renderer.again(before.fold)
         unfit = Unfit(before.seen(self._monotonic()), problem, plan.call, decoder.name, *self._said(plan))
         appended = await self._record(running, unfit, frames=before.rows)
-        return _begun(plan, appended, decoder, renderer)
+        return self._begun(running, plan, appended, decoder, renderer)
+
+    def _begun(self, running: Running, plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:
+        framer, most = plan.speech.framer(plan.call.streamed), running.submission.most_cost
+        attempt = (FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
+        if most is None:
+            return Attempt(*attempt)
+        cost_of = partial(self._cost_of, plan, running.exchange.cost or Usd(0))
+        return Capped(*attempt, prompt_bytes=running.submission.body_length, cost_of=cost_of, most=most)
+
+    def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:
+        cost, _ = self._price(plan.provider.name, plan.route.model, usage, None, None, self._now_us())
+        return None if cost is None else Usd(before + cost)
+
+    def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
+        """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
+        cost = self._cost_of(plan, Usd(0), estimate(submission.body_length, 0))
+        if cost is None or submission.base_url is not None:
+            raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
+                                 code="no_price")  # fmt: skip
+        if cost > most:
+            raise CostCapped(f"The prompt alone costs about {cost.decimal()} USD.", param="max_cost_usd")
 
     def _said(self, plan: Plan) -> tuple[str, str, int]:
         """What is recorded of a call beside its words: its URL, their digest, the time."""
@@ -217,6 +245,8 @@ class Exchanges:
             return running.verdict or Halt("shutdown")
         except UpstreamFailure as failure:
             return failure_of_call(failure)
+        except CapReached:
+            return CAP_REACHED
         except WireError as error:
             return Failure("bad_response", str(error))
         except LogError:
@@ -324,6 +354,9 @@ class Exchanges:
         status, error = error_value(failure)
         rest = attempt.text + attempt.renderer.failed(error) if began else error_body(running, status, error)
         payload = attempt.payload(began, rest)
+        if isinstance(failure, Stop):
+            took = _ms(self._monotonic() - running.started_at)
+            return Left(failure.reason, seen, payload, took, failure, error, status), rest
         return Failed(failure, error, status, seen, payload, *self._times(running, attempt)), rest
 
     def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
@@ -383,11 +416,6 @@ class Exchanges:
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
-
-
-def _begun(plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:
-    framer = plan.speech.framer(plan.call.streamed)
-    return Attempt(FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from gateway.exchange.state import Exchange
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The client left, or somebody asked to stop."""
+    """The client left, or its answer has no reader any more: nobody is told."""
 
     reason: str
 

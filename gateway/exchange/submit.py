@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
 
+from eventstore.catalogue.values import Usd
 from eventstore.parts import split
 from eventstore.value import value
 from gateway.auth import ANONYMOUS
@@ -19,7 +21,9 @@ from gateway.wire.dialect import Dialect
 RETENTION_HEADER = "x-abstractcore-retention"
 SESSION_HEADER = "x-abstractcore-session-id"
 TAGS_HEADER = "x-abstractcore-tags"
+CAP_HEADER = "x-abstractcore-max-cost-usd"
 MOST_TAGS = 32
+MOST_CAP = 1_000_000
 
 
 @value
@@ -100,7 +104,24 @@ def submit(
         headers=_recorded_headers(rules.redactor, headers, retained) or None,
         api_key=body.get("api_key") or None,
         base_url=base_url,
+        most_cost=_most_cost(body, headers),
     )
+
+
+def _most_cost(body: Mapping[str, Any], headers: Mapping[str, str]) -> Usd | None:
+    """What the answer may cost, from the body or else the header. Raises `InvalidRequest`."""
+    given = body.get("max_cost_usd")
+    if given is None:
+        given = headers.get(CAP_HEADER)
+        if given is None:
+            return None
+    try:
+        most = Decimal(str(given))
+    except InvalidOperation:
+        most = Decimal(-1)
+    if isinstance(given, bool) or not most.is_finite() or not 0 <= most <= MOST_CAP:
+        raise InvalidRequest(f"max_cost_usd must be a number of dollars, at most {MOST_CAP}.", param="max_cost_usd")
+    return Usd.parse(most)
 
 
 def _with_format(sent: dict[str, Any], default: str | None) -> dict[str, Any]:

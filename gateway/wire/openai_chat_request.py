@@ -77,6 +77,7 @@ class ChatRequest(TypedDict, total=False):
     session_id: str | None
     agent_format: str | None
     tool_mode: Literal["native", "prompted", "auto"] | None
+    max_cost_usd: Annotated[Number, Field(ge=0)] | None
 
 
 _ADAPTER: TypeAdapter[ChatRequest] = TypeAdapter(ChatRequest)

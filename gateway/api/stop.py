@@ -1,0 +1,85 @@
+"""POST /v1/requests/{id}/stop: end a running answer at the frame that came last, and say why."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from eventstore.catalogue.request import TERMINAL
+from eventstore.catalogue.values import Usd
+from eventstore.envelope import RecordedEvent
+from eventstore.log import Log
+from gateway.api.answers import json_response, services
+from gateway.api.exchange import DESK
+from gateway.errors import Conflict, NotFound
+from gateway.exchange.ids import stream_of
+from gateway.exchange.inputs import Stop
+from gateway.exchange.running import Running
+from gateway.json_guard import read_json
+from gateway.wire.openai_chat_request import validate
+
+PATIENCE_S = 5.0
+"""How long the stop waits until the end is recorded."""
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class StopRequest(TypedDict, total=False):
+    """Why. It is recorded, and the client of the answer is told."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=200)] | None
+
+
+_BODY = TypeAdapter(StopRequest)
+
+
+async def stop(request: web.Request) -> web.Response:
+    """End a running answer: what came until now is kept and booked, its client is told why"""
+    body = (await read_json(request))[0] if request.can_read_body else {}
+    validate(_BODY, body)
+    request_id, reason = request.match_info["id"], body.get("reason") or "stopped"
+    running = _open(request, request_id)
+    if running is not None:
+        running.end(Stop("stopped", f"The answer was stopped: {reason}", "caller", reason=reason))
+    return json_response(await _end_of(request, request_id, stopped=running is not None))
+
+
+def _open(request: web.Request, request_id: str) -> Running | None:
+    listed = request.app[DESK].exchanges.open
+    return next((running for running in listed if running.submission.request_id == request_id), None)
+
+
+async def _end_of(request: web.Request, request_id: str, stopped: bool) -> dict[str, Any]:
+    """How it ended: `{id, state, reason, cost_usd, position}`. Raises `NotFound`, and `Conflict` where it was over
+    before, or is not yet."""
+    last = await _last(services(request).log, request_id, PATIENCE_S if stopped else 0)
+    if last is None:
+        raise NotFound(f"There is no request {request_id[:80]!r}.", code="request_not_found")
+    if last.type not in TERMINAL:
+        raise Conflict("The request has not ended yet.", headers={"Retry-After": "1"})
+    if not stopped:
+        raise Conflict("The request has ended already.", code="request_ended")
+    cost = last.body.get("cost_usd")
+    return {
+        "id": request_id,
+        "state": last.type.removeprefix("request_"),
+        "reason": last.body.get("reason"),
+        "cost_usd": None if cost is None else Usd.parse(cost),
+        "position": last.position,
+    }
+
+
+async def _last(log: Log, request_id: str, patience_s: float) -> RecordedEvent | None:
+    """A request's last event: its end, if that comes in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            async for _ in log.follow(0):
+                events = await log.read_stream(stream_of(request_id))
+                if not events or events[-1].type in TERMINAL:
+                    return events[-1] if events else None
+    events = await log.read_stream(stream_of(request_id))
+    return events[-1] if events else None

@@ -1,0 +1,134 @@
+"""Answers that end on purpose: somebody asked, or they had cost what they may. The log has the very frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore.reader import Reader
+from gateway.exchange.attempt import Attempt
+from gateway.exchange.run import Exchanges
+from gateway.exchange.running import Running
+from gateway.server import Server
+from replay.verify import verified
+from tests.cache.calls import CHAT, serving
+from tests.crash.load import openai_body, openai_stream
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import Gateway
+
+ENDLESS = openai_stream(words=400, usage=False).split(b"data: [DONE]")[0]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        yield server
+
+
+def held(words: int) -> Script:
+    """So many words, and then silence."""
+    body = b"\n\n".join(ENDLESS.split(b"\n\n")[: words + 1]) + b"\n\n"
+    return Script(body, content_type="text/event-stream", hold=True)
+
+
+async def test_a_stopped_answer_ends_at_a_frame_and_says_why(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, held(5))
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.begin(stream=True)
+        await answer.until(b"word4")
+        told = await caller.stop(answer.request_id, "seen enough")
+        rest = await answer.rest()
+        assert told["state"] == "cancelled"
+        assert told["reason"] == "seen enough"
+        assert b"seen enough" in rest
+        assert answer.whole
+        end = await served.end_of(answer.request_id)
+        assert (end["type"], end["reason"], end["began"]) == ("request_cancelled", "seen enough", True)
+        assert end["cost_usd"] > 0, "what came until then was used"
+        generation = await served.generation(answer.request_id)
+        assert generation["choices"][0]["message"]["content"].endswith("word4")
+        assert generation["frames"] == 6
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
+async def test_a_whole_answer_that_is_stopped_is_an_error(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, Script.json(openai_body(), delay_s=30))
+    async with serving(tmp_path, upstream) as (served, caller):
+        asking = asyncio.create_task(caller.ask())
+        request_id = await running(served)
+        assert (await caller.stop(request_id))["reason"] == "stopped"
+        answer = await asking
+        assert (answer.status, answer.json["error"]["code"]) == (499, "stopped")
+        assert (await served.end_of(request_id))["cost_usd"] == 0
+        again = await caller.post(f"/v1/requests/{request_id}/stop", {})
+        assert again.status == 409
+        assert (await caller.post("/v1/requests/none/stop", {})).status == 404
+    assert_sound(tmp_path)
+
+
+async def test_an_answer_ends_when_it_has_cost_what_it_may(tmp_path: Path, upstream: ScriptedServer) -> None:
+    await capped(tmp_path, upstream, Server)
+
+
+async def capped(tmp_path: Path, upstream: ScriptedServer, kind: type[Server]) -> None:
+    upstream.script(CHAT, Script(ENDLESS, content_type="text/event-stream", split=400, hold=True))
+    async with serving(tmp_path, upstream, kind=kind) as (served, caller):
+        answer = await caller.begin(stream=True, max_cost_usd=0.0001)
+        await answer.rest()
+        end = await served.end_of(answer.request_id)
+        assert end["reason"] == "cost_cap"
+        assert b'"cost_cap"' in answer.body
+        assert end["cost_usd"] > 0.0001, "the upstream holds the answer open: nothing else ends it"
+        assert "max_cost_usd" not in upstream.requests[0].json()
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
+async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Path, upstream: ScriptedServer) -> None:
+    async with serving(tmp_path, upstream) as (_, caller):
+        unpriced = await caller.ask(model="openai/nobody-knows-its-price", max_cost_usd=1)
+        assert (unpriced.status, unpriced.json["error"]["code"]) == (400, "no_price")
+        little = await caller.ask(headers={"x-abstractcore-max-cost-usd": "0.0000001"})
+        assert (little.status, little.json["error"]["code"]) == (402, "cost_cap")
+        for wrong in ("much", "-1", "nan", "1e400"):
+            refused = await caller.ask(headers={"x-abstractcore-max-cost-usd": wrong})
+            assert (refused.status, refused.json["error"]["param"]) == (400, "max_cost_usd")
+        assert upstream.requests == []
+
+
+async def running(served: Gateway) -> str:
+    """The id of the request whose upstream is called now."""
+    while True:
+        for one in served.server.exchanges.open:
+            if one.waiting and one.exchange.version:
+                return one.submission.request_id
+        await asyncio.sleep(0.01)
+
+
+def assert_sound(tmp_path: Path) -> None:
+    with Reader(tmp_path / "logs") as reader:
+        assert verified(reader)["listed"] == []
+
+
+class Uncounted(Exchanges):
+    """The twin: forgets what an answer may cost."""
+
+    def _begun(self, running: Running, *call: Any) -> Attempt:
+        running.submission = replace(running.submission, most_cost=None)
+        return super()._begun(running, *call)
+
+
+class Careless(Server):
+    runs = Uncounted
+
+
+async def test_a_cap_that_nobody_holds_is_noticed(tmp_path: Path, upstream: ScriptedServer) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await capped(tmp_path, upstream, Careless)
