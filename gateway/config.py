@@ -95,8 +95,10 @@ SETTINGS: tuple[Setting, ...] = (
             "--files-root", ("ABSTRACTCORE_FILES_ROOT",)),
     Setting("file_url_allowlist", "", "hosts (host or host:port), comma separated, that files may be fetched from "
             "though they are not on the public internet", env=("ABSTRACTCORE_FILE_URL_ALLOWLIST",)),
-    Setting("audio", "native", "audio in chat: native (providers that hear get it) or refuse",
-            env=("ABSTRACTCORE_AUDIO",)),
+    Setting("audio", "native", "audio in chat: native (providers that hear get it), transcribe (they get its text) or "
+            "refuse", env=("ABSTRACTCORE_AUDIO",)),
+    Setting("transcribe_model", None, "the model that audio in chat is transcribed by, such as openai/whisper-1",
+            env=("ABSTRACTCORE_TRANSCRIBE_MODEL",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
     Setting("openai_base_url", "https://api.openai.com/v1", "where openai is", env=("OPENAI_BASE_URL",)),
     Setting("anthropic_api_key", None, "key for anthropic", env=("ANTHROPIC_API_KEY",), secret=True),
@@ -162,6 +164,7 @@ class Settings:
     files_root: Path | None = None
     file_url_allowlist: frozenset[str] = frozenset()
     audio: str = "native"
+    transcribe_model: str | None = None
     openai_api_key: str | None = field(default=None, repr=False)
     openai_base_url: str = "https://api.openai.com/v1"
     anthropic_api_key: str | None = field(default=None, repr=False)
@@ -293,8 +296,10 @@ def _check(values: dict[str, Any]) -> None:
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     _check_tools(values)
-    if values["audio"] not in {"native", "refuse"}:
-        raise ConfigError("ABSTRACTCORE_AUDIO must be native or refuse")
+    if values["audio"] not in {"native", "transcribe", "refuse"}:
+        raise ConfigError("ABSTRACTCORE_AUDIO must be native, transcribe or refuse")
+    if values["audio"] == "transcribe" and not values["transcribe_model"]:
+        raise ConfigError("ABSTRACTCORE_AUDIO=transcribe needs ABSTRACTCORE_TRANSCRIBE_MODEL, such as openai/whisper-1")
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
 

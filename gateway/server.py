@@ -192,8 +192,9 @@ class Server:
                 LocalFiles(settings.files_root),
                 Extractor(),
                 self._capabilities,
-                settings.audio == "native",
+                settings.audio != "refuse",
             ),
+            transcribe=settings.transcribe_model if settings.audio == "transcribe" else None,
         )
         rules = Rules(
             self.redactor,

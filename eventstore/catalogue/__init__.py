@@ -6,7 +6,7 @@ import this package.
 
 from __future__ import annotations
 
-from eventstore.catalogue import control, generation, group, model, request, response, session, token, tool
+from eventstore.catalogue import audio, control, generation, group, model, request, response, session, token, tool
 from eventstore.catalogue.event import REGISTRY, Event
 from eventstore.catalogue.upcasts import upcast
 from eventstore.envelope import RecordedEvent
@@ -15,6 +15,7 @@ from eventstore.errors import UnknownEventType
 __all__ = [
     "REGISTRY",
     "Event",
+    "audio",
     "control",
     "decode",
     "generation",

@@ -8,10 +8,12 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+from eventstore.catalogue.audio import AudioTranscribed
 from eventstore.catalogue.request import FileAttached
 from gateway.errors import RequestTimeout
 from gateway.exchange.inputs import Submission
 from gateway.exchange.plan import Planner
+from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Attached, Media
 from gateway.redaction import Redactor
 
@@ -20,13 +22,15 @@ PATIENCE_S = 60.0
 
 
 class Files:
-    """Prepares submissions. `media` None leaves every body as it is."""
+    """Prepares submissions. `media` None leaves every body as it is; without `transcriber` sound goes to providers."""
 
     patience_s = PATIENCE_S
     """Tests have less."""
 
-    def __init__(self, planner: Planner, media: Media | None, redactor: Redactor) -> None:
-        self._planner, self._media, self._redactor = planner, media, redactor
+    def __init__(
+        self, planner: Planner, media: Media | None, redactor: Redactor, transcriber: Transcriber | None = None
+    ) -> None:
+        self._planner, self._media, self._redactor, self._transcriber = planner, media, redactor, transcriber
 
     def asked(self, submission: Submission) -> bool:
         """Whether there can be files to prepare, at a glance."""
@@ -42,6 +46,9 @@ class Files:
         if chat is None:
             return submission
         route, body = chat
+        heard: tuple[AudioTranscribed, ...] = ()
+        if self._transcriber is not None:
+            body, heard = await self._transcriber.heard(submission, body)
         try:
             async with asyncio.timeout(self.patience_s):
                 prepared = await media.prepare(body, route.provider, route.model)
@@ -51,7 +58,7 @@ class Files:
         return replace(
             submission,
             chat=prepared.body,
-            files=tuple(self._event(submission, file) for file in prepared.files),
+            files=(*heard, *(self._event(submission, file) for file in prepared.files)),
             blobs=(*submission.blobs, *dict.fromkeys(blobs)),
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
+from eventstore.catalogue.audio import AudioTranscribed
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import FaultDomain, FileAttached
 from eventstore.catalogue.values import Usage, Usd
@@ -55,7 +56,7 @@ class Submission:
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     chat: dict[str, Any] | None = field(default=None, repr=False)
-    files: tuple[FileAttached, ...] = ()
+    files: tuple[FileAttached | AudioTranscribed, ...] = ()
     parent: str | None = None
     turn: Beside | None = None
     most_cost: Usd | None = None

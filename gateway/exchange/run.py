@@ -46,6 +46,7 @@ from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
+from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
@@ -68,7 +69,8 @@ ASIDE_BYTES = 1 << 20
 
 class Exchanges:
     """Runs exchanges. `open` are those that have no terminal event yet. `listed`: provider -> models, as last
-    discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
+    discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds; `transcribe`: the model that makes text of
+    sound in chats, None where providers get the sound."""
 
     def __init__(
         self,
@@ -86,13 +88,15 @@ class Exchanges:
         tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
         media: Media | None = None,
         natives: Mapping[tuple[str, str], Speech] = NATIVES,
+        transcribe: str | None = None,
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
         self._url = lru_cache(maxsize=256)(redactor.url)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools)
-        self._files = Files(self._planner, media, redactor)
         self.open: set[Running] = set()
+        heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
+        self._files = Files(self._planner, media, redactor, heard)
         self._idle = asyncio.Event()
         self._idle.set()
 

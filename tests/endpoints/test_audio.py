@@ -1,0 +1,116 @@
+"""Sound in a chat: passed to who hears, made text for who does not, or refused; and what was heard is in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import ConfigError, load
+from gateway.wire.multipart import is_file
+from replay.cli import run as replay
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import COMPATIBLE, Gateway, gateway
+
+SOUND = b"RIFF a few words"
+SPOKEN = {"data": b64encode(SOUND).decode(), "format": "mp3"}
+HEARING = {"ABSTRACTCORE_AUDIO": "transcribe", "ABSTRACTCORE_TRANSCRIBE_MODEL": "openai-compatible/whisper-1"}
+TRANSCRIBE = "POST /v1/audio/transcriptions"
+PATIENCE_S = 20.0
+
+
+def chat(*sounds: dict[str, Any]) -> dict[str, Any]:
+    parts = [{"type": "input_audio", "input_audio": sound} for sound in sounds]
+    content = [{"type": "text", "text": "What do they say?"}, *parts]
+    return {"model": "openai-compatible/m", "messages": [{"role": "user", "content": content}]}
+
+
+def of_type(events: list[Any], type_: str) -> list[dict[str, Any]]:
+    return [event.body for event in events if event.type == type_]
+
+
+async def test_sound_is_made_text_by_a_request_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+        usage = {"type": "tokens", "input_tokens": 90, "output_tokens": 5, "total_tokens": 95}
+        upstream.script(TRANSCRIBE, Script.json({"text": " Xylophone. ", "usage": usage}))
+        upstream.script(COMPATIBLE, Script.file("openai/body.json"))
+        answer = await running.ask(chat(SPOKEN))
+        assert answer.status == 200
+        form, told = upstream.requests
+        assert (SOUND in form.body, b'filename="audio.mp3"' in form.body, b"whisper-1" in form.body) == (True,) * 3
+        assert told.json()["messages"][0]["content"][1] == {"type": "text", "text": "<audio>\nXylophone.\n</audio>"}
+        events = await running.ended(answer.headers["x-request-id"])
+        [heard] = of_type(events, "audio_transcribed")
+        assert (heard["text"], heard["part"], heard["size"]) == ("Xylophone.", "messages[0].content[1]", len(SOUND))
+        assert [event.type for event in events].index("audio_transcribed") == 1
+        end = await running.end_of(heard["transcription"])
+        assert (end["type"], end["provider"], end["model"]) == ("request_completed", "openai-compatible", "whisper-1")
+        assert heard.get("cost_usd") == end.get("cost_usd")
+        [asked] = of_type(await running.events(heard["transcription"]), "request_received")
+        assert is_file(asked["body"]["file"])
+    assert replay(["verify", "--data-dir", str(tmp_path)], {}) == 0
+
+
+async def test_what_cannot_be_heard_ends_the_request_before_its_call(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+        for status, expected in ((400, 400), (500, 502)):
+            upstream.script(TRANSCRIBE, Script.json({"error": {"message": "no sound"}}, status=status))
+            answer = await running.ask(chat(SPOKEN))
+            error = answer.json()["error"]
+            assert (answer.status, error["code"]) == (expected, "audio_not_transcribed")
+            assert error["param"] == "messages[0].content[1]"
+        assert (await running.end_of(answer.headers["x-request-id"]))["type"] == "request_rejected"
+        assert {f"{request.method} {request.path}" for request in upstream.requests} == {TRANSCRIBE}
+
+
+async def test_what_may_not_be_kept_is_not(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+        upstream.script(TRANSCRIBE, Script.json({"text": "Xylophone"}))
+        upstream.script(COMPATIBLE, Script.file("openai/body.json"))
+        answer = await running.ask(chat(SPOKEN), **{"x-abstractcore-retention": "none"})
+        [heard] = of_type(await running.ended(answer.headers["x-request-id"]), "audio_transcribed")
+        assert "text" not in heard
+        await running.ended(heard["transcription"])
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert b"Xylophone" not in stored
+    assert SPOKEN["data"].encode() not in stored
+
+
+async def test_who_leaves_meanwhile_ends_both(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+        upstream.script(TRANSCRIBE, Script(b"{", hold=True))
+        asked = asyncio.create_task(running.ask(chat(SPOKEN)))
+        names = await _both(running, upstream)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        for name in names:
+            end = await running.end_of(name)
+            assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
+
+
+async def _both(running: Gateway, upstream: ScriptedServer) -> list[str]:
+    """The ids of the chat and its transcription, once the latter is under way."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not upstream.requests:
+            await asyncio.sleep(0.01)
+    names = [exchange.submission.request_id for exchange in running.server.exchanges.open]
+    assert len(names) == 2
+    return names
+
+
+@pytest.mark.parametrize(("strategy", "status"), [("native", 200), ("refuse", 400)])
+async def test_the_other_ways(tmp_path: Path, strategy: str, status: int) -> None:
+    env = {"ABSTRACTCORE_AUDIO": strategy}
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=env) as running:
+        upstream.script(COMPATIBLE, Script.file("openai/body.json"))
+        assert (await running.ask(chat(SPOKEN))).status == status
+        told = [request.json()["messages"][0]["content"][1]["input_audio"] for request in upstream.requests]
+        assert told == ([SPOKEN] if status == 200 else [])
+
+
+def test_transcribing_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match="ABSTRACTCORE_TRANSCRIBE_MODEL"):
+        load([], {"ABSTRACTCORE_AUDIO": "transcribe"})
