@@ -25,7 +25,7 @@ class Held:
 
     def again(self, fold: Fold) -> None:
         """The attempt with this answer is dropped; another follows."""
-        self._spent = _sum(self._spent, fold.meta.usage)
+        self._spent = summed(self._spent, fold.meta.usage)
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
         """Nothing yet."""
@@ -44,7 +44,7 @@ class Held:
 
     def _shown(self, fold: Fold) -> list[Piece]:
         meta = fold.meta
-        usage, raw = (meta.usage, meta.usage_raw) if self._spent is None else (_sum(self._spent, meta.usage), None)
+        usage, raw = (meta.usage, meta.usage_raw) if self._spent is None else (summed(self._spent, meta.usage), None)
         pieces: list[Piece] = [Meta(usage=usage, usage_raw=raw, model=meta.model, id=meta.id, top=meta.top)]
         for choice in fold.choices():
             message = choice["message"]
@@ -73,7 +73,8 @@ def _call(index: int, call: Mapping[str, Any]) -> ToolCallDelta:
     )
 
 
-def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+def summed(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Both together; what is not known counts for nothing."""
     if one is None or other is None:
         return one or other
     return Usage(**{field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(Usage)})
