@@ -34,6 +34,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[], Framer]]] = {
     "openai_text_body.1": ("completions/body.json", BodyFramer),
     "whole_json.1": ("whole/*.json", BodyFramer),
     "whole_raw.1": ("whole/*.json", BodyFramer),
+    "speech.1": ("whole/*.json", BodyFramer),
     "transcript.1": ("whole/*.json", BodyFramer),
     "ollama_embed.1": ("ollama_embed/*.json", BodyFramer),
 }
