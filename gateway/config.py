@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.exchange.policy import MOST_RETRIES
 from gateway.tools.mcp_config import McpServer, parse
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
@@ -56,6 +57,10 @@ SETTINGS: tuple[Setting, ...] = (
             "--first-byte-timeout", kind=float),
     Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float),
     Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float),
+    Setting("retries", 0, "how often a call that failed before its client saw anything is made again, unless a request "
+            "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int),
+    Setting("fallback", "", "models that take a request whose call failed so, comma separated, in order, unless it "
+            "names its own (fallback)", "--fallback", ("ABSTRACTCORE_FALLBACK",)),
     Setting("drain_timeout_s", 30.0, "seconds that running answers get to finish when the server ends",
             "--drain-timeout", kind=float),
     Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
@@ -144,6 +149,8 @@ class Settings:
     first_byte_timeout_s: float = 120.0
     idle_timeout_s: float = 60.0
     total_timeout_s: float = 3600.0
+    retries: int = 0
+    fallback: tuple[str, ...] = ()
     drain_timeout_s: float = 30.0
     allow_unauthenticated: bool = False
     api_key: str | None = field(default=None, repr=False)
@@ -239,7 +246,8 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         values[names] = frozenset(name.strip().lower() for name in values[names].split(",") if name.strip())
     values["provider_keys"] = _lent_keys("--provider-keys", values["provider_keys"], environ)
     values["tool_keys"] = _lent_keys("ABSTRACTCORE_TOOL_KEYS", values["tool_keys"], environ)
-    values["tools"] = tuple(name.strip() for name in values["tools"].split(",") if name.strip())
+    for names in ("fallback", "tools"):
+        values[names] = tuple(name.strip() for name in values[names].split(",") if name.strip())
     values["mcp"] = _mcp_servers(values["mcp"], environ)
     _check(values)
     assert {f.name for f in fields(Settings)} == set(values)
@@ -296,6 +304,8 @@ def _check(values: dict[str, Any]) -> None:
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     _check_tools(values)
+    if not 0 <= values["retries"] <= MOST_RETRIES:
+        raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
     if values["audio"] not in {"native", "transcribe", "refuse"}:
         raise ConfigError("ABSTRACTCORE_AUDIO must be native, transcribe or refuse")
     if values["audio"] == "transcribe" and not values["transcribe_model"]:

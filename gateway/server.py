@@ -34,6 +34,7 @@ from gateway.control import ControlError, ControlServer
 from gateway.discovery import Discovery
 from gateway.edge import Edge
 from gateway.errors import GatewayError
+from gateway.exchange.policy import Policy
 from gateway.exchange.recover import LowWater, interrupt, open_streams
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Halt, Limits, Watch
@@ -186,6 +187,8 @@ class Server:
             monotonic=time.monotonic,
             debug=settings.debug,
             natives={**NATIVES, **{key: speech for each in self.backends for key, speech in each.speeches().items()}},
+            runner=self.tools.runner,
+            tool_rounds=settings.tool_rounds,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
             media=Media(
                 self.fetcher,
@@ -202,6 +205,8 @@ class Server:
             settings.base_url_allowlist,
             is_loopback(settings.host),
             settings.tool_call_tags,
+            Policy(settings.retries, settings.fallback),
+            settings.execute_tools,
         )
         self.desk = Desk(self.exchanges, rules)
 

@@ -39,6 +39,8 @@ PURE = (
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",
     "gateway/exchange/estimate.py",
+    "gateway/exchange/policy.py",
+    "gateway/exchange/resilience.py",
     "gateway/exchange/failures.py",
     "gateway/exchange/ids.py",
     "gateway/exchange/tokens.py",

@@ -125,7 +125,8 @@ class ValidationFailed(Event):
 @event
 @value(kw_only=True)
 class RetryAttempted(Event):
-    """Another attempt follows: `attempt` is its number, `inputs` what the decision was made from."""
+    """Another attempt follows, `delay_s` seconds later: `attempt` is its number, `inputs` what the decision was made
+    from."""
 
     type: ClassVar[str] = "retry_attempted"
 
@@ -135,3 +136,38 @@ class RetryAttempted(Event):
     attempt: int
     reason: str
     inputs: dict[str, Any]
+    delay_s: float | None = None
+
+
+@event
+@value(kw_only=True)
+class RetryExhausted(Event):
+    """What was tried after a failure failed too: the failure stands. `inputs` is what this was decided from."""
+
+    type: ClassVar[str] = "retry_exhausted"
+
+    request_id: str
+    provider: str
+    model: str
+    attempts: int
+    reason: str
+    inputs: dict[str, Any]
+
+
+@event
+@value(kw_only=True)
+class FallbackSelected(Event):
+    """The next attempt goes to this `provider` and `model`: nobody has seen anything of the one that failed (`reason`).
+    `skipped` names models that come before it in the request's list and could not take it, and why."""
+
+    type: ClassVar[str] = "fallback_selected"
+
+    request_id: str
+    provider: str
+    model: str
+    attempt: int
+    reason: str
+    inputs: dict[str, Any]
+    callers_url: bool | None = None
+    skipped: dict[str, str] | None = None
+    ignored: list[str] | None = None

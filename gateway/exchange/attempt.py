@@ -76,6 +76,15 @@ class Attempt:
         self.text += self.renderer.pieces(pieces)
 
     @property
+    def shown(self) -> bool:
+        """Whether anything of the answer is on its way to the client, or about to be."""
+        return bool(self._length or self.text)
+
+    def follow(self, before: Attempt) -> None:
+        """Go on with the answer of which the attempt before gave the beginning."""
+        self._digest, self._length = before._digest.copy(), before._length
+
+    @property
     def error(self) -> UpstreamError | None:
         """An error that the upstream reported in its stream."""
         return self.fold.meta.error

@@ -11,10 +11,12 @@ from typing import Any
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import (
+    FallbackSelected,
     GenerationCompleted,
     GenerationFailed,
     GenerationStarted,
     RetryAttempted,
+    RetryExhausted,
     UsageSource,
     ValidationFailed,
 )
@@ -33,15 +35,19 @@ from eventstore.value import value
 from gateway.exchange.estimate import estimate
 from gateway.exchange.inputs import (
     Answered,
+    Broken,
     Failed,
     Failure,
     Input,
     Interrupted,
     Left,
     Refused,
+    RoundBegun,
+    RoundEnded,
     Seen,
     Submission,
     Submitted,
+    ToolTold,
     Unfit,
 )
 from gateway.exchange.state import Exchange, fold, total
@@ -80,8 +86,17 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
         return _answered(happened, exchange, views)
     if isinstance(happened, Unfit):
         return _unfit(happened, exchange, views)
+    if isinstance(happened, Broken):
+        return _broken(happened, exchange, views)
     if isinstance(happened, Failed):
         return _failed(happened, exchange, views)
+    if isinstance(happened, RoundEnded):
+        completed = _generation_completed(happened.seen, exchange, views)
+        return [completed, *_tools(happened.seen, exchange, _identity(exchange)), *happened.tools]
+    if isinstance(happened, ToolTold):
+        return [happened.event]
+    if isinstance(happened, RoundBegun):
+        return [_round_begun(happened, exchange)]
     if isinstance(happened, Left):
         return _left(happened, exchange, views)
     if isinstance(happened, Interrupted):
@@ -212,6 +227,50 @@ def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
     ]
 
 
+def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
+    attempt, call = exchange.attempt + 1, happened.call
+    identity: dict[str, Any] = {
+        "request_id": exchange.request_id,
+        "provider": happened.route.provider.name,
+        "model": happened.route.model,
+        "attempt": attempt,
+    }
+    decided: dict[str, Any] = {**identity, "reason": happened.reason, "inputs": happened.inputs}
+    following: Event = RetryAttempted(**decided, delay_s=happened.delay_s)
+    if happened.fallen:
+        following = FallbackSelected(
+            **decided,
+            callers_url=happened.callers_url or None,
+            skipped=happened.skipped or None,
+            ignored=list(call.ignored) or None,
+        )
+    return [
+        _generation_failed(happened.failure, happened.seen, exchange, views),
+        following,
+        GenerationStarted(
+            **identity,
+            decoder=happened.decoder,
+            streamed=call.streamed,
+            url=happened.url,
+            call_digest=happened.call_digest,
+            call_length=len(call.body),
+            held=happened.held,
+        ),
+    ]
+
+
+def _round_begun(happened: RoundBegun, exchange: Exchange) -> GenerationStarted:
+    return GenerationStarted(
+        **_identity(exchange),
+        attempt=exchange.attempt + 1,
+        decoder=happened.decoder,
+        streamed=happened.call.streamed,
+        url=happened.url,
+        call_digest=happened.call_digest,
+        call_length=len(happened.call.body),
+    )
+
+
 def _generation_completed(seen: Seen, exchange: Exchange, views: Views) -> GenerationCompleted:
     return GenerationCompleted(
         **_identity(exchange),
@@ -228,9 +287,10 @@ def _generation_completed(seen: Seen, exchange: Exchange, views: Views) -> Gener
 
 def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
     failure = happened.failure
-    generation = _generation_failed(failure, happened.seen, exchange, views)
+    generation = _unfinished(failure, happened.seen, exchange, views)
     return [
-        generation,
+        *generation,
+        *_exhausted(happened, exchange),
         RequestFailed(
             **_identity(exchange),
             status=happened.status,
@@ -242,18 +302,25 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
             began=happened.payload.began,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
-            cost_usd=total(exchange.cost, generation.cost_usd),
+            cost_usd=fold(exchange, generation).cost,
             headers=failure.headers,
         ),
     ]
 
 
+def _exhausted(happened: Failed, exchange: Exchange) -> list[Event]:
+    if happened.tried is None:
+        return []
+    reason = str(happened.failure.status or happened.failure.kind)
+    return [RetryExhausted(**_identity(exchange), attempts=exchange.attempt, reason=reason, inputs=happened.tried)]
+
+
 def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
     left = Failure(happened.reason, "the client left before the answer was whole", "caller")
     failure, error = happened.stop or left, happened.error
-    generation = _generation_failed(failure, happened.seen, exchange, views)
+    generation = _unfinished(failure, happened.seen, exchange, views)
     return [
-        generation,
+        *generation,
         RequestCancelled(
             **_identity(exchange),
             reason=happened.reason,
@@ -261,7 +328,7 @@ def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
             duration_ms=happened.duration_ms,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
-            cost_usd=total(exchange.cost, generation.cost_usd),
+            cost_usd=fold(exchange, generation).cost,
             status=happened.status,
             error=error if error is None or exchange.retained else unkept(error),
             began=None if error is None else happened.payload.began,
@@ -289,6 +356,11 @@ def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> lis
         )
     )
     return events
+
+
+def _unfinished(failure: Failure, seen: Seen, exchange: Exchange, views: Views) -> list[Event]:
+    """The end of the attempt that was under way; none was between two rounds, while tools ran."""
+    return [] if exchange.phase == "settled" else [_generation_failed(failure, seen, exchange, views)]
 
 
 def _generation_failed(failure: Failure, seen: Seen, exchange: Exchange, views: Views) -> GenerationFailed:

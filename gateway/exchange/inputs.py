@@ -13,6 +13,7 @@ from eventstore.catalogue.values import Usage, Usd
 from eventstore.envelope import StreamWrite
 from eventstore.value import value
 from gateway.errors import GatewayError
+from gateway.exchange.policy import Policy
 from gateway.routing.choose import Route
 from gateway.upstreams.upstream import Call
 
@@ -30,8 +31,9 @@ class Submission:
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
     replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
     is the request as chat with its `files` made ready, where it has any. `parent` is the group that it is a member of.
-    `most_cost`: what it may cost. `turn`: what else is recorded with it; where somebody else moved that,
-    `Exchanges.run` raises `WrongExpectedVersion`, and nothing was recorded or answered."""
+    `policy`: what may follow an attempt that failed, None where nothing may. `most_cost`: what it may cost. `turn`: what
+    else is recorded with it; where somebody else moved that, `Exchanges.run` raises `WrongExpectedVersion`, and nothing
+    was recorded or answered."""
 
     request_id: str
     endpoint: str
@@ -58,6 +60,7 @@ class Submission:
     chat: dict[str, Any] | None = field(default=None, repr=False)
     files: tuple[FileAttached | AudioTranscribed, ...] = ()
     parent: str | None = None
+    policy: Policy | None = None
     turn: Beside | None = None
     most_cost: Usd | None = None
 
@@ -165,8 +168,56 @@ class Unfit:
 
 
 @value
+class Broken:
+    """The attempt failed before anybody saw anything of it, and another follows, `delay_s` seconds later: where it was,
+    or elsewhere (`fallen`). `reason` and `inputs` are the decision's; the rest is the call that follows."""
+
+    failure: Failure
+    seen: Seen
+    route: Route
+    reason: str
+    inputs: dict[str, Any]
+    delay_s: float
+    fallen: bool
+    skipped: dict[str, str]
+    callers_url: bool
+    held: str | None
+    call: Call
+    decoder: str
+    url: str
+    call_digest: str
+    now_us: int
+
+
+@value
+class RoundEnded:
+    """The upstream's answer is whole, and calls tools that the server runs: `tools` are the events of their begin."""
+
+    seen: Seen
+    tools: tuple[Event, ...]
+
+
+@value
+class ToolTold:
+    """A tool of the round said how far it is, or ended."""
+
+    event: Event
+
+
+@value
+class RoundBegun:
+    """Another call follows, with the results of the round."""
+
+    call: Call
+    decoder: str
+    url: str
+    call_digest: str
+    now_us: int
+
+
+@value
 class Failed:
-    """The attempt failed, and the error was rendered."""
+    """The attempt failed, and the error was rendered. `tried`: what was decided from, where others came before it."""
 
     failure: Failure
     error: dict[str, Any]
@@ -175,6 +226,7 @@ class Failed:
     payload: Payload
     duration_ms: float
     overhead_ms: float
+    tried: dict[str, Any] | None = None
 
 
 @value
@@ -201,4 +253,6 @@ class Interrupted:
     payload: Payload | None
 
 
-Input = Submitted | Refused | Answered | Unfit | Failed | Left | Interrupted
+Input = (
+    Submitted | Refused | Answered | Unfit | Broken | RoundEnded | ToolTold | RoundBegun | Failed | Left | Interrupted
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber
 from gateway.routing.choose import Route, choose, credential
+from gateway.tools.loop import FIELD, Loop, Looping, continued
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
@@ -29,7 +30,8 @@ NOTHING = Scrubber([])
 @value
 class Plan:
     """Where a request goes, in which words, with which credential (which is never recorded). `speech` said `body` as
-    `call`, and reads its answer. `structure` is what the answer must be, where nobody but us sees to that."""
+    `call`, and reads its answer. `structure` is what the answer must be, where nobody but us sees to that; `loop` the
+    tools that the server runs for it."""
 
     route: Route
     provider: Provider
@@ -40,6 +42,7 @@ class Plan:
     scrubber: Scrubber
     body: dict[str, Any]
     structure: Structure | None = None
+    loop: Loop | None = None
 
     def problem(self, answer: Fold) -> str | None:
         """What is wrong with a whole answer, in words for the model. One that calls tools is not looked at."""
@@ -47,6 +50,13 @@ class Plan:
             return None
         message = text_of(answer)
         return None if message.get("tool_calls") else self.structure.problem(message.get("content") or "")
+
+    def continued(self, answer: Fold, results: Sequence[tuple[str, str]]) -> Plan:
+        """The next round, which sees what the tools gave."""
+        assert self.loop is not None
+        body = continued(self.body, text_of(answer), results)
+        call = self.speech.encode(self.provider, self.route.model, body)
+        return replace(self, body=body, call=call, loop=self.loop.next())
 
     def again(self, answer: Fold, problem: str) -> Plan:
         """The next attempt, which sees what was wrong."""
@@ -73,7 +83,9 @@ class Planner:
         listed: Callable[[], Mapping[str, Collection[str]]],
         natives: Mapping[tuple[str, str], Speech] = NATIVES,
         tools: ToolModes = ToolModes(),  # noqa: B008  a value, that nobody can change
+        looping: Looping | None = None,
     ) -> None:
+        self._looping = looping
         self._providers, self._upstreams, self._redactor = providers, upstreams, redactor
         self._default_provider, self._listed, self._natives = default_provider, listed, natives
         self._tools = tools
@@ -92,6 +104,7 @@ class Planner:
         api_key = credential(provider, submission.api_key, submission.base_url)
         upstream = self._upstreams[provider.family]
         speech, body = self._said(submission, provider, upstream)
+        body, loop = self._looped(submission, body)
         route, speech = self._with_tools(submission, route, speech, body)
         try:
             call, body, structure = _call(speech, provider, route.model, body)
@@ -103,8 +116,13 @@ class Planner:
             raise UnsupportedParameter(str(error), param=error.param) from error
         except WireError as error:
             raise InvalidRequest(str(error), param="messages") from error
+        if loop is not None and structure is not None:
+            raise UnsupportedParameter(
+                f"{provider.name} cannot answer in a 'response_format' while the server runs tools.",
+                param="response_format",
+            )
         scrubber = self._scrubber(route.provider, api_key)
-        return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, structure)
+        return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, structure, loop)
 
     def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
         """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`."""
@@ -125,6 +143,12 @@ class Planner:
         if submission.chat is not None:
             return upstream, submission.chat
         return upstream, _chat(spoken, submission.body, provider)
+
+    def _looped(self, submission: Submission, body: dict[str, Any]) -> tuple[dict[str, Any], Loop | None]:
+        """The body with the tools that the server runs, where it runs any."""
+        if self._looping is None or submission.options is None or not submission.options.get(FIELD):
+            return body, None
+        return self._looping.begin(body)
 
     def _left_out(self, submission: Submission, provider: Provider) -> tuple[str, ...]:
         """What the caller's protocol says and chat does not."""

@@ -27,12 +27,14 @@ from gateway.exchange.state import Exchange, fold
 from gateway.sessions.state import Session
 from gateway.sessions.state import fold as folded
 from gateway.sessions.turn import abandoned
+from gateway.tools.execute import unfinished
 
 logger = logging.getLogger(__name__)
 
 MARK = "open_from"
 PAGE = 1_000
 PREFIX = "request-"
+STARTED = "generation_started"
 
 
 class LowWater:
@@ -89,7 +91,7 @@ async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us:
     exchange = fold(Exchange(stream.removeprefix(PREFIX)), _decoded(recorded))
     seen, payload = _what_came(reader, recorded, exchange)
     happened = Interrupted("restart", recorded[0].origin, seen, payload)
-    events = decide(happened, exchange, Views(price, now_us))
+    events = [*unfinished(recorded), *decide(happened, exchange, Views(price, now_us))]
     write = StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events))
     await log.append(*_turn_of(reader, recorded[0], events), write)
 
@@ -108,12 +110,14 @@ def _decoded(recorded: Iterable[RecordedEvent]) -> Iterable[Any]:
 
 
 def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange) -> tuple[Seen | None, Payload | None]:
-    """What the last attempt gave, and what the client was meant to get of it, from the frames in the log."""
-    started = next((e for e in reversed(recorded) if e.type == "generation_started"), None)
-    if started is None or exchange.phase != "generating":
-        return None, None
+    """What the attempt under way gave, and what the client was meant to get by then, from the frames in the log."""
+    frames = {e.position: reader.read_frames(e.position, reader.head()) for e in recorded if e.type == STARTED}
+    payload = _payload(recorded, frames)
+    if exchange.phase != "generating":
+        return None, payload if frames else None
+    started = next(e for e in reversed(recorded) if e.type == STARTED)
     replay = FrameReplay(started.body["decoder"], exchange.request_id)
-    rows = reader.read_frames(started.position, reader.head())
+    rows = frames[started.position]
     for row in rows:
         try:
             replay.pieces(row)
@@ -136,7 +140,7 @@ def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange
         cost_reported=meta.cost_reported,
         service_tier=service_tier(meta),
     )
-    return seen, _payload(recorded, {started.position: rows})
+    return seen, payload
 
 
 def _payload(recorded: list[RecordedEvent], frames: dict[int, list[RecordedFrames]]) -> Payload | None:

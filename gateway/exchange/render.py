@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.dialects import DIALECTS
 from gateway.wire.held import Held
+from gateway.wire.rounds import Rounds
 from gateway.wire.values import Fold, Piece
 
 SSE_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -93,6 +95,8 @@ class Rendering:
         self.whole = False
         self._dialect: Dialect | None = None
         self._renderer: Renderer | None = None
+        self._fresh: Callable[[], Renderer] | None = None
+        self._broke = self._ran = False
         self._replay: FrameReplay | None = None
 
     def event(self, recorded: RecordedEvent) -> bytes:
@@ -116,13 +120,28 @@ class Rendering:
             raise NotRenderable("the request asked that its content not be retained")
         self._dialect, form = dialect(body["wire"], body["renderer"]), self._form(body)
         self.headers = dict(SSE_HEADERS) if form.streamed else {"content-type": self._dialect.content_type(form)}
-        self._renderer = self._dialect.renderer(form)
+        self._fresh = partial(self._dialect.renderer, form)
+        self._renderer = self._fresh()
         return b""
 
     def _started(self, body: dict[str, Any]) -> bytes:
+        if self._ran and isinstance(self._renderer, Rounds) and self._replay is not None:
+            self._renderer.ran(self._replay.fold)
+        self._ran = False
         self._replay = FrameReplay(body["decoder"], body["request_id"])
+        if self._broke and self._fresh is not None and not isinstance(self._renderer, Held):
+            self._renderer = self._fresh()  # what the attempt before gave was shown to nobody
+        self._broke = False
         if body.get("held") and self._renderer is not None and not isinstance(self._renderer, Held):
             self._renderer = Held(self._renderer)
+        return b""
+
+    def _generation_failed(self, body: dict[str, Any]) -> bytes:
+        self._broke = True
+        return b""
+
+    def _tool(self, body: dict[str, Any]) -> bytes:
+        self._ran = True
         return b""
 
     def _again(self, body: dict[str, Any]) -> bytes:
@@ -169,7 +188,11 @@ class Rendering:
 _STEPS = {
     "request_received": Rendering._received,
     "generation_started": Rendering._started,
+    "generation_failed": Rendering._generation_failed,
+    "tool_started": Rendering._tool,
+    "tool_failed": Rendering._tool,
     "retry_attempted": Rendering._again,
+    "fallback_selected": Rendering._again,
     "request_completed": Rendering._completed,
     "request_failed": Rendering._failed,
     "request_rejected": Rendering._rejected,

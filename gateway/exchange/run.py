@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from hashlib import sha256
+from random import random
 from typing import Any
 
 from eventstore.catalogue.values import Usage, Usd
@@ -35,28 +36,33 @@ from gateway.exchange.inputs import (
     Interrupted,
     Left,
     Refused,
+    RoundBegun,
     Seen,
     Stop,
     Submission,
     Submitted,
-    Unfit,
 )
 from gateway.exchange.outlet import Outlet, in_header
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
+from gateway.exchange.successor import Corrected, Following, Successor, Successors
+from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
 from gateway.redaction import Redactor
+from gateway.tools.loop import Looping
+from gateway.tools.runner import ToolRunner
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.upstream import Answer, Provider, Speech, Upstream, UpstreamFailure
 from gateway.wire.dialect import Renderer
 from gateway.wire.held import HELD, Held
+from gateway.wire.rounds import Rounds
 from gateway.wire.structure import MOST_ATTEMPTS
 from gateway.wire.tooltext.models import ToolModes
-from gateway.wire.values import Decoder, Fold, UpstreamError, WireError
+from gateway.wire.values import Decoder, Fold, Unsupported, UpstreamError, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +95,17 @@ class Exchanges:
         media: Media | None = None,
         natives: Mapping[tuple[str, str], Speech] = NATIVES,
         transcribe: str | None = None,
+        draw: Callable[[], float] = random,
+        runner: ToolRunner | None = None,
+        tool_rounds: int = 10,
     ) -> None:
         self._log, self._price, self._redactor = log, price, redactor
         self._now_us, self._monotonic, self._debug = now_us, monotonic, debug
         self._url = lru_cache(maxsize=256)(redactor.url)
-        self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools)
+        looping = None if runner is None else Looping(runner.registry, tool_rounds)
+        self._rounds = None if runner is None else ToolRounds(runner, self._record)
+        self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
+        self._successors = Successors(self._planner, draw)
         self.open: set[Running] = set()
         heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
         self._files = Files(self._planner, media, redactor, heard)
@@ -173,44 +185,122 @@ class Exchanges:
             running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
             raise not_now(busy) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
-        if call.ignored:
-            running.outlet.prepare({"x-abstractcore-ignored": in_header(call.ignored)})
+        running.outlet.prepare(_ignored(plan))
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
         verdict = await self._attempt(running, plan, attempt)
-        while verdict is None:
-            following, verdict = self._judged(running, plan, attempt.fold)
+        while True:
+            if verdict is None and plan.loop is not None and (calls := plan.loop.calls(attempt.fold)):
+                plan, attempt, verdict = await self._round(running, plan, attempt, calls)
+                continue
+            following, verdict = self._judged(running, plan, attempt, verdict)
             if following is None:
                 break
-            plan, problem = following
-            attempt = await self._again(running, plan, attempt, problem)
+            plan, attempt = following.plan, await self._again(running, following, attempt)
             verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
 
-    def _judged(self, running: Running, plan: Plan, answer: Fold) -> tuple[tuple[Plan, str] | None, Failure | None]:
-        """What a whole answer calls for: the next plan and what was wrong, or a failure, or neither: it is right."""
+    async def _round(
+        self, running: Running, plan: Plan, attempt: Attempt, calls: Sequence[Mapping[str, Any]]
+    ) -> tuple[Plan, Attempt, Verdict | None]:
+        """Run the tools that a whole answer calls, and then the attempt that has their results."""
+        assert self._rounds is not None
+        results = await self._rounds.run(running, attempt, calls, self._monotonic())
+        if results is None:
+            return plan, attempt, running.verdict
+        try:
+            plan = plan.continued(attempt.fold, results)
+        except (WireError, Unsupported) as error:
+            return plan, attempt, Failure("bad_response", str(error))
+        decoder, renderer = plan.speech.decoder(plan.call.streamed), attempt.renderer
+        appended = await self._record(running, RoundBegun(plan.call, decoder.name, *self._said(plan)))
+        if isinstance(renderer, Rounds):
+            renderer.ran(attempt.fold)
+        following = self._begun(running, plan, appended, decoder, renderer)
+        following.follow(attempt)
+        running.heard_at = None
+        return plan, following, await self._attempt(running, plan, following)
+
+    def _judged(
+        self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict | None
+    ) -> tuple[Following | None, Verdict | None]:
+        """What an attempt calls for: the one that follows, or the verdict that stands."""
+        if verdict is None:
+            following, verdict = self._checked(running, plan, attempt.fold)
+            if following is not None or verdict is None:
+                return following, None
+        return self._successor(running, plan, attempt, verdict), verdict
+
+    def _successor(self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict) -> Successor | None:
+        """What follows a failure that the client saw nothing of, where its request allows any more."""
+        submission = running.submission
+        if submission.policy is None or type(verdict) is not Failure or attempt.shown:
+            return None
+        if running.exchange.phase != "generating":
+            return None
+        if plan.loop is not None and plan.loop.done:
+            submission = replace(submission, chat=plan.body)  # another model goes on where this one was
+        elapsed_s = self._monotonic() - running.started_at
+        return self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us())
+
+    def _checked(self, running: Running, plan: Plan, answer: Fold) -> tuple[Corrected | None, Failure | None]:
+        """What a whole answer calls for: the next attempt, or a failure, or neither: it is right."""
         try:
             problem = plan.problem(answer)
             if problem is None:
                 return None, None
-            if running.exchange.attempt == MOST_ATTEMPTS:
+            if running.exchange.attempt >= MOST_ATTEMPTS:
                 return None, Failure("validation_failed", f"The model gave no valid answer. {problem}")
-            return (plan.again(answer, problem), problem), None
+            return Corrected(plan.again(answer, problem), problem), None
         except WireError as error:
             return None, Failure("validation_failed", str(error))
         except Exception:  # whatever a schema makes of the check, the exchange gets its end
             logger.exception("request %s failed at the check of its answer", running.submission.request_id)
             return None, BROKEN
 
-    async def _again(self, running: Running, plan: Plan, before: Attempt, problem: str) -> Attempt:
-        """Record that the attempt before was of no use, and that another follows."""
-        decoder, renderer = plan.speech.decoder(plan.call.streamed), before.renderer
+    async def _again(self, running: Running, following: Following, before: Attempt) -> Attempt:
+        """Record that the attempt before was of no use, and that another follows; then wait as long as it says."""
+        plan, renderer = following.plan, before.renderer
+        decoder = plan.speech.decoder(plan.call.streamed)
+        held = isinstance(renderer, Held)
+        happened = following.happened(self._seen(before), decoder.name, self._said(plan), HELD if held else None)
+        appended = await self._record(running, happened, frames=before.rows)
         if isinstance(renderer, Held):
             renderer.again(before.fold)
-        unfit = Unfit(before.seen(self._monotonic()), problem, plan.call, decoder.name, *self._said(plan))
-        appended = await self._record(running, unfit, frames=before.rows)
+        else:
+            submission = running.submission
+            renderer = dialect(submission.wire, submission.renderer).renderer(form(submission))
+            renderer = renderer if plan.structure is None else Held(renderer)
+        if isinstance(following, Successor):
+            running.tried, running.decided = following.tried, following.step.inputs
+            running.outlet.prepare(_ignored(plan))
+            await self._pause(running, following.delay_s)
         return self._begun(running, plan, appended, decoder, renderer)
+
+    def _seen(self, attempt: Attempt) -> Seen:
+        """What an attempt gave that is dropped, as far as it can be said."""
+        try:
+            return attempt.seen(self._monotonic())
+        except WireError:
+            return attempt.least(self._monotonic())
+
+    @staticmethod
+    async def _pause(running: Running, delay_s: float) -> None:
+        """Wait before the next attempt, unless the exchange is ended meanwhile: then nothing will be called."""
+        if isinstance(running.verdict, Failure):  # the attempt's that is over
+            running.verdict = None
+        running.heard_at = None
+        if not delay_s or running.verdict is not None:
+            return
+        running.waiting = True
+        try:
+            await asyncio.sleep(delay_s)
+        except asyncio.CancelledError:
+            running.task.uncancel()
+            running.end(Halt("shutdown"))
+        finally:
+            running.waiting = False
 
     def _begun(self, running: Running, plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:
         framer, most = plan.speech.framer(plan.call.streamed), running.submission.most_cost
@@ -361,7 +451,7 @@ class Exchanges:
         if isinstance(failure, Stop):
             took = _ms(self._monotonic() - running.started_at)
             return Left(failure.reason, seen, payload, took, failure, error, status), rest
-        return Failed(failure, error, status, seen, payload, *self._times(running, attempt)), rest
+        return Failed(failure, error, status, seen, payload, *self._times(running, attempt), running.decided), rest
 
     def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
         """Milliseconds since the request came, and those of them that are ours."""
@@ -420,6 +510,11 @@ class Exchanges:
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
+
+
+def _ignored(plan: Plan) -> dict[str, str]:
+    ignored = plan.call.ignored
+    return {"x-abstractcore-ignored": in_header(ignored)} if ignored else {}
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:

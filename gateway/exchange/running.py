@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.exchange.inputs import Failure, Submission
 from gateway.exchange.outlet import Outlet
+from gateway.exchange.resilience import NOTHING
 from gateway.exchange.state import Exchange
 
 
@@ -32,11 +34,14 @@ Verdict = Failure | Leave | Halt
 class Running:
     """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
     other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads;
-    `position` is before its first event; `content_type` is that of a whole answer."""
+    `position` is before its first event; `content_type` is that of a whole answer. `tried` counts
+    the attempts that failed, `decided` is what the last of them was decided from; by `deadline_at` all must be over."""
 
     __slots__ = (
         "called_at",
         "content_type",
+        "deadline_at",
+        "decided",
         "exchange",
         "heard_at",
         "outlet",
@@ -46,6 +51,7 @@ class Running:
         "streamed_call",
         "submission",
         "task",
+        "tried",
         "verdict",
         "waiting",
     )
@@ -61,6 +67,10 @@ class Running:
         self.position = position
         self.streamed_call = False
         self.content_type = "application/json"
+        self.tried = NOTHING
+        self.decided: dict[str, Any] | None = None
+        deadline_s = submission.policy and submission.policy.deadline_s
+        self.deadline_at = now + deadline_s if deadline_s else None
         self.called_at: float | None = None
         self.heard_at: float | None = None
 
@@ -88,6 +98,8 @@ def overdue(running: Running, limits: Limits, now: float) -> Failure | None:
     called = running.called_at
     if called is None:
         return None
+    if running.deadline_at is not None and now > running.deadline_at:
+        return Failure("total_timeout", "the deadline of the request has passed")
     if now - called > limits.total_s:
         return Failure("total_timeout", f"the provider's answer took longer than {limits.total_s:g} s")
     if running.heard_at is None:

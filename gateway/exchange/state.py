@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted
+from eventstore.catalogue.generation import FallbackSelected, GenerationCompleted, GenerationFailed, GenerationStarted
 from eventstore.catalogue.request import TERMINAL, RequestReceived, RouteSelected
 from eventstore.catalogue.values import Usd
 from eventstore.value import value
@@ -52,6 +52,8 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
         elif isinstance(event, RouteSelected):
             phase, provider, model = "routed", event.provider, event.model
             callers_url = bool(event.inputs.get("callers_url"))
+        elif isinstance(event, FallbackSelected):
+            callers_url = bool(event.callers_url)
         elif isinstance(event, GenerationStarted):
             phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
         elif isinstance(event, (GenerationCompleted, GenerationFailed)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import field
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import Any
@@ -13,6 +14,7 @@ from eventstore.value import value
 from gateway.auth import ANONYMOUS
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
+from gateway.exchange.policy import Policy, policy_of
 from gateway.json_guard import check_id, check_ids, check_utf8
 from gateway.redaction import Redactor
 from gateway.routing.callers_url import check_base_url
@@ -40,13 +42,15 @@ class Caller:
 @value
 class Rules:
     """The settings that a submission hangs on. `default_model` stands for a request that names none,
-    `agent_format` for one that leaves it to the server."""
+    `agent_format`, `policy` and `execute_tools` for one that leaves them to the server."""
 
     redactor: Redactor
     default_model: str | None
     base_url_allowlist: Collection[str]
     bound_to_loopback: bool
     agent_format: str | None = None
+    policy: Policy = field(default_factory=Policy)
+    execute_tools: bool = False
 
 
 def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
@@ -93,7 +97,7 @@ def submit(
         body_digest=sha256(raw).hexdigest(),
         model=body.get("model") or rules.default_model or "",
         streamed=streamed,
-        options=dialect.options(_with_format(sent, rules.agent_format)),
+        options=dialect.options(_with_defaults(sent, rules)),
         include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),
         subject=_subject(session, body, caller.key, rules.redactor),
         key=caller.key,
@@ -104,6 +108,7 @@ def submit(
         headers=_recorded_headers(rules.redactor, headers, retained) or None,
         api_key=body.get("api_key") or None,
         base_url=base_url,
+        policy=policy_of(body, rules.policy),
         most_cost=_most_cost(body, headers),
     )
 
@@ -124,10 +129,13 @@ def _most_cost(body: Mapping[str, Any], headers: Mapping[str, str]) -> Usd | Non
     return Usd.parse(most)
 
 
-def _with_format(sent: dict[str, Any], default: str | None) -> dict[str, Any]:
-    if default is None or sent.get("agent_format") not in (None, "auto"):
-        return sent
-    return {**sent, "agent_format": default}
+def _with_defaults(sent: dict[str, Any], rules: Rules) -> dict[str, Any]:
+    """What the form of the answer hangs on, with what the request leaves to the server."""
+    if rules.agent_format is not None and sent.get("agent_format") in (None, "auto"):
+        sent = {**sent, "agent_format": rules.agent_format}
+    if rules.execute_tools and sent.get("execute_tools") is None and sent.get("tools"):
+        sent = {**sent, "execute_tools": True}
+    return sent
 
 
 def _session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from eventstore.catalogue import decode
 from eventstore.catalogue.event import Event
@@ -102,16 +102,30 @@ async def stopped(task: asyncio.Task[Outcome]) -> None:
 
 async def interrupt(log: Log, reader: Reader, after: int) -> None:
     """After a crash: end every run by a client that began behind this position and has no end."""
-    begun: dict[str, ToolStarted] = {}
+    runs: list[RecordedEvent] = []
     while page := reader.read(after, PAGE, frames=False):
-        for recorded in page:
-            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(PREFIX):
-                event = decode(recorded)
-                if isinstance(event, ToolStarted):
-                    begun[event.call_id] = event
-                elif isinstance(event, ToolCompleted | ToolFailed):
-                    begun.pop(event.call_id, None)
+        runs += [e for e in page if isinstance(e, RecordedEvent) and e.stream.startswith(PREFIX)]
         after = page[-1].position
-    for event in begun.values():
-        failed = ToolFailed(tool_name=event.tool_name, call_id=event.call_id, kind="interrupted", message=ENDED)
-        await log.append(StreamWrite(f"{PREFIX}{event.tool_name}", ANY_VERSION, (failed.new(),)))
+    for failed in unfinished(runs):
+        await log.append(StreamWrite(f"{PREFIX}{failed.tool_name}", ANY_VERSION, (failed.new(),)))
+
+
+def unfinished(recorded: Iterable[RecordedEvent]) -> list[ToolFailed]:
+    """The ends of the tools that these events began and did not end. Pure."""
+    begun: dict[tuple[str, int | None], ToolFailed] = {}
+    for each in recorded:
+        if not each.type.startswith("tool_"):
+            continue
+        event = decode(each)
+        if isinstance(event, ToolStarted):
+            begun[event.call_id, event.attempt] = ToolFailed(
+                tool_name=event.tool_name,
+                call_id=event.call_id,
+                kind="interrupted",
+                message=ENDED,
+                request_id=event.request_id,
+                attempt=event.attempt,
+            )
+        elif isinstance(event, ToolCompleted | ToolFailed):
+            begun.pop((event.call_id, event.attempt), None)
+    return list(begun.values())

@@ -14,7 +14,21 @@ import orjson
 
 from gateway.wire.values import Unsupported, WireError
 
-EXTENSIONS = frozenset({"agent_format", "api_key", "base_url", "max_cost_usd", "session_id", "tool_mode", "unload_after"})
+EXTENSIONS = frozenset(
+    {
+        "agent_format",
+        "api_key",
+        "base_url",
+        "deadline_s",
+        "execute_tools",
+        "fallback",
+        "max_cost_usd",
+        "retries",
+        "session_id",
+        "tool_mode",
+        "unload_after",
+    }
+)
 """The gateway's own fields; no upstream gets them."""
 
 GATEWAY_FIELDS = EXTENSIONS | {"messages", "model", "stream", "stream_options"}

@@ -11,6 +11,7 @@ from gateway.errors import openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.openai_chat_answer import RENDERER, ChatBody, ChatStream
 from gateway.wire.openai_chat_request import check
+from gateway.wire.rounds import Rounds
 from gateway.wire.tooltext.rewrite import TaggedRenderer, tags_of
 
 
@@ -26,7 +27,10 @@ class ChatDialect(Dialect):
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         tags = tags_of(body.get("agent_format"))
-        return None if tags is None else {"tool_call_tags": list(tags)}
+        options: dict[str, Any] = {} if tags is None else {"tool_call_tags": list(tags)}
+        if body.get("execute_tools"):
+            options["execute_tools"] = True
+        return options or None
 
     def renderer(self, form: Form) -> Renderer:
         made: Renderer
@@ -35,7 +39,9 @@ class ChatDialect(Dialect):
         else:
             made = ChatBody(form.request_id, form.created, form.model)
         tags = form.options.get("tool_call_tags")
-        return TaggedRenderer(made, (tags[0], tags[1])) if tags else made
+        if tags:
+            made = TaggedRenderer(made, (tags[0], tags[1]))
+        return Rounds(made) if form.options.get("execute_tools") else made
 
     def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
         return orjson.dumps(openai_error_body(error))

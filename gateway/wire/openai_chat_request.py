@@ -76,8 +76,8 @@ class ChatRequest(TypedDict, total=False):
     base_url: str | None
     session_id: str | None
     agent_format: str | None
+    execute_tools: bool | None
     tool_mode: Literal["native", "prompted", "auto"] | None
-    max_cost_usd: Annotated[Number, Field(ge=0)] | None
 
 
 _ADAPTER: TypeAdapter[ChatRequest] = TypeAdapter(ChatRequest)

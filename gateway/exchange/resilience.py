@@ -1,0 +1,123 @@
+"""What follows an attempt that failed before its client saw anything of it: the same call again, another model, or the
+error. Pure: the clock and the draw are given, and recorded with the decision, so that it can be made again offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from eventstore.value import value
+from gateway.exchange.inputs import Failure
+from gateway.exchange.policy import Policy
+
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 8.0
+LONGEST_WAIT_S = 60.0
+"""A provider that wants us to wait longer than this (its Retry-After) is not waited for."""
+
+PASSING_KINDS = frozenset(
+    {
+        "connect_failed",
+        "connect_timeout",
+        "first_byte_timeout",
+        "idle_timeout",
+        "connection_lost",
+        "cut",
+        "bad_response",
+    }
+)
+PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+"""Failures that may be gone at the next attempt."""
+ELSEWHERE_STATUSES = PASSING_STATUSES | {401, 402, 403, 404}
+"""Failures that another provider need not share: our key there, our credit, its list of models."""
+ELSEWHERE_CODES = frozenset({"context_length_exceeded", "insufficient_quota"})
+
+
+@value
+class Tried:
+    """What was tried so far: retries of the current model, and how many of the models to fall back on are used up."""
+
+    retried: int = 0
+    fallen: int = 0
+
+
+NOTHING = Tried()
+
+
+@value
+class Step:
+    """The next attempt: in `delay_s` seconds, at the fallback of this number, or (`to` is None) where it was. `reason`
+    is the failure's kind or status; `inputs` is what this was decided from."""
+
+    to: int | None
+    delay_s: float
+    reason: str
+    inputs: dict[str, Any]
+
+
+def next_step(
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int
+) -> Step | None:
+    """What follows a failed attempt that nobody has seen anything of; None where the failure stands. `elapsed_s` is
+    since the request came, `draw` from [0, 1)."""
+    inputs = _inputs(failure, policy, tried, elapsed_s, draw, now_us)
+    reason = str(failure.status or failure.kind)
+    delay_s = _delay_s(failure, tried.retried, draw)
+    if tried.retried < policy.retries and _passes(failure) and _fits(elapsed_s + delay_s, delay_s, policy):
+        return Step(None, delay_s, reason, inputs)
+    if tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, 0, policy):
+        return Step(tried.fallen, 0.0, reason, inputs)
+    return None
+
+
+def decided_again(inputs: Mapping[str, Any]) -> Step | None:
+    """The decision from what was recorded of it."""
+    failure = Failure(
+        inputs["kind"], "", status=inputs["status"], code=inputs["code"], retry_after_s=inputs["retry_after_s"]
+    )
+    policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"])
+    tried = Tried(inputs["retried"], inputs["fallen"])
+    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"])
+
+
+def _passes(failure: Failure) -> bool:
+    return _is(failure, PASSING_STATUSES) and failure.code != "insufficient_quota"
+
+
+def _may_go_elsewhere(failure: Failure) -> bool:
+    return _is(failure, ELSEWHERE_STATUSES) or failure.code in ELSEWHERE_CODES or failure.kind == "validation_failed"
+
+
+def _is(failure: Failure, statuses: Collection[int]) -> bool:
+    return failure.kind in PASSING_KINDS if failure.status is None else failure.status in statuses
+
+
+def _delay_s(failure: Failure, retried: int, draw: float) -> float:
+    """What the provider asked for, and a little more; else twice as long each time, with half of it drawn."""
+    if failure.retry_after_s is not None:
+        return round(failure.retry_after_s + draw * FIRST_DELAY_S, 3)
+    return round(min(FIRST_DELAY_S * 2.0**retried, LONGEST_DELAY_S) * (0.5 + draw / 2), 3)
+
+
+def _fits(over_at_s: float, delay_s: float, policy: Policy) -> bool:
+    return delay_s <= LONGEST_WAIT_S and (policy.deadline_s is None or over_at_s < policy.deadline_s)
+
+
+def _inputs(
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int
+) -> dict[str, Any]:
+    return {
+        "now_us": now_us,
+        "elapsed_s": elapsed_s,
+        "draw": draw,
+        "kind": failure.kind,
+        "status": failure.status,
+        "code": failure.code,
+        "retry_after_s": failure.retry_after_s,
+        "retries": policy.retries,
+        "fallback": list(policy.fallback),
+        "deadline_s": policy.deadline_s,
+        "retried": tried.retried,
+        "fallen": tried.fallen,
+    }

@@ -1,0 +1,106 @@
+"""The attempt that follows another, planned: after an answer that was of no use, or a failure that nobody saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field, replace
+
+from eventstore.value import value
+from gateway.errors import GatewayError
+from gateway.exchange.inputs import Broken, Failure, Seen, Submission, Unfit
+from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.resilience import Step, Tried, next_step
+from gateway.wire.held import HELD
+
+
+@value
+class Corrected:
+    """After an answer that is not what was asked for: the same model, told what was wrong."""
+
+    plan: Plan
+    problem: str
+    delay_s: float = 0.0
+
+    def happened(self, seen: Seen, decoder: str, said: tuple[str, str, int], held: str | None) -> Unfit:
+        """What is recorded of it."""
+        return Unfit(seen, self.problem, self.plan.call, decoder, *said)
+
+
+@value
+class Successor:
+    """After a failure. `tried` counts it in; `skipped` are the models that could not take it, and why."""
+
+    plan: Plan
+    failure: Failure
+    step: Step
+    tried: Tried
+    callers_url: bool
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def delay_s(self) -> float:
+        return self.step.delay_s
+
+    def happened(self, seen: Seen, decoder: str, said: tuple[str, str, int], held: str | None) -> Broken:
+        """What is recorded of it."""
+        return Broken(
+            self.failure,
+            seen,
+            self.plan.route,
+            self.step.reason,
+            self.step.inputs,
+            self.step.delay_s,
+            self.step.to is not None,
+            self.skipped,
+            self.callers_url,
+            HELD if held or self.plan.structure is not None else None,
+            self.plan.call,
+            decoder,
+            *said,
+        )
+
+
+Following = Corrected | Successor
+
+
+class Successors:
+    """Plans what follows failures. `draw` gives numbers from [0, 1)."""
+
+    def __init__(self, planner: Planner, draw: Callable[[], float]) -> None:
+        self._planner, self._draw = planner, draw
+
+    def after(
+        self, failure: Failure, submission: Submission, plan: Plan, tried: Tried, elapsed_s: float, now_us: int
+    ) -> Successor | None:
+        """The attempt after this failure; None where it stands."""
+        skipped: dict[str, str] = {}
+        policy = submission.policy
+        while policy is not None:
+            step = next_step(failure, policy, tried, round(elapsed_s, 3), self._draw(), now_us)
+            if step is None:
+                return None
+            if step.to is None:
+                retried = Tried(tried.retried + 1, tried.fallen)
+                return Successor(plan, failure, step, retried, "callers_url" in plan.provider.traits)
+            name = policy.fallback[step.to]
+            there = elsewhere(submission, name, plan)
+            try:
+                return Successor(
+                    self._planner.plan(there),
+                    failure,
+                    step,
+                    Tried(0, step.to + 1),
+                    there.base_url is not None,
+                    skipped,
+                )
+            except GatewayError as error:
+                skipped[name] = error.error()["code"] or type(error).__name__
+                tried = Tried(policy.retries, step.to + 1)  # where it failed it was retried enough
+        return None
+
+
+def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:
+    """The request at another model. The caller's key and URL are for the provider that it named, and for no other."""
+    if name.partition("/")[0] == plan.provider.name:
+        return replace(submission, model=name)
+    return replace(submission, model=name, api_key=None, base_url=None)
