@@ -209,6 +209,9 @@ class Exchanges:
         results = await self._rounds.run(running, attempt, calls, self._monotonic())
         if results is None:
             return plan, attempt, running.verdict
+        most, cost = running.submission.most_cost, running.exchange.cost
+        if most is not None and cost is not None and cost >= most:
+            return plan, attempt, CAP_REACHED
         try:
             plan = plan.continued(attempt.fold, results)
         except (WireError, Unsupported) as error:
