@@ -161,9 +161,10 @@ class RequestFailed(Event):
 @event
 @value(kw_only=True)
 class RequestCancelled(Event):
-    """The client left (`client_left`), or the answer was ended on purpose: somebody asked (`reason` says why), or it had
-    cost what it may (`cost_cap`). `payload_digest` covers what was rendered so far, and the `error` that told its client,
-    if one was still there: as a body with `status`, or where the answer had begun (`began`) as an error frame."""
+    """The client left (`client_left`), or the answer was ended on purpose: somebody asked (`reason` says why), or it
+    had cost what it may (`cost_cap`). `payload_digest` covers what was rendered so far, and the `error` that told its
+    client, if one was still there: as a body with `status`, or where the answer had begun (`began`) as an error
+    frame."""
 
     type: ClassVar[str] = "request_cancelled"
     EXPLICIT: ClassVar[frozenset[str]] = frozenset({"cost_usd"})

@@ -1,0 +1,154 @@
+"""One attempt: its upstream is called, and what comes is recorded, and released, until it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache, partial
+from hashlib import sha256
+
+from eventstore.catalogue.values import Usage, Usd
+from eventstore.envelope import Appended
+from eventstore.errors import LogError
+from eventstore.frames import FrameRun
+from eventstore.log import Log
+from gateway.errors import CostCapped, InvalidRequest
+from gateway.exchange.attempt import Attempt
+from gateway.exchange.capped import Capped, CapReached
+from gateway.exchange.decide import Price
+from gateway.exchange.estimate import estimate
+from gateway.exchange.failures import failure_of_call, failure_of_error
+from gateway.exchange.inputs import Failure, Stop, Submission
+from gateway.exchange.plan import Plan
+from gateway.exchange.running import Halt, Running, Verdict
+from gateway.redaction import Redactor
+from gateway.upstreams.http import read_error_body
+from gateway.upstreams.upstream import Answer, UpstreamFailure
+from gateway.wire.dialect import Renderer
+from gateway.wire.values import Decoder, UpstreamError, WireError
+
+logger = logging.getLogger(__name__)
+
+BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
+"""What becomes of a request on which our own code failed in a way that nobody foresaw."""
+CAP_REACHED = Stop("cost_cap", "The answer has cost what its request allows.", "caller", reason="cost_cap")
+
+
+class Calls:
+    """The part of the shell that makes one attempt. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
+
+    def __init__(
+        self,
+        log: Log,
+        price: Price,
+        redactor: Redactor,
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._log, self._price, self._redactor = log, price, redactor
+        self._now_us, self._monotonic = now_us, monotonic
+        self._url = lru_cache(maxsize=256)(redactor.url)
+
+    def _begun(self, running: Running, plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:
+        framer, most = plan.speech.framer(plan.call.streamed), running.submission.most_cost
+        attempt = (FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
+        if most is None:
+            return Attempt(*attempt)
+        cost_of = partial(self._cost_of, plan, running.exchange.cost or Usd(0))
+        return Capped(*attempt, prompt_bytes=running.submission.body_length, cost_of=cost_of, most=most)
+
+    def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:
+        cost, _ = self._price(plan.provider.name, plan.route.model, usage, None, None, self._now_us())
+        return None if cost is None else Usd(before + cost)
+
+    def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
+        """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
+        cost = self._cost_of(plan, Usd(0), estimate(submission.body_length, 0))
+        if cost is None or submission.base_url is not None:
+            raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
+                                 code="no_price")  # fmt: skip
+        if cost > most:
+            raise CostCapped(f"The prompt alone costs about {cost.decimal()} USD.", param="max_cost_usd")
+
+    def _said(self, plan: Plan) -> tuple[str, str, int]:
+        """What is recorded of a call beside its words: its URL, their digest, the time."""
+        url = self._url(plan.provider.base_url + plan.call.path)
+        return url, sha256(plan.call.body).hexdigest(), self._now_us()
+
+    async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
+        """Call the upstream and read its answer to the end. None: it is whole. Raises `LogError`."""
+        running.streamed_call = plan.call.streamed
+        attempt.called_at = running.called_at = self._monotonic()
+        try:
+            return await self._call(running, plan, attempt)
+        except asyncio.CancelledError:
+            running.task.uncancel()
+            return running.verdict or Halt("shutdown")
+        except UpstreamFailure as failure:
+            return failure_of_call(failure)
+        except CapReached:
+            return CAP_REACHED
+        except WireError as error:
+            return Failure("bad_response", str(error))
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("request %s failed", running.submission.request_id)
+            return BROKEN
+        finally:
+            running.waiting = False
+            running.called_at = None
+
+    async def _call(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
+        if running.verdict is not None:
+            return running.verdict
+        running.waiting = True
+        answer = await plan.upstream.open(plan.provider, plan.call, plan.api_key)
+        try:
+            if answer.status != 200:
+                return await self._error_of(answer, plan)
+            return await self._read(running, answer, attempt)
+        finally:
+            running.waiting = False
+            await answer.close(ended=attempt.decoder.complete)
+
+    async def _read(self, running: Running, answer: Answer, attempt: Attempt) -> Verdict | None:
+        while data := await answer.read():
+            running.waiting = False
+            running.heard_at = now = self._monotonic()
+            if frames := attempt.framer.feed(data):
+                attempt.take(frames, now)
+                if attempt.ended:
+                    break
+                await self._release(running, attempt)
+            if running.verdict is not None:
+                return running.verdict
+            running.own_s += self._monotonic() - now
+            running.waiting = True
+        running.waiting = False
+        if not attempt.ended and (frames := attempt.framer.end()):
+            attempt.take(frames, self._monotonic())
+        if attempt.error is not None:
+            return failure_of_error(attempt.error, {}, self._now_us())
+        if not attempt.decoder.complete:
+            return Failure("cut", "the provider's answer broke off before its end")
+        return None
+
+    async def _release(self, running: Running, attempt: Attempt) -> None:
+        """Commit the frames at hand, then hand their bytes over."""
+        rows, text = attempt.rows, attempt.text
+        attempt.rows, attempt.text = [], b""
+        if rows and running.submission.retained:
+            await self._log.append(frames=rows)
+        if text:
+            await running.outlet.release(attempt.settle(text))
+
+    async def _error_of(self, answer: Answer, plan: Plan) -> Failure:
+        """What a non-200 answer means. Where the caller named the host, its body is not shown: it could be anything."""
+        body = plan.scrubber.bytes(await read_error_body(answer))
+        error = plan.upstream.error(answer.status, answer.headers, body)
+        error.message = self._redactor.text(error.message)
+        if "callers_url" in plan.provider.traits:
+            error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
+        return failure_of_error(error, answer.headers, self._now_us())
