@@ -51,6 +51,7 @@ PURE = (
     "gateway/sessions/fitting.py",
     "gateway/sessions/state.py",
     "gateway/sessions/turn.py",
+    "gateway/tools/loop.py",
     "gateway/tools/mcp_config.py",
     "gateway/tools/values.py",
     "gateway/upstreams/local/request.py",

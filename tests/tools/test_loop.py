@@ -354,3 +354,17 @@ async def test_a_session_s_turn_may_have_rounds(tmp_path: Path) -> None:
             history = [message["content"] for message in upstream.requests[-1].json()["messages"]]
             assert history[0] == "When?"
             assert history[-2:] == ["At four.", "Sure?"]
+
+
+async def test_a_model_without_tools_has_rounds_too(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream:
+        tag = '<tool_call>\n{"name": "tide", "arguments": {"harbour": "B"}}\n</tool_call>'
+        upstream.script(COMPATIBLE, said(f"Hm. {tag}"), said("Soon."))
+        async with tooled(tmp_path / "logs", upstream=upstream.base_url) as server:
+            body = chat("openai-compatible/qwen3", execute_tools=True, tool_mode="prompted", stream=True)
+            got = await server.gate.ask(body)
+            request_id = got.headers["x-request-id"]
+            assert await types_of(server, request_id) == [*FIRST, *ROUND, *LAST]
+            assert b"tool_call" not in got.body
+            assert "04:12" in json.dumps(upstream.requests[-1].json()["messages"])
+            assert await again(server, request_id) == got.body

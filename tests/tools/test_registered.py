@@ -61,6 +61,16 @@ async def test_what_the_operator_no_longer_allows_is_not_offered(tmp_path: Path)
             assert (await server.ask("POST", "/execute", {"name": "forecast"}))[0] == 404
 
 
+async def test_a_registration_in_an_archive_that_may_be_dropped_is_said_again(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream, tooled(tmp_path / "logs", env=allowing(upstream)) as server:
+        await server.ask("POST", "/register", registration(f"http://{host_of(upstream)}"))
+        registry, head = server.gate.server.tools.registry, await server.gate.server.log.head()
+        await registry.restore(0)
+        assert len(await server.recorded("tools")) == 1
+        await registry.restore(head)
+        assert [event["type"] for event in await server.recorded("tools")] == ["tool_registered"] * 2
+
+
 REFUSED = [
     ({"endpoint": "http://169.254.169.254/latest"}, 403, "endpoint_not_allowed"),
     ({"endpoint": "http://localhost/run"}, 403, "endpoint_not_allowed"),
