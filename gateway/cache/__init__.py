@@ -1,0 +1,1 @@
+"""Answers given again to who asks the same."""
