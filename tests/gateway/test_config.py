@@ -19,13 +19,14 @@ GOOD: dict[str, str] = {
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
-    "tools": "one, two.three", "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
+    "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
+    "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
 
 
 MADE = {
     "data_dir", "backends", "base_url_allowlist", "file_url_allowlist", "tool_url_allowlist", "provider_keys",
-    "tool_keys", "tools", "mcp",
+    "tool_keys", "tools", "fallback", "mcp",
 }  # fmt: skip
 """Settings whose values are made of what is written."""
 
@@ -41,7 +42,7 @@ def meant(setting: Setting, written: str) -> Any:
     match setting.name:
         case "data_dir" | "files_root":
             return Path(written)
-        case "tools":
+        case "tools" | "fallback":
             return ("one", "two.three")
         case "mcp":
             return (McpServer(name="search", url="http://127.0.0.1:9/mcp"),)
