@@ -57,10 +57,6 @@ SETTINGS: tuple[Setting, ...] = (
             "--first-byte-timeout", kind=float),
     Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float),
     Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float),
-    Setting("cache", False, "give an answer again to who asks the same, unless a request says otherwise "
-            "(x-abstractcore-cache)", "--cache", ("ABSTRACTCORE_CACHE",), bool),
-    Setting("cache_max_age_s", 86400.0, "seconds for which an answer may be given again", "--cache-max-age",
-            ("ABSTRACTCORE_CACHE_MAX_AGE",), float),
     Setting("retries", 0, "how often a call that failed before its client saw anything is made again, unless a request "
             "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int),
     Setting("fallback", "", "models that take a request whose call failed so, comma separated, in order, unless it "
@@ -153,8 +149,6 @@ class Settings:
     first_byte_timeout_s: float = 120.0
     idle_timeout_s: float = 60.0
     total_timeout_s: float = 3600.0
-    cache: bool = False
-    cache_max_age_s: float = 86400.0
     retries: int = 0
     fallback: tuple[str, ...] = ()
     drain_timeout_s: float = 30.0

@@ -28,8 +28,6 @@ from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
-from gateway.cache.answers import AnswerCache
-from gateway.cache.asked import Asked
 from gateway.config import Settings
 from gateway.connection import Connection
 from gateway.control import ControlError, ControlServer
@@ -91,10 +89,8 @@ class Server:
     connection = Connection
     """The class of its connections; tests give it less patience."""
     runs = Exchanges
-    answers = AnswerCache
     store = SQLiteLog
-    """The classes that run its exchanges, give answers again and keep its log; tests prove their worth with broken
-    ones."""
+    """The classes that run its exchanges and keep its log; tests prove their worth with broken ones."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -212,9 +208,7 @@ class Server:
             Policy(settings.retries, settings.fallback),
             settings.execute_tools,
         )
-        usual = Asked("use" if settings.cache else "off", settings.cache_max_age_s)
-        answers = self.answers(self.log, self.exchanges, usual, wall_clock_us, time.monotonic)
-        self.desk = Desk(self.exchanges, answers, rules)
+        self.desk = Desk(self.exchanges, rules)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""

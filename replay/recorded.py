@@ -12,7 +12,7 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.reader import Reader
 from gateway.exchange.ids import stream_of
-from gateway.exchange.runs import GENERATION_ENDS, span_of
+from gateway.exchange.runs import GENERATION_ENDS
 
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -25,7 +25,7 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request's events in order, and its frame rows by the position of the event that they come behind."""
+    """A request's events in order, and its frame rows by the position of their `generation_started`."""
 
     events: Sequence[RecordedEvent]
     frames: Mapping[int, Sequence[RecordedFrames]]
@@ -46,16 +46,12 @@ def read_request(reader: Reader, request_id: str) -> RecordedRequest:
 
 
 def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list[RecordedFrames]]:
-    """The rows of each generation among one request's events: up to the event that ends it, or all there are;
-    and of another's, where they were given again."""
+    """The rows of each generation among one request's events: up to the event that ends it, or all there are."""
     found: dict[int, list[RecordedFrames]] = {}
     for index, event in enumerate(events):
         if event.type == "generation_started":
             end = next((later.position for later in events[index:] if later.type in GENERATION_ENDS), None)
             found[event.position] = reader.read_frames(event.position, reader.head() if end is None else end)
-        elif event.type == "cache_hit":
-            span = span_of(reader.read_stream(stream_of(event.body["source"])), event.body["source_attempt"])
-            found[event.position] = [] if span is None else reader.read_frames(*span)
     return found
 
 

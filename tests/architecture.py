@@ -34,8 +34,6 @@ PURE = (
     "gateway/errors.py",
     "gateway/wire/",
     "gateway/routing/",
-    "gateway/cache/asked.py",
-    "gateway/cache/kept.py",
     "gateway/exchange/capped.py",
     "gateway/exchange/inputs.py",
     "gateway/exchange/state.py",

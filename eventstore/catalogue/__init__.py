@@ -6,19 +6,7 @@ import this package.
 
 from __future__ import annotations
 
-from eventstore.catalogue import (
-    audio,
-    cache,
-    control,
-    generation,
-    group,
-    model,
-    request,
-    response,
-    session,
-    token,
-    tool,
-)
+from eventstore.catalogue import audio, control, generation, group, model, request, response, session, token, tool
 from eventstore.catalogue.event import REGISTRY, Event
 from eventstore.catalogue.upcasts import upcast
 from eventstore.envelope import RecordedEvent
@@ -28,7 +16,6 @@ __all__ = [
     "REGISTRY",
     "Event",
     "audio",
-    "cache",
     "control",
     "decode",
     "generation",

@@ -12,7 +12,6 @@ from aiohttp import web
 from gateway.api import channels
 from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
-from gateway.cache.answers import AnswerCache
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import GatewayError
 from gateway.exchange.inputs import Submission
@@ -29,7 +28,6 @@ class Desk:
     """What these endpoints need besides the services. `shared`: the pace of connections with several answers."""
 
     exchanges: Exchanges
-    cache: AnswerCache
     rules: Rules
     pace: Pace = USUAL
     shared: channels.ChannelPace = channels.USUAL
@@ -81,7 +79,7 @@ async def attend(
     outlet.prepare(_ids(submission.request_id, dialect))
     if headers is not None:
         outlet.prepare(headers)
-    await request.app[DESK].cache.run(submission, outlet, request.headers)
+    await request.app[DESK].exchanges.run(submission, outlet)
     return outlet.response
 
 

@@ -14,7 +14,6 @@ from gateway.api.answers import caught_up, json_response, page, services
 from gateway.api.generated import TokenReader
 from gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gateway.exchange.ids import stream_of
-from gateway.exchange.recorded import frames_given
 from gateway.exchange.render import NotRenderable, render_again
 from projections.requests import Requests, list_requests, one_request
 
@@ -71,11 +70,10 @@ async def stream(request: web.Request) -> web.Response:
 
 
 async def frames_of(log: Log, recorded: list[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:
-    """The rows of each of a request's generations, by the position of its `generation_started`, up to `head` for one
-    that has not ended; and those of another's that it was given, by the position of its `cache_hit`."""
-    given = {event.position: await frames_given(log, event) for event in recorded if event.type == "cache_hit"}
+    """The rows of each of a request's generations, by the position of its `generation_started`; up to `head` for one
+    that has not ended."""
     ends: dict[Any, int] = {e.body["attempt"]: e.position for e in recorded if e.type in _ENDS_GENERATION}
-    return given | {
+    return {
         event.position: await log.read_frames(event.position, ends.get(event.body["attempt"], head))
         for event in recorded
         if event.type == "generation_started"

@@ -108,7 +108,7 @@ def _submitted(happened: Submitted) -> list[Event]:
     submission, route, call = happened.submission, happened.route, happened.call
     request_id = submission.request_id
     return [
-        received(submission),
+        _received(submission),
         *submission.files,
         RouteSelected(
             request_id=request_id,
@@ -138,8 +138,7 @@ def _named_by_caller(submission: Submission) -> dict[str, bool]:
     return {"callers_url": True} if submission.base_url is not None else {}
 
 
-def received(submission: Submission) -> RequestReceived:
-    """What is recorded of a request as it came."""
+def _received(submission: Submission) -> RequestReceived:
     return RequestReceived(
         request_id=submission.request_id,
         endpoint=submission.endpoint,
@@ -180,7 +179,7 @@ def _refused(happened: Refused) -> list[Event]:
         payload_digest=happened.payload_digest,
         retention=None if submission.retained else "none",
     )
-    return [rejected] if submission.recorded is None else [received(submission), *submission.files, rejected]
+    return [rejected] if submission.recorded is None else [_received(submission), *submission.files, rejected]
 
 
 def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from eventstore.parts import join
-from gateway.exchange.ids import stream_of
-from gateway.exchange.runs import span_of
 
 
 async def whole_body(log: Log, skeleton: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,9 +35,3 @@ def answer_message(events: Sequence[RecordedEvent]) -> dict[str, Any] | None:
             message: dict[str, Any] = choices[0]["message"]
             return message
     return None
-
-
-async def frames_given(log: Log, hit: RecordedEvent) -> list[RecordedFrames]:
-    """The frames that a `cache_hit` gives again; none where the log has no more of them."""
-    span = span_of(await log.read_stream(stream_of(hit.body["source"])), hit.body["source_attempt"])
-    return [] if span is None else await log.read_frames(*span)

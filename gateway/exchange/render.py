@@ -17,7 +17,6 @@ from eventstore.errors import LogError
 from eventstore.frames import FrameReader
 from gateway.exchange.ids import created_s
 from gateway.exchange.inputs import Submission
-from gateway.exchange.runs import GIVES_FRAMES
 from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.dialects import DIALECTS
@@ -189,7 +188,6 @@ class Rendering:
 _STEPS = {
     "request_received": Rendering._received,
     "generation_started": Rendering._started,
-    "cache_hit": Rendering._started,
     "generation_failed": Rendering._generation_failed,
     "tool_started": Rendering._tool,
     "tool_failed": Rendering._tool,
@@ -224,7 +222,7 @@ def render_again(
     frames: Mapping[int, Sequence[RecordedFrames]],
     form: MakeForm = recorded_form,
 ) -> Rendered:
-    """A request's answer from its recorded events and, by the position of the event that they come behind, its frames.
+    """A request's answer from its recorded events and, by the position of their `generation_started`, its frames.
 
     Raises `NotRenderable` where its content was not retained, `LogCorrupt` where a row is damaged.
     """
@@ -232,6 +230,6 @@ def render_again(
     body = []
     for recorded in events:
         body.append(rendering.event(recorded))
-        if recorded.type in GIVES_FRAMES:
+        if recorded.type == "generation_started":
             body.extend(rendering.frames(row) for row in frames.get(recorded.position, ()))
     return Rendered(rendering.status, rendering.headers, b"".join(body), rendering.whole)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.exchange.ids import stream_of
-from gateway.exchange.recorded import frames_given
 from gateway.exchange.render import MakeForm, Rendering, recorded_form
 
 
@@ -59,20 +58,10 @@ class _Reading:
             async for data in self._frames(event.position - 1):
                 yield data
             self._take(event)
-            if event.type == "cache_hit":
-                async for data in self._given(event):
-                    yield data
-            elif data := self.rendering.event(event):
+            if data := self.rendering.event(event):
                 yield data
         async for data in self._frames(head):
             yield data
-
-    async def _given(self, hit: RecordedEvent) -> AsyncIterator[bytes]:
-        """The frames of another request."""
-        self.rendering.event(hit)
-        for row in await frames_given(self._log, hit):
-            if data := self.rendering.frames(row):
-                yield data
 
     def _take(self, event: RecordedEvent) -> None:
         self._version, self._position = event.version, event.position

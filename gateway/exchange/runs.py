@@ -3,8 +3,6 @@ leave their stream to be gone on with. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
 from eventstore.verify import RunClosed, RunOpened
@@ -12,9 +10,6 @@ from eventstore.verify import RunClosed, RunOpened
 REQUESTS = "request-"
 """What the streams of exchanges begin with."""
 GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
-GENERATION_MARKS = GENERATION_ENDS | {"generation_started"}
-GIVES_FRAMES = frozenset({"generation_started", "cache_hit"})
-"""Behind these events come the frames that the answer is rendered from: the attempt's, or those of another request."""
 
 
 def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
@@ -30,10 +25,3 @@ def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
 def leaves_open(event: RecordedEvent) -> bool:
     """Whether the event belongs to an exchange and does not end it."""
     return event.stream.startswith(REQUESTS) and event.type not in TERMINAL
-
-
-def span_of(events: Sequence[RecordedEvent], attempt: int) -> tuple[int, int] | None:
-    """The positions between which an attempt's frames lie, those of its first and last event; None where it has not
-    ended, or never began."""
-    marks = [e for e in events if e.type in GENERATION_MARKS and e.body["attempt"] == attempt]
-    return (marks[0].position, marks[-1].position) if len(marks) > 1 else None

@@ -1,1 +1,0 @@
-"""Answers given again to who asks the same."""
