@@ -147,3 +147,17 @@ async def test_a_tool_that_runs_unrecorded_is_noticed(tmp_path: Path) -> None:
         tools.direct = Late(server.gate.server.log, tools.runner)
         await server.execute("tide", {"harbour": "Brest"})
         assert [event["type"] for event in await server.recorded("tool-tide")] != ["tool_started", "tool_completed"]
+
+
+async def test_only_so_many_tools_run_at_once_and_the_rest_wait(tmp_path: Path) -> None:
+    functions.RELEASED.clear()
+    async with tooled(tmp_path / "logs") as server:
+        runner = server.gate.server.tools.runner
+        runner._room = asyncio.Semaphore(1)
+        first = asyncio.create_task(server.execute("stubborn"))
+        await server.until("tool-stubborn", "tool_started")
+        second = asyncio.create_task(server.execute("tide", {"harbour": "Brest"}))
+        await server.until("tool-tide", "tool_started")
+        assert [event["type"] for event in await server.recorded("tool-tide")] == ["tool_started"]
+        functions.RELEASED.set()
+        assert ((await first)["output"], (await second)["output"]) == ("late", "Brest: 04:12")
