@@ -100,6 +100,10 @@ SETTINGS: tuple[Setting, ...] = (
             "--files-root", ("ABSTRACTCORE_FILES_ROOT",)),
     Setting("file_url_allowlist", "", "hosts (host or host:port), comma separated, that files may be fetched from "
             "though they are not on the public internet", env=("ABSTRACTCORE_FILE_URL_ALLOWLIST",)),
+    Setting("cache", False, "give requests the answers that the same requests got before, unless they say otherwise "
+            "(x-abstractcore-cache)", "--cache", ("ABSTRACTCORE_CACHE",), kind=bool),
+    Setting("cache_max_age_s", 86_400.0, "seconds for which an answer is given again",
+            env=("ABSTRACTCORE_CACHE_MAX_AGE",), kind=float),
     Setting("audio", "native", "audio in chat: native (providers that hear get it), transcribe (they get its text) or "
             "refuse", env=("ABSTRACTCORE_AUDIO",)),
     Setting("transcribe_model", None, "the model that audio in chat is transcribed by, such as openai/whisper-1",
@@ -170,6 +174,8 @@ class Settings:
     provider_keys: Mapping[str, LentKey] = field(default_factory=dict)
     files_root: Path | None = None
     file_url_allowlist: frozenset[str] = frozenset()
+    cache: bool = False
+    cache_max_age_s: float = 86_400.0
     audio: str = "native"
     transcribe_model: str | None = None
     openai_api_key: str | None = field(default=None, repr=False)
@@ -303,6 +309,8 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("--log-level must be debug, info, warning or error")
     if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
+    if not values["cache_max_age_s"] >= 0:
+        raise ConfigError("ABSTRACTCORE_CACHE_MAX_AGE must be a number of seconds")
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:
         raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")

@@ -10,6 +10,7 @@
     ├── RequestTimeout       408  the body did not arrive in time
     ├── Conflict             409  not now: what was asked about is still going on
     ├── TooLarge             413  the body is over the limit
+    ├── KeyReused            422  an Idempotency-Key that stands for another request
     ├── NotOffered           501  the provider has no such service, or what it needs is not installed
     ├── HopLoop              508  our own call came back to us
     ├── Unavailable          503  the queue is full, or a projection lags; try again
@@ -103,6 +104,12 @@ class Conflict(GatewayError):
     """Not now: what was asked about is still going on."""
 
     status, type, code, fault_domain = 409, "invalid_request_error", "conflict", "caller"
+
+
+class KeyReused(GatewayError):
+    """An Idempotency-Key that stands for another request."""
+
+    status, type, code, fault_domain = 422, "invalid_request_error", "idempotency_key_reused", "caller"
 
 
 class TooLarge(GatewayError):

@@ -34,6 +34,7 @@ from gateway.control import ControlError, ControlServer
 from gateway.discovery import Discovery
 from gateway.edge import Edge
 from gateway.errors import GatewayError
+from gateway.exchange.claims import Caching
 from gateway.exchange.policy import Policy
 from gateway.exchange.recover import LowWater, interrupt, open_streams
 from gateway.exchange.run import Exchanges
@@ -208,7 +209,7 @@ class Server:
             Policy(settings.retries, settings.fallback),
             settings.execute_tools,
         )
-        self.desk = Desk(self.exchanges, rules)
+        self.desk = Desk(self.exchanges, rules, caching=Caching(settings.cache, settings.cache_max_age_s))
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""

@@ -12,7 +12,9 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.reader import Reader
 from gateway.exchange.ids import stream_of
+from gateway.exchange.render import NotRenderable, Rendered, render_again
 from gateway.exchange.runs import GENERATION_ENDS
+from gateway.exchange.shared import render_shared, source_of
 
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -25,10 +27,20 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request's events in order, and its frame rows by the position of their `generation_started`."""
+    """A request's events in order, and its frame rows by the position of their `generation_started`; `source` is the
+    request whose answer it was given, if it has none of its own."""
 
     events: Sequence[RecordedEvent]
     frames: Mapping[int, Sequence[RecordedFrames]]
+    source: RecordedRequest | None = None
+
+    def rendered(self) -> Rendered:
+        """The answer again. Raises `NotRenderable` where it cannot be, `LogCorrupt` where a row is damaged."""
+        if self.source is None:
+            return render_again(self.events, self.frames)
+        if not self.source.events:
+            raise NotRenderable("the request whose answer it was given is gone")
+        return render_shared(self.events, self.source.events, self.source.frames)
 
     @property
     def state(self) -> str:
@@ -42,7 +54,16 @@ def read_request(reader: Reader, request_id: str) -> RecordedRequest:
     events = reader.read_stream(stream_of(request_id))
     if not events:
         raise ReplayError(f"{reader.path} has no request {printable(request_id)}")
-    return RecordedRequest(events, frames_of(reader, events))
+    return recorded_request(reader, events)
+
+
+def recorded_request(reader: Reader, events: Sequence[RecordedEvent]) -> RecordedRequest:
+    """The request of these events."""
+    source = source_of(events)
+    if source is None:
+        return RecordedRequest(events, frames_of(reader, events))
+    theirs = reader.read_stream(stream_of(source))
+    return RecordedRequest(events, {}, RecordedRequest(theirs, frames_of(reader, theirs)))
 
 
 def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list[RecordedFrames]]:

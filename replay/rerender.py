@@ -10,9 +10,9 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogError
 from eventstore.reader import Reader
 from eventstore.verify import Finding
-from gateway.exchange.render import NotRenderable, Rendered, render_again
+from gateway.exchange.render import NotRenderable, Rendered
 from gateway.wire.values import WireError
-from replay.recorded import frames_of
+from replay.recorded import recorded_request
 
 
 @dataclass(slots=True)
@@ -65,6 +65,6 @@ def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[F
 
 def _rendered(reader: Reader, events: Sequence[RecordedEvent]) -> Rendered | str:
     try:
-        return render_again(events, frames_of(reader, events))
+        return recorded_request(reader, events).rendered()
     except (NotRenderable, LogError, WireError) as error:
         return f"{type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ import orjson
 from eventstore.envelope import RecordedFrames
 from eventstore.parts import join
 from eventstore.reader import Reader
-from gateway.exchange.render import NotRenderable, render_again
+from gateway.exchange.render import NotRenderable
 from gateway.exchange.tokens import TokenComposer
 from replay.recorded import RecordedRequest, ReplayError, moment, own_fields, printable, read_request
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 def as_sent(request: RecordedRequest) -> bytes:
     """The answer's bytes. Raises `ReplayError` where they cannot be rendered again."""
     try:
-        return render_again(request.events, request.frames).body
+        return request.rendered().body
     except NotRenderable as error:
         raise ReplayError(str(error)) from error
 

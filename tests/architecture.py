@@ -35,6 +35,8 @@ PURE = (
     "gateway/wire/",
     "gateway/routing/",
     "gateway/exchange/capped.py",
+    "gateway/exchange/claims.py",
+    "gateway/exchange/shared.py",
     "gateway/exchange/inputs.py",
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",

@@ -6,7 +6,19 @@ import this package.
 
 from __future__ import annotations
 
-from eventstore.catalogue import audio, control, generation, group, model, request, response, session, token, tool
+from eventstore.catalogue import (
+    answer,
+    audio,
+    control,
+    generation,
+    group,
+    model,
+    request,
+    response,
+    session,
+    token,
+    tool,
+)
 from eventstore.catalogue.event import REGISTRY, Event
 from eventstore.catalogue.upcasts import upcast
 from eventstore.envelope import RecordedEvent
@@ -15,6 +27,7 @@ from eventstore.errors import UnknownEventType
 __all__ = [
     "REGISTRY",
     "Event",
+    "answer",
     "audio",
     "control",
     "decode",

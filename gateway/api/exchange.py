@@ -14,9 +14,11 @@ from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import GatewayError
+from gateway.exchange.claims import UNASKED, Caching, places
 from gateway.exchange.inputs import Submission
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
+from gateway.exchange.sharing import Sharing
 from gateway.exchange.submit import Caller, Rules, submit, unread
 from gateway.json_guard import read_json
 from gateway.services import SERVICES
@@ -31,6 +33,7 @@ class Desk:
     rules: Rules
     pace: Pace = USUAL
     shared: channels.ChannelPace = channels.USUAL
+    caching: Caching = UNASKED
 
 
 DESK = web.AppKey("desk", Desk)
@@ -79,7 +82,16 @@ async def attend(
     outlet.prepare(_ids(submission.request_id, dialect))
     if headers is not None:
         outlet.prepare(headers)
-    await request.app[DESK].exchanges.run(submission, outlet)
+    desk = request.app[DESK]
+    try:
+        if where := places(submission, request.headers, desk.caching, request.path):
+            services = request.app[SERVICES]
+            sharing = Sharing(desk.exchanges, services.log, services.now_us, services.monotonic)
+            await sharing.run(submission, outlet, where)
+        else:
+            await desk.exchanges.run(submission, outlet)
+    except GatewayError as error:
+        await desk.exchanges.refuse(submission, outlet, error)
     return outlet.response
 
 

@@ -14,7 +14,8 @@ from gateway.api.answers import caught_up, json_response, page, services
 from gateway.api.generated import TokenReader
 from gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gateway.exchange.ids import stream_of
-from gateway.exchange.render import NotRenderable, render_again
+from gateway.exchange.render import NotRenderable, Rendered, render_again
+from gateway.exchange.shared import render_shared, source_of
 from projections.requests import Requests, list_requests, one_request
 
 _ENDS_GENERATION = frozenset({"generation_completed", "generation_failed"})
@@ -63,10 +64,21 @@ async def stream(request: web.Request) -> web.Response:
     if recorded[-1].type not in TERMINAL:
         raise Conflict("This request has not ended yet.", headers={"Retry-After": "1"})
     try:
-        rendered = render_again(recorded, await frames_of(log, recorded, recorded[-1].position))
+        rendered = await _rendered(log, recorded)
     except NotRenderable as error:
         raise NotFound(f"This answer cannot be shown again: {error}.", code="not_renderable") from error
     return web.Response(status=rendered.status, headers=rendered.headers, body=rendered.body)
+
+
+async def _rendered(log: Log, recorded: list[RecordedEvent]) -> Rendered:
+    """The answer, from its own frames or those of the request that it was taken from. Raises `NotRenderable`."""
+    source = source_of(recorded)
+    if source is None:
+        return render_again(recorded, await frames_of(log, recorded, recorded[-1].position))
+    theirs = await log.read_stream(stream_of(source))
+    if not theirs:
+        raise NotRenderable("the request that it was taken from is gone")
+    return render_shared(recorded, theirs, await frames_of(log, theirs, theirs[-1].position))
 
 
 async def frames_of(log: Log, recorded: list[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:

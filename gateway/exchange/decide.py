@@ -108,7 +108,7 @@ def _submitted(happened: Submitted) -> list[Event]:
     submission, route, call = happened.submission, happened.route, happened.call
     request_id = submission.request_id
     return [
-        _received(submission),
+        received(submission),
         *submission.files,
         RouteSelected(
             request_id=request_id,
@@ -138,7 +138,8 @@ def _named_by_caller(submission: Submission) -> dict[str, bool]:
     return {"callers_url": True} if submission.base_url is not None else {}
 
 
-def _received(submission: Submission) -> RequestReceived:
+def received(submission: Submission) -> RequestReceived:
+    """The first event of every request that could be read."""
     return RequestReceived(
         request_id=submission.request_id,
         endpoint=submission.endpoint,
@@ -179,7 +180,7 @@ def _refused(happened: Refused) -> list[Event]:
         payload_digest=happened.payload_digest,
         retention=None if submission.retained else "none",
     )
-    return [rejected] if submission.recorded is None else [_received(submission), *submission.files, rejected]
+    return [rejected] if submission.recorded is None else [received(submission), *submission.files, rejected]
 
 
 def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:

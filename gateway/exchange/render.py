@@ -85,10 +85,10 @@ MakeForm = Callable[[Mapping[str, Any]], Form]
 
 class Rendering:
     """The fold: give it an exchange's events and frame rows in order, take the bytes that each adds. `form` makes
-    another form of the same answer than its client got."""
+    another form of the same answer than its client got; `as_sent`: errors are told as its client was told them."""
 
-    def __init__(self, form: MakeForm = recorded_form) -> None:
-        self._form, self._as_sent = form, form is recorded_form
+    def __init__(self, form: MakeForm = recorded_form, as_sent: bool | None = None) -> None:
+        self._form, self._as_sent = form, form is recorded_form if as_sent is None else as_sent
         self.status = 200
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -221,12 +221,13 @@ def render_again(
     events: Sequence[RecordedEvent],
     frames: Mapping[int, Sequence[RecordedFrames]],
     form: MakeForm = recorded_form,
+    as_sent: bool | None = None,
 ) -> Rendered:
     """A request's answer from its recorded events and, by the position of their `generation_started`, its frames.
 
     Raises `NotRenderable` where its content was not retained, `LogCorrupt` where a row is damaged.
     """
-    rendering = Rendering(form)
+    rendering = Rendering(form, as_sent)
     body = []
     for recorded in events:
         body.append(rendering.event(recorded))

@@ -8,6 +8,7 @@ from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.exchange.ids import stream_of
 from gateway.exchange.render import MakeForm, Rendering, recorded_form
+from gateway.exchange.shared import form_for, source_of
 
 
 class Cut(Exception):
@@ -27,7 +28,7 @@ async def follow_answer(
     Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`, and `Cut` behind the last
     byte of an answer that is not whole.
     """
-    reading = _Reading(log, stream_of(request_id), form)
+    reading = await _reading(log, request_id, form)
     async for head in log.follow(0):
         async for data in reading.until(head):
             if skip >= len(data):
@@ -41,12 +42,22 @@ async def follow_answer(
             return
 
 
-class _Reading:
-    """Where a reader of one exchange stands in both lanes."""
+async def _reading(log: Log, request_id: str, form: MakeForm) -> Reading:
+    """Its own answer, or the one of another that it is given."""
+    events = await log.read_stream(stream_of(request_id))
+    source = source_of(events)
+    if source is None:
+        return Reading(log, stream_of(request_id), form)
+    return Reading(log, stream_of(source), form_for(events), as_sent=True)
 
-    def __init__(self, log: Log, stream: str, form: MakeForm) -> None:
+
+class Reading:
+    """Where a reader of one exchange stands in both lanes. `last` is the newest of its events."""
+
+    def __init__(self, log: Log, stream: str, form: MakeForm, as_sent: bool | None = None) -> None:
         self._log, self._stream = log, stream
-        self.rendering = Rendering(form)
+        self.rendering = Rendering(form, as_sent)
+        self.last: RecordedEvent | None = None
         self._version = 0
         self._generation = 0
         self._position = 0
@@ -64,7 +75,7 @@ class _Reading:
             yield data
 
     def _take(self, event: RecordedEvent) -> None:
-        self._version, self._position = event.version, event.position
+        self._version, self._position, self.last = event.version, event.position, event
         if event.type == "generation_started":
             self._generation = event.position
 

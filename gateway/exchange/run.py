@@ -102,6 +102,17 @@ class Exchanges(Calls):
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def enter(self, running: Running) -> None:
+        """From now on it is open: an orderly stop waits for it."""
+        self.open.add(running)
+        self._idle.clear()
+
+    def leave(self, running: Running) -> None:
+        """It has its end."""
+        self.open.discard(running)
+        if not self.open:
+            self._idle.set()
+
     async def settled(self, timeout_s: float) -> bool:
         """Wait until no exchange is open; False where some still are."""
         try:
@@ -120,8 +131,7 @@ class Exchanges(Calls):
         assert task is not None
         running = Running(submission, outlet, task, self._monotonic(), await self._log.head())
         outlet.prepare({"x-request-id": submission.request_id})
-        self.open.add(running)
-        self._idle.clear()
+        self.enter(running)
         try:
             if self._files.asked(submission):
                 running.submission = submission = await self._prepared(running)
@@ -138,9 +148,7 @@ class Exchanges(Calls):
             logger.exception("request %s failed", submission.request_id)
             await self._refuse(running, GatewayError(BROKEN.message, code=BROKEN.kind))
         finally:
-            self.open.discard(running)
-            if not self.open:
-                self._idle.set()
+            self.leave(running)
 
     async def _prepared(self, running: Running) -> Submission:
         """With its files made ready, unless it is ended meanwhile: then nothing is called. Raises `GatewayError`."""

@@ -1,0 +1,59 @@
+"""Answers that several requests have: who holds one, on a stream of its own, and who was given it.
+
+A claim stands on `idempotency-<digest>` or `cache-<digest>`: its last event names the request whose answer counts. It
+is recorded in one commit with that request's first events, at the version that was read, so that of two requests at
+once only one calls an upstream.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from eventstore.catalogue.event import Event, event
+from eventstore.catalogue.values import Usd
+from eventstore.value import value
+
+ClaimKind = Literal["idempotency", "cache"]
+AttachReason = Literal["idempotency_key", "in_flight"]
+
+
+@event
+@value(kw_only=True)
+class AnswerClaimed(Event):
+    """From now on the answer of this request is the one for all that ask the same (`cache`), or that carry the same
+    Idempotency-Key (`idempotency`; then `asked` is the digest of what it was sent with)."""
+
+    type: ClassVar[str] = "answer_claimed"
+
+    request_id: str
+    kind: ClaimKind
+    key: str
+    asked: str
+
+
+@event
+@value(kw_only=True)
+class RequestAttached(Event):
+    """The request gets the answer of another, `source`, which is running (`in_flight`: it asks the same) or was sent
+    with the same Idempotency-Key. No upstream is called for it."""
+
+    type: ClassVar[str] = "request_attached"
+
+    request_id: str
+    source: str
+    reason: AttachReason
+
+
+@event
+@value(kw_only=True)
+class CacheHit(Event):
+    """The request gets the answer that another, `source`, got `age_s` seconds ago. `saved_usd` is what that cost."""
+
+    type: ClassVar[str] = "cache_hit"
+    EXPLICIT: ClassVar[frozenset[str]] = frozenset({"saved_usd"})
+    MONEY: ClassVar[frozenset[str]] = frozenset({"saved_usd"})
+
+    request_id: str
+    source: str
+    age_s: float
+    saved_usd: Usd | None

@@ -1,0 +1,160 @@
+"""Which answers a request may be given, and the claim that its own is one of them. Pure.
+
+An Idempotency-Key stands for a request of its caller's key; the cache's key is a digest of all that the answer hangs
+on. Both name a stream of the log, whose version decides which of several requests at once calls an upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Any, Literal
+
+import orjson
+
+from eventstore.catalogue.answer import AnswerClaimed, ClaimKind
+from eventstore.catalogue.event import Event
+from eventstore.catalogue.request import RequestRejected
+from eventstore.envelope import StreamWrite
+from eventstore.value import value
+from gateway.errors import InvalidRequest
+from gateway.exchange.inputs import Beside, Submission
+from gateway.wire.dialects import RESPONSES
+
+KEY_HEADER = "idempotency-key"
+CACHE_HEADER = "x-abstractcore-cache"
+AGE_HEADER = "x-abstractcore-cache-max-age"
+LONGEST_KEY = 255
+KEY_AGE_S = 24 * 3600.0
+"""How long an Idempotency-Key stands for its request."""
+NO_MATTER = frozenset(
+    {"api_key", "max_cost_usd", "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+     "session_id", "store", "stream", "stream_options", "user"}
+)  # fmt: skip
+"""Fields that leave the answer what it is, whatever they do to its form."""
+
+Mode = Literal["off", "use", "refresh"]
+MODES: Mapping[str, Mode] = {"off": "off", "use": "use", "refresh": "refresh"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """The server's own rule: whether it caches unasked, and how old an answer may be, in seconds."""
+
+    on: bool = False
+    max_age_s: float = KEY_AGE_S
+
+
+UNASKED = Caching()
+
+
+@value
+class Place:
+    """A stream that claims stand on. `asked` is the digest of what a claim stands for; an answer that is older than
+    `max_age_s` counts no more; with `fresh` none counts."""
+
+    stream: str
+    kind: ClaimKind
+    key: str
+    asked: str
+    max_age_s: float
+    fresh: bool = False
+
+
+@value
+class Claim:
+    """A place that is taken with the request's first commit, if it still is at that version."""
+
+    place: Place
+    expected: int
+
+
+@value
+class Claims:
+    """Claims beside what else is recorded with a request. One that is refused at once claims nothing."""
+
+    claims: tuple[Claim, ...]
+    turn: Beside | None
+
+    def beside(self, request_id: str, first: bool, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
+        """What goes into the commit of these events of its request."""
+        others = () if self.turn is None else self.turn.beside(request_id, first, events)
+        if not first or isinstance(events[-1], RequestRejected):
+            return others
+        return (*others, *(_claimed(claim, request_id) for claim in self.claims))
+
+
+def _claimed(claim: Claim, request_id: str) -> StreamWrite:
+    place = claim.place
+    event = AnswerClaimed(request_id=request_id, kind=place.kind, key=place.key, asked=place.asked)
+    return StreamWrite(place.stream, claim.expected, (event.new(),))
+
+
+def places(submission: Submission, headers: Mapping[str, str], caching: Caching, path: str) -> tuple[Place, ...]:
+    """Where an answer for the request may be found, in this order. Raises `InvalidRequest`."""
+    found = []
+    given = headers.get(KEY_HEADER)
+    if given is not None:
+        found.append(_by_key(submission, given, path))
+    mode = _mode(headers, caching, submission)
+    if mode != "off":
+        found.append(_by_request(submission, _max_age_s(headers, caching), mode == "refresh"))
+    return tuple(found)
+
+
+def _by_key(submission: Submission, given: str, path: str) -> Place:
+    if not given.strip() or len(given) > LONGEST_KEY:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
+    if not submission.retained:
+        raise InvalidRequest("An Idempotency-Key needs an answer that is retained.", param="Idempotency-Key")
+    stream = f"idempotency-{_digest(submission.key, given)}"
+    return Place(stream, "idempotency", submission.key, _digest(path, submission.body_digest), KEY_AGE_S)
+
+
+def _by_request(submission: Submission, max_age_s: float, fresh: bool) -> Place:
+    said = {name: each for name, each in submission.body.items() if name not in NO_MATTER and each is not None}
+    canonical = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+    wire = f"{submission.wire}/{submission.renderer}"
+    asked = _digest(submission.key, wire, submission.endpoint, submission.model, canonical)
+    return Place(f"cache-{asked}", "cache", submission.key, asked, max_age_s, fresh)
+
+
+def _digest(*parts: str) -> str:
+    return sha256(orjson.dumps(parts)).hexdigest()
+
+
+def _mode(headers: Mapping[str, str], caching: Caching, submission: Submission) -> Mode:
+    said = headers.get(CACHE_HEADER)
+    if said is None:
+        return "use" if caching.on and cacheable(submission) and not by_chance(submission.body) else "off"
+    if said not in MODES:
+        raise InvalidRequest(f"{CACHE_HEADER} must be use, refresh or off.", param=CACHE_HEADER)
+    return MODES[said] if cacheable(submission) else "off"
+
+
+def cacheable(submission: Submission) -> bool:
+    """Whether the answer may be another's: it is retained, went where our own settings say, and has no name by which
+    its client finds it again, as turns of sessions and stored responses have."""
+    own = submission.base_url is None and submission.api_key is None
+    named = submission.turn is not None or submission.parent is not None or submission.wire == RESPONSES.wire
+    return submission.retained and own and not named
+
+
+def by_chance(body: Mapping[str, Any]) -> bool:
+    """Whether the request wants answers that differ: it says a temperature above 0, or more than one choice."""
+    return bool(body.get("temperature")) or (body.get("n") or 1) > 1
+
+
+def _max_age_s(headers: Mapping[str, str], caching: Caching) -> float:
+    given = headers.get(AGE_HEADER)
+    if given is None:
+        return caching.max_age_s
+    try:
+        age = Decimal(given)
+    except InvalidOperation:
+        age = Decimal(-1)
+    if not age.is_finite() or age < 0:
+        raise InvalidRequest(f"{AGE_HEADER} must be a number of seconds.", param=AGE_HEADER)
+    return float(age)

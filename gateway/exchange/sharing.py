@@ -1,0 +1,227 @@
+"""Runs requests whose answers may be another's: one upstream call, one charge, and the same bytes from the log.
+
+Who came first runs as always, with a claim in its first commit. Who comes after it reads that answer from the log: as
+it comes, or long after. Whose claim is refused because another was faster looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+
+from eventstore.catalogue.event import Event
+from eventstore.catalogue.request import TERMINAL, RequestCompleted
+from eventstore.catalogue.values import Usd
+from eventstore.envelope import Appended, RecordedEvent, StreamWrite
+from eventstore.errors import LogBusy, WrongExpectedVersion
+from eventstore.log import Log
+from gateway.errors import KeyReused, not_now
+from gateway.exchange.claims import Claim, Claims, Place
+from gateway.exchange.ids import stream_of
+from gateway.exchange.inputs import Submission
+from gateway.exchange.outlet import Outlet
+from gateway.exchange.render import JSON_HEADERS, form, recorded_form
+from gateway.exchange.resume import Reading
+from gateway.exchange.run import STOPPING, Exchanges, error_body
+from gateway.exchange.running import Running
+from gateway.exchange.shared import Attached, Cached, Given, Source, began, ended, interrupted, own_form
+from gateway.exchange.staying import Staying
+
+SOURCE_HEADER = "x-abstractcore-source"
+CACHE_HEADER = "x-abstractcore-cache"
+
+
+class Sharing:
+    """`now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
+
+    def __init__(
+        self, exchanges: Exchanges, log: Log, now_us: Callable[[], int], monotonic: Callable[[], float]
+    ) -> None:
+        self._exchanges, self._log, self._now_us, self._monotonic = exchanges, log, now_us, monotonic
+
+    async def run(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> None:
+        """Serve a request from the answers at these places, or by a call whose answer is theirs from then on.
+
+        Raises `KeyReused`, and what `Exchanges.run` raises.
+        """
+        names = {place.stream for place in places}
+        stays = Staying(outlet, any(place.kind == "idempotency" for place in places))
+        while True:
+            found = await self._look(submission, places)
+            if not isinstance(found, tuple):
+                await self._share(submission, outlet, found)
+                return
+            if any(claim.place.kind == "cache" for claim in found):
+                outlet.prepare({CACHE_HEADER: "miss"})
+            try:
+                await self._exchanges.run(replace(submission, turn=Claims(found, submission.turn)), stays)
+            except WrongExpectedVersion as moved:
+                if moved.stream not in names:
+                    raise
+            else:
+                return
+
+    async def _look(self, submission: Submission, places: Sequence[Place]) -> Source | tuple[Claim, ...]:
+        """An answer at one of these places, or the claims to all of them."""
+        claims = []
+        for place in places:
+            recorded = await self._log.read_stream(place.stream)
+            found = await self._source(submission, place, recorded[-1]) if recorded and not place.fresh else None
+            if found is not None:
+                return found
+            claims.append(Claim(place, recorded[-1].version if recorded else 0))
+        return tuple(claims)
+
+    async def _source(self, submission: Submission, place: Place, claimed: RecordedEvent) -> Source | None:
+        """The answer that a claim speaks of, if it can be given. Raises `KeyReused`."""
+        source, age_s = claimed.body["request_id"], (self._now_us() - claimed.at) / 1e6
+        if age_s > place.max_age_s:
+            return None
+        if claimed.body["asked"] != place.asked:
+            raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
+        if self._join(source, submission):
+            return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
+        events = await self._log.read_stream(stream_of(source))
+        if not events or events[-1].type != RequestCompleted.type:
+            return None
+        if place.kind == "idempotency":
+            return Attached(source, "idempotency_key")
+        cost = events[-1].body["cost_usd"]
+        return Cached(source, round(age_s, 3), None if cost is None else Usd.parse(cost))
+
+    def _join(self, source: str, submission: Submission) -> bool:
+        """Whether a request runs whose answer will have this form; from now on it goes on though its client leaves."""
+        for running in self._exchanges.open:
+            if running.submission.request_id == source:
+                outlet = running.outlet
+                if running.verdict is not None or not isinstance(outlet, Staying):
+                    return False
+                if _form(running.submission) != _form(submission):
+                    return False
+                outlet.stays = True
+                return True
+        return False
+
+    async def _share(self, submission: Submission, outlet: Outlet, source: Source) -> None:
+        """Give a request the answer of its source, as far as there is one, and record what it got."""
+        with self._open(submission, Staying(outlet, stays=True)) as running:
+            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
+            appended = await self._begin(running, source)
+            outlet.prepare({"x-abstractcore-position": str(appended.last)})
+            as_sent = isinstance(source, Attached) and source.reason == "idempotency_key"
+            make_form = recorded_form if as_sent else own_form(form(submission))
+            copy = _Copy(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
+            try:
+                running.waiting = True
+                await copy.follow(self._log, outlet)
+            except asyncio.CancelledError:
+                if running.verdict is None:
+                    raise
+                running.task.uncancel()
+            finally:
+                running.waiting = False
+            await self._settle(running, copy)
+
+    async def _begin(self, running: Running, source: Source) -> Appended:
+        try:
+            return await self._append(running, began(running.submission, source), admit=True)
+        except LogBusy as busy:
+            raise not_now(busy) from busy
+
+    async def _settle(self, running: Running, copy: _Copy) -> None:
+        """Record how it ended, then release the rest."""
+        outlet, request_id = running.outlet, running.submission.request_id
+        outlet.ending()
+        if copy.end is None:
+            end = interrupted(request_id, "shutdown", self._log.origin)
+        else:
+            took = round((self._monotonic() - running.started_at) * 1000, 3)
+            end = ended(request_id, copy.end, Given(copy.digest, copy.length, took), self._log.origin)
+        appended = await self._append(running, [end])
+        if copy.end is not None and copy.whole:
+            await copy.hand_over(outlet, appended)
+        elif outlet.began:
+            await outlet.abort()
+        else:
+            outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(running, 503, STOPPING))
+
+    @contextmanager
+    def _open(self, submission: Submission, outlet: Outlet) -> Iterator[Running]:
+        """One of the open exchanges, as any other: an orderly stop waits for it, and ends it."""
+        task = asyncio.current_task()
+        assert task is not None
+        running = Running(submission, outlet, task, self._monotonic(), 0)
+        self._exchanges.enter(running)
+        try:
+            yield running
+        finally:
+            self._exchanges.leave(running)
+
+    async def _append(self, running: Running, events: Sequence[Event], admit: bool = False) -> Appended:
+        submission, version = running.submission, running.exchange.version
+        write = StreamWrite(stream_of(submission.request_id), version, tuple(event.new() for event in events))
+        blobs = () if version else submission.blobs
+        appended = await self._log.append(write, blobs=blobs, admit=admit)
+        running.exchange = replace(
+            running.exchange,
+            version=version + len(events),
+            phase="ended" if events[-1].type in TERMINAL else "received",
+        )
+        return appended
+
+
+class _Copy:
+    """An answer on its way from the log to another client. `end` is how its source ended."""
+
+    def __init__(self, reading: Reading, streamed: bool) -> None:
+        self._reading, self._streamed = reading, streamed
+        self._digest, self._held = sha256(), [b""]
+        self.length = 0
+        self.end: RecordedEvent | None = None
+
+    @property
+    def whole(self) -> bool:
+        return self._reading.rendering.whole
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    async def follow(self, log: Log, outlet: Outlet) -> None:
+        """Until the source has ended. A stream's pieces are released as they come, all but those of its end."""
+        reading = self._reading
+        async for head in log.follow(0):
+            async for data in reading.until(head):
+                self._digest.update(data)
+                self.length += len(data)
+                if self._streamed and not reading.rendering.ended:
+                    await outlet.release(data)
+                else:
+                    self._held.append(data)
+            if reading.rendering.ended:
+                self.end = reading.last
+                return
+
+    async def hand_over(self, outlet: Outlet, appended: Appended) -> None:
+        """The rest of a stream, or the whole answer."""
+        rendering, rest = self._reading.rendering, b"".join(self._held)
+        if self._streamed and rendering.status == 200:
+            await outlet.finish(rest)
+            return
+        told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
+        outlet.answer(rendering.status, {**rendering.headers, **told}, rest)
+
+
+def _form(submission: Submission) -> tuple[object, ...]:
+    return submission.streamed, submission.include_usage, submission.options
+
+
+def _said(source: Source) -> dict[str, str]:
+    if isinstance(source, Cached):
+        return {CACHE_HEADER: "hit", "age": str(int(source.age_s))}
+    if source.reason == "in_flight":
+        return {CACHE_HEADER: "shared"}
+    return {"idempotent-replayed": "true"}

@@ -1,0 +1,42 @@
+"""A client whose leaving does not end its answer: somebody else waits for it, or may come back for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.exchange.outlet import Outlet
+
+
+class Staying:
+    """An outlet that is gone only while nobody else wants the answer (`stays`)."""
+
+    def __init__(self, outlet: Outlet, stays: bool) -> None:
+        self._outlet, self.stays = outlet, stays
+
+    @property
+    def began(self) -> bool:
+        return self._outlet.began
+
+    def prepare(self, headers: Mapping[str, str]) -> None:
+        self._outlet.prepare(headers)
+
+    async def release(self, data: bytes) -> None:
+        await self._outlet.release(data)
+
+    def ending(self) -> None:
+        self._outlet.ending()
+
+    async def finish(self, data: bytes) -> None:
+        await self._outlet.finish(data)
+
+    async def abort(self) -> None:
+        await self._outlet.abort()
+
+    def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self._outlet.answer(status, headers, body)
+
+    def gone(self) -> bool:
+        return not self.stays and self._outlet.gone()
+
+    def tick(self, now: float) -> None:
+        self._outlet.tick(now)
