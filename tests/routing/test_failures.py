@@ -186,6 +186,18 @@ async def test_the_deadline_ends_it_all(server: Front) -> None:
     assert all(event["inputs"]["deadline_s"] == 1 for event in events if event["type"] == "retry_attempted")
 
 
+async def test_the_deadline_ends_an_answer_that_has_begun_and_nothing_follows_it(server: Front) -> None:
+    server.answer("openai", Script(CHUNK, content_type="text/event-stream", hold=True))
+    before = len(server.asked("anthropic"))
+    _, body, events = await asked(server, stream=True, fallback=[SECOND], deadline_s=0.5)
+    assert types(events) == ["generation_failed", "request_failed"]
+    assert events[3]["kind"] == "total_timeout"
+    assert b"half" in body
+    assert b'"error"' in body
+    assert b"[DONE]" not in body
+    assert len(server.asked("anthropic")) == before
+
+
 @pytest.mark.parametrize("fields", [{"retries": "2"}, {"fallback": [""]}, {"deadline_s": 0}])
 async def test_a_policy_that_is_none_is_refused(server: Front, fields: dict[str, Any]) -> None:
     async with (
