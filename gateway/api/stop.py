@@ -20,6 +20,7 @@ from gateway.errors import Conflict, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Stop
 from gateway.exchange.running import Running
+from gateway.exchange.shared import source_of
 from gateway.json_guard import read_json
 from gateway.wire.openai_chat_request import validate
 
@@ -44,6 +45,7 @@ async def stop(request: web.Request) -> web.Response:
     request_id, reason = request.match_info["id"], body.get("reason") or "stopped"
     running = _open(request, request_id)
     if running is not None:
+        await _check_own(services(request).log, request_id)
         running.end(Stop("stopped", f"The answer was stopped: {reason}", "caller", reason=reason))
     return json_response(await _end_of(request, request_id, stopped=running is not None))
 
@@ -51,6 +53,13 @@ async def stop(request: web.Request) -> web.Response:
 def _open(request: web.Request, request_id: str) -> Running | None:
     listed = request.app[DESK].exchanges.open
     return next((running for running in listed if running.submission.request_id == request_id), None)
+
+
+async def _check_own(log: Log, request_id: str) -> None:
+    """Raises `Conflict` for a request that is given the answer of another: only that one has a call to end."""
+    source = source_of(await log.read_stream(stream_of(request_id)))
+    if source is not None:
+        raise Conflict(f"This request is given the answer of {source}: stop that one.", code="answer_shared")
 
 
 async def _end_of(request: web.Request, request_id: str, stopped: bool) -> dict[str, Any]:
