@@ -21,6 +21,7 @@ from eventstore.envelope import StreamWrite
 from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Beside, Submission
+from gateway.media.parts import mentions
 from gateway.wire.dialects import RESPONSES
 
 KEY_HEADER = "idempotency-key"
@@ -34,6 +35,8 @@ NO_MATTER = frozenset(
      "session_id", "store", "stream", "stream_options", "user"}
 )  # fmt: skip
 """Fields that leave the answer what it is, whatever they do to its form."""
+FILE_FIELDS = frozenset({"file_id", "file_url", "image_url", "url"})
+"""Fields of a request's parts that name a file."""
 
 Mode = Literal["off", "use", "refresh"]
 MODES: Mapping[str, Mode] = {"off": "off", "use": "use", "refresh": "refresh"}
@@ -135,11 +138,24 @@ def _mode(headers: Mapping[str, str], caching: Caching, submission: Submission) 
 
 
 def cacheable(submission: Submission) -> bool:
-    """Whether the answer may be another's: it is retained, went where our own settings say, and has no name by which
-    its client finds it again, as turns of sessions and stored responses have."""
+    """Whether the answer may be another's: it is retained, hangs on nothing but the request and our own settings, and
+    has no name by which its client finds it again, as turns of sessions and stored responses have."""
     own = submission.base_url is None and submission.api_key is None
     named = submission.turn is not None or submission.parent is not None or submission.wire == RESPONSES.wire
-    return submission.retained and own and not named
+    acts = bool((submission.options or {}).get("execute_tools"))
+    body = submission.body
+    return submission.retained and own and not (named or acts or mentions(body) or _names_file(body.get("messages")))
+
+
+def _names_file(said: Any) -> bool:
+    """Whether a part of a message names a file by URL, path or id: what is there can change."""
+    if isinstance(said, Mapping):
+        return any(_elsewhere(name, each) or _names_file(each) for name, each in said.items())
+    return isinstance(said, list) and any(map(_names_file, said))
+
+
+def _elsewhere(name: str, each: Any) -> bool:
+    return name in FILE_FIELDS and isinstance(each, str) and not each.startswith("data:")
 
 
 def by_chance(body: Mapping[str, Any]) -> bool:
