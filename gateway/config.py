@@ -89,6 +89,8 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
     Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
+    Setting("embedding_backend", "torch", "what makes the vectors of huggingface's embedding models: torch, or onnx "
+            "where the extra onnx is installed", env=("ABSTRACTCORE_EMBEDDING_BACKEND",)),
     Setting("backends", "", "local backends to load, comma separated: entry points of installed packages",
             "--backends", ("ABSTRACTCORE_BACKENDS",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
@@ -169,6 +171,7 @@ class Settings:
     tool_rounds: int = 10
     allow_unsafe_unload_after: bool = False
     models_root: Path | None = None
+    embedding_backend: str = "torch"
     backends: frozenset[str] = frozenset()
     base_url_allowlist: frozenset[str] = frozenset()
     provider_keys: Mapping[str, LentKey] = field(default_factory=dict)
@@ -314,6 +317,8 @@ def _check(values: dict[str, Any]) -> None:
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:
         raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
+    if values["embedding_backend"] not in {"torch", "onnx"}:
+        raise ConfigError("ABSTRACTCORE_EMBEDDING_BACKEND must be torch or onnx")
     if values["audio"] not in {"native", "transcribe", "refuse"}:
         raise ConfigError("ABSTRACTCORE_AUDIO must be native, transcribe or refuse")
     if values["audio"] == "transcribe" and not values["transcribe_model"]:

@@ -58,7 +58,7 @@ from gateway.upstreams.anthropic import Anthropic
 from gateway.upstreams.backends import load_backends
 from gateway.upstreams.demo import Demo
 from gateway.upstreams.http import HttpClient
-from gateway.upstreams.local.family import MLX, TRANSFORMERS, LocalModels
+from gateway.upstreams.local.family import EMBEDDING, MLX, TRANSFORMERS, LocalModels
 from gateway.upstreams.local.host import Host
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.ollama import Ollama
@@ -168,7 +168,9 @@ class Server:
             OpenAICompatible(self.http),
             Anthropic(self.http),
             Ollama(self.http),
-            LocalModels("huggingface", TRANSFORMERS, self.models, settings.models_root),
+            LocalModels(
+                "huggingface", TRANSFORMERS, self.models, settings.models_root, EMBEDDING[settings.embedding_backend]
+            ),
             LocalModels("mlx", MLX, self.models, settings.models_root),
             Demo(),
             *self.backends,

@@ -49,14 +49,19 @@ class Library:
 
 TRANSFORMERS = Library("huggingface", ("torch", "transformers"), "huggingface", embeds=True)
 SENTENCES = Library("sentences", ("torch", "sentence_transformers"), "huggingface")
+SENTENCES_ONNX = Library("sentences_onnx", ("torch", "sentence_transformers", "optimum", "onnxruntime"), "onnx")
+EMBEDDING = {"torch": SENTENCES, "onnx": SENTENCES_ONNX}
+"""By the setting `embedding_backend`."""
 MLX = Library("mlx", ("mlx", "mlx_lm"), "mlx", for_mlx=True)
 
 
 class LocalModels(OwnAnswers):
-    """A family. `root`: the directory whose subdirectories may be named as models."""
+    """A family. `root`: the directory whose subdirectories may be named as models; `embedding` makes the vectors."""
 
-    def __init__(self, family: str, library: Library, host: Host, root: Path | None) -> None:
-        self.family = family
+    def __init__(
+        self, family: str, library: Library, host: Host, root: Path | None, embedding: Library = SENTENCES
+    ) -> None:
+        self.family, self._embedding = family, embedding
         self._library, self._host, self._root = library, host, root
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
@@ -69,6 +74,8 @@ class LocalModels(OwnAnswers):
         place = await asyncio.to_thread(found.place_of, asked["model"], self._root)
         if place is None:
             return RefusedAnswer(_no_model(asked["model"]))
+        if "embed" in asked and not found.installed(self._embedding.packages):
+            return RefusedAnswer(_not_here(self._embedding))
         try:
             return await self._answer(provider.name, asked, place, call.streamed)
         except Refused as refused:
@@ -77,7 +84,7 @@ class LocalModels(OwnAnswers):
     async def _answer(self, provider: str, asked: Mapping[str, Any], place: found.Place, streamed: bool) -> Answer:
         """Load the model where it is not, hand it the request, and wait until it has begun. Raises `Refused`."""
         name = "embed" if "embed" in asked else "chat"
-        engine = SENTENCES.engine if name == "embed" else self._library.engine
+        engine = self._embedding.engine if name == "embed" else self._library.engine
         slot, process = await self._host.acquire(provider, engine, asked["model"], place)
         inbox = process.ask({name: asked[name]})
 
@@ -126,6 +133,10 @@ class LocalEmbeddings:
 
     def decoder(self, streamed: bool) -> Decoder:
         return JsonDecoder()
+
+
+def _not_here(library: Library) -> dict[str, Any]:
+    return {"message": library.missing(), "status": 501, "code": "not_implemented", "param": "model"}
 
 
 def _no_model(model: str) -> dict[str, Any]:

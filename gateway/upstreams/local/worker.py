@@ -25,7 +25,12 @@ import orjson
 from gateway.upstreams.local.engine import Asked, EngineError, Sampling
 from gateway.upstreams.local.text import Stops
 
-ENGINES: Mapping[str, str] = {"huggingface": "huggingface", "mlx": "mlx", "sentences": "sentences"}
+ENGINES: Mapping[str, str] = {
+    "huggingface": "huggingface",
+    "mlx": "mlx",
+    "sentences": "sentences",
+    "sentences_onnx": "sentences_onnx",
+}
 """Engine -> the module of this package that has its class `Engine`."""
 READ = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a repository: no pickles, no code."""
