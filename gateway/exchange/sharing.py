@@ -107,7 +107,7 @@ class Sharing:
 
     async def _share(self, submission: Submission, outlet: Outlet, source: Source) -> None:
         """Give a request the answer of its source, as far as there is one, and record what it got."""
-        with self._open(submission, Staying(outlet, stays=True)) as running:
+        with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
             outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
             appended = await self._begin(running, source)
             outlet.prepare({"x-abstractcore-position": str(appended.last)})
@@ -149,11 +149,12 @@ class Sharing:
             outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(running, 503, STOPPING))
 
     @contextmanager
-    def _open(self, submission: Submission, outlet: Outlet) -> Iterator[Running]:
-        """One of the open exchanges, as any other: an orderly stop waits for it, and ends it."""
+    def _open(self, submission: Submission, outlet: Outlet, position: int) -> Iterator[Running]:
+        """One of the open exchanges, as any other: an orderly stop waits for it, and ends it. A start after a crash
+        finds it behind `position`."""
         task = asyncio.current_task()
         assert task is not None
-        running = Running(submission, outlet, task, self._monotonic(), 0)
+        running = Running(submission, outlet, task, self._monotonic(), position)
         self._exchanges.enter(running)
         try:
             yield running

@@ -64,6 +64,15 @@ async def test_who_is_given_an_answer_cannot_stop_it(tmp_path: Path, upstream: S
     assert_sound(tmp_path)
 
 
+async def test_a_start_after_a_crash_need_not_read_the_whole_log(tmp_path: Path, upstream: ScriptedServer) -> None:
+    async with serving(tmp_path, upstream) as (served, caller):
+        first, second = await two(caller, KEYED)
+        began = {one.submission.request_id: one.position for one in served.server.exchanges.open}
+        assert 0 < began[first.request_id] < began[second.request_id], "what the low-water mark is made from"
+        await caller.stop(first.request_id)
+        await asyncio.gather(first.rest(), second.rest())
+
+
 def assert_sound(tmp_path: Path) -> None:
     with Reader(tmp_path / "logs") as reader:
         assert verified(reader)["listed"] == []
