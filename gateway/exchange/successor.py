@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import field, replace
 
@@ -11,6 +12,8 @@ from gateway.exchange.inputs import Broken, Failure, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.resilience import Step, Tried, next_step
 from gateway.wire.held import HELD
+
+logger = logging.getLogger(__name__)
 
 
 @value
@@ -73,29 +76,30 @@ class Successors:
         self, failure: Failure, submission: Submission, plan: Plan, tried: Tried, elapsed_s: float, now_us: int
     ) -> Successor | None:
         """The attempt after this failure; None where it stands."""
+        if submission.policy is None:
+            return None
+        step = next_step(failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us)
+        if step is None:
+            return None
+        if step.to is None:
+            retried = Tried(tried.retried + 1, tried.fallen)
+            return Successor(plan, failure, step, retried, "callers_url" in plan.provider.traits)
+        return self._fallen(failure, submission, plan, step, step.to)
+
+    def _fallen(self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int) -> Successor | None:
+        """At the first of the models to fall back on, from this one on, that can take the request."""
+        assert submission.policy is not None
         skipped: dict[str, str] = {}
-        policy = submission.policy
-        while policy is not None:
-            step = next_step(failure, policy, tried, round(elapsed_s, 3), self._draw(), now_us)
-            if step is None:
-                return None
-            if step.to is None:
-                retried = Tried(tried.retried + 1, tried.fallen)
-                return Successor(plan, failure, step, retried, "callers_url" in plan.provider.traits)
-            name = policy.fallback[step.to]
+        for number, name in enumerate(submission.policy.fallback[first:], first):
             there = elsewhere(submission, name, plan)
             try:
-                return Successor(
-                    self._planner.plan(there),
-                    failure,
-                    step,
-                    Tried(0, step.to + 1),
-                    there.base_url is not None,
-                    skipped,
-                )
+                planned = self._planner.plan(there)
             except GatewayError as error:
                 skipped[name] = error.error()["code"] or type(error).__name__
-                tried = Tried(policy.retries, step.to + 1)  # where it failed it was retried enough
+            else:
+                tried = Tried(0, number + 1)
+                return Successor(planned, failure, step, tried, there.base_url is not None, skipped)
+        logger.info("no model to fall back on can take request %s: %s", submission.request_id, skipped)
         return None
 
 
