@@ -13,8 +13,8 @@ from gateway.api import channels
 from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
-from gateway.errors import GatewayError
-from gateway.exchange.claims import UNASKED, Caching, places
+from gateway.errors import GatewayError, InvalidRequest
+from gateway.exchange.claims import KEY_HEADER, UNASKED, Caching, places
 from gateway.exchange.inputs import Submission
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
@@ -93,6 +93,12 @@ async def attend(
     except GatewayError as error:
         await desk.exchanges.refuse(submission, outlet, error)
     return outlet.response
+
+
+def check_no_key(request: web.Request, what: str) -> None:
+    """Raises `InvalidRequest` where a retry would be made again though it has an Idempotency-Key."""
+    if KEY_HEADER in request.headers:
+        raise InvalidRequest(f"{what} cannot be retried by an Idempotency-Key.", param="Idempotency-Key")
 
 
 def _ids(request_id: str, dialect: Dialect) -> dict[str, str]:

@@ -20,7 +20,7 @@ from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
 from eventstore.log import Log
 from gateway.api.answers import json_response, services
 from gateway.api.channels import Channel, Muted, SseChannel
-from gateway.api.exchange import DESK, caller_of, outlet_for, pattern
+from gateway.api.exchange import DESK, caller_of, check_no_key, outlet_for, pattern
 from gateway.api.lanes import Lane, leave, run_lane
 from gateway.api.stored_responses import streamed_form
 from gateway.edge import POSITION_HEADER, new_id
@@ -43,6 +43,7 @@ async def multi(request: web.Request) -> web.StreamResponse:
     desk, caller, raw = request.app[DESK], caller_of(request, pattern(request)), b""
     try:
         body, raw = await read_json(request)
+        check_no_key(request, "A request to several models")
         if request.headers.get(RETENTION_HEADER) == "none":
             raise InvalidRequest("The members' answers are read from the log.", param=RETENTION_HEADER)
         asked = group_of(body)

@@ -13,7 +13,7 @@ from eventstore.catalogue.response import ResponseDeleted
 from eventstore.envelope import NEW_STREAM, StreamWrite
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer, json_response, services
-from gateway.api.exchange import DESK, accept, attend
+from gateway.api.exchange import DESK, accept, attend, check_no_key
 from gateway.api.stored_responses import (
     PREFIX,
     Stored,
@@ -110,6 +110,8 @@ async def _asked(request: web.Request) -> Stored:
 
 async def _with_history(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
     """The body with the conversation that it goes on from before its own input."""
+    if body.get("background"):
+        check_no_key(request, "A response in the background")
     previous = body.get("previous_response_id")
     if not previous:
         return body

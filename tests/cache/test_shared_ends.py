@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventstore.reader import Reader
 from replay.verify import verified
-from tests.cache.calls import CHAT, Caller, Coming, serving
+from tests.cache.calls import CHAT, PRICED, Caller, Coming, serving
 from tests.crash.load import openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
 
@@ -71,6 +72,23 @@ async def test_a_start_after_a_crash_need_not_read_the_whole_log(tmp_path: Path,
         assert 0 < began[first.request_id] < began[second.request_id], "what the low-water mark is made from"
         await caller.stop(first.request_id)
         await asyncio.gather(first.rest(), second.rest())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"model": PRICED, "input": "Tell me.", "background": True}),
+        ("/v1/generate/multi", {"models": [PRICED, PRICED], "prompt": "Tell me."}),
+    ],
+)
+async def test_a_key_that_would_not_hold_is_refused(
+    tmp_path: Path, upstream: ScriptedServer, path: str, body: dict[str, Any]
+) -> None:
+    async with serving(tmp_path, upstream) as (served, caller):
+        refused = await caller.post(path, body, KEYED)
+        assert (refused.status, refused.json["error"]["param"]) == (400, "Idempotency-Key")
+        assert (await served.end_of(refused.request_id))["type"] == "request_rejected"
+        assert not [asked for asked in upstream.requests if asked.method == "POST"]
 
 
 def assert_sound(tmp_path: Path) -> None:
