@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from gateway.api import (
+    circuits,
     docs,
     events,
     health,
@@ -95,6 +96,7 @@ ROUTES = (
     web.get("/v1/metrics", metrics.metrics),
     web.get("/metrics", metrics.metrics),
     web.get("/v1/status", status.status),
+    web.get("/v1/circuit-breakers", circuits.list_all),
     web.get("/health", health.health),
     web.get("/", docs.index),
     web.get("/docs", docs.swagger),

@@ -61,6 +61,11 @@ SETTINGS: tuple[Setting, ...] = (
             "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int),
     Setting("fallback", "", "models that take a request whose call failed so, comma separated, in order, unless it "
             "names its own (fallback)", "--fallback", ("ABSTRACTCORE_FALLBACK",)),
+    Setting("circuit", "fallback", "what becomes of requests to a provider that failed on and on: fallback (to their "
+            "next model, where they have one), refuse (also those that have none), off", "--circuit",
+            ("ABSTRACTCORE_CIRCUIT",)),
+    Setting("circuit_cool_down_s", 10.0, "seconds until such a provider is tried again; twice as many each time",
+            "--circuit-cool-down", kind=float),
     Setting("drain_timeout_s", 30.0, "seconds that running answers get to finish when the server ends",
             "--drain-timeout", kind=float),
     Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
@@ -157,6 +162,8 @@ class Settings:
     total_timeout_s: float = 3600.0
     retries: int = 0
     fallback: tuple[str, ...] = ()
+    circuit: str = "fallback"
+    circuit_cool_down_s: float = 10.0
     drain_timeout_s: float = 30.0
     allow_unauthenticated: bool = False
     api_key: str | None = field(default=None, repr=False)
@@ -305,7 +312,7 @@ def _check(values: dict[str, Any]) -> None:
         )
     if values["durability"] not in {"power", "process"}:
         raise ConfigError("--durability must be power or process")
-    for name in ("first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "drain_timeout_s"):
+    for name in ("first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "drain_timeout_s", "circuit_cool_down_s"):
         if not 0 <= values[name] <= 86_400:
             raise ConfigError(f"--{name.removesuffix('_s').replace('_', '-')} must lie between 0 and 86400 seconds")
     if values["log_level"] not in {"debug", "info", "warning", "error"}:
@@ -317,6 +324,8 @@ def _check(values: dict[str, Any]) -> None:
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:
         raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
+    if values["circuit"] not in {"fallback", "refuse", "off"}:
+        raise ConfigError("--circuit must be fallback, refuse or off")
     if values["embedding_backend"] not in {"torch", "onnx"}:
         raise ConfigError("ABSTRACTCORE_EMBEDDING_BACKEND must be torch or onnx")
     if values["audio"] not in {"native", "transcribe", "refuse"}:

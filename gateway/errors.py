@@ -13,6 +13,7 @@
     ├── KeyReused            422  an Idempotency-Key that stands for another request
     ├── NotOffered           501  the provider has no such service, or what it needs is not installed
     ├── HopLoop              508  our own call came back to us
+    ├── CircuitOpen          503  the provider failed too often of late, and nothing else may take the request
     ├── Unavailable          503  the queue is full, or a projection lags; try again
     │   └── StorageFull      507  the disk is nearly full; try again when there is room
     └── UpstreamFailed       the provider refused or broke: its status, or 502/504
@@ -130,6 +131,12 @@ class NotOffered(GatewayError):
     status, type, code, fault_domain = 501, "invalid_request_error", "not_implemented", "policy"
 
 
+class CircuitOpen(GatewayError):
+    """The provider failed too often of late; `Retry-After` says when it is tried again."""
+
+    status, type, code, fault_domain = 503, "server_error", "circuit_open", "provider"
+
+
 class Unavailable(GatewayError):
     """The queue of appends or a projection cannot take this now; `Retry-After` says when to try again."""
 
@@ -166,6 +173,7 @@ STATUS_OF_KIND: Mapping[str, int] = {
     "stopped": 499,
     "cost_cap": 402,
     "interrupted": 503,
+    "circuit_open": 503,
 }
 """Why a generation failed -> the status of the answer, where the provider gave none of its own."""
 

@@ -28,6 +28,7 @@ from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
+from gateway.circuits import Circuits
 from gateway.config import Settings
 from gateway.connection import Connection
 from gateway.control import ControlError, ControlServer
@@ -141,6 +142,7 @@ class Server:
         opened.push_async_callback(self.http.close)
         self.tools = ToolService(self.log, settings, self.redactor, time.monotonic)
         self._compose(node, port)
+        await self.circuits.restore(self.providers)
         opened.push_async_callback(self.discovery.close)
         opened.push_async_callback(self.fetcher.close)
         self.follower = Follower(settings, self.log.origin, self.log.ingest)
@@ -178,6 +180,9 @@ class Server:
         self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
         self.fetcher = Fetcher(settings.file_url_allowlist)
         self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
+        off = settings.circuit == "off"
+        refusing = settings.circuit == "refuse"
+        self.circuits = Circuits(self.log, self.redactor, settings.circuit_cool_down_s, refusing)
         self.exchanges = self.runs(
             log=self.log,
             providers=self.providers,
@@ -192,6 +197,7 @@ class Server:
             natives={**NATIVES, **{key: speech for each in self.backends for key, speech in each.speeches().items()}},
             runner=self.tools.runner,
             tool_rounds=settings.tool_rounds,
+            circuits=None if off else self.circuits,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
             media=Media(
                 self.fetcher,

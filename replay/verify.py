@@ -14,6 +14,7 @@ from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.verify import Finding, Verifier
 from gateway.exchange.runs import run_of
+from replay.decisions import check_decisions
 from replay.rerender import Requests, check_requests
 
 HELP = "check digests, frames and every rendered answer"
@@ -22,18 +23,23 @@ LISTED = 100
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """`verify` takes none of its own: it checks the whole log."""
+    """It checks the whole log."""
+    parser.add_argument(
+        "--decisions",
+        action="store_true",
+        help="also decide again, from its recorded inputs, what followed each failure",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where anything was found. Requests without an end are reported, but are no finding."""
     with Reader(options.data_dir) as reader:
-        report = verified(reader)
+        report = verified(reader, options.decisions)
     print(orjson.dumps(report).decode() if options.json else _told(report))
     return 1 if report["findings"] else 0
 
 
-def verified(reader: Reader) -> dict[str, Any]:
+def verified(reader: Reader, decisions: bool = False) -> dict[str, Any]:
     """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
     of `open` requests, and how long each half took, in seconds. Where SQLite cannot walk the file, or a stream has a
     row that is not as it was written, nothing is rendered from it. Raises `LogCorrupt` where not even the end is found.
@@ -48,6 +54,8 @@ def verified(reader: Reader) -> dict[str, Any]:
     proved = time.monotonic()
     if whole:
         findings.add(check_requests(reader, until, requests, verifier.unsound))
+        if decisions:
+            findings.add(check_decisions(reader, until))
     return {
         "position": until,
         "dropped": reader.dropped(),

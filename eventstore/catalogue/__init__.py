@@ -9,6 +9,7 @@ from __future__ import annotations
 from eventstore.catalogue import (
     answer,
     audio,
+    circuit,
     control,
     generation,
     group,
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "answer",
     "audio",
+    "circuit",
     "control",
     "decode",
     "generation",

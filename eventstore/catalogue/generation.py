@@ -142,7 +142,8 @@ class RetryAttempted(Event):
 @event
 @value(kw_only=True)
 class RetryExhausted(Event):
-    """What was tried after a failure failed too: the failure stands. `inputs` is what this was decided from."""
+    """What was tried after a failure failed too, or could not take the request (`skipped`: model -> why): the failure
+    stands. `inputs` is what this was decided from."""
 
     type: ClassVar[str] = "retry_exhausted"
 
@@ -152,6 +153,7 @@ class RetryExhausted(Event):
     attempts: int
     reason: str
     inputs: dict[str, Any]
+    skipped: dict[str, str] | None = None
 
 
 @event

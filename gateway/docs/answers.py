@@ -306,6 +306,24 @@ class StatusProvider(TypedDict):
     reason: NotRequired[str]
 
 
+class CircuitBreaker(TypedDict):
+    """How it stands with a provider and a credential (its fingerprint). Times are microseconds since 1970."""
+
+    provider: str
+    credential: str | None
+    state: Literal["closed", "open", "half_open"]
+    failures: Count
+    opened_at: int | None
+    retry_at: int | None
+
+
+class CircuitBreakers(TypedDict):
+    """Those that failed since they last answered."""
+
+    data: list[CircuitBreaker]
+    position: Count
+
+
 class Status(TypedDict):
     """The server at a glance."""
 

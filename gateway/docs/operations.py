@@ -163,6 +163,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/metrics": _METRICS,
     "GET /metrics": _METRICS,
     "GET /v1/status": Operation(query=answers.Fresh, answer=answers.Status),
+    "GET /v1/circuit-breakers": Operation(answer=answers.CircuitBreakers),
     "GET /health": Operation(answer=answers.Health, status=(200, 503)),
     "GET /": Operation(media=(HTML,)),
     "GET /docs": Operation(media=(HTML,)),

@@ -310,10 +310,18 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
 
 
 def _exhausted(happened: Failed, exchange: Exchange) -> list[Event]:
-    if happened.tried is None:
+    exhausted = happened.exhausted
+    if exhausted is None or exhausted.inputs is None:
         return []
-    reason = str(happened.failure.status or happened.failure.kind)
-    return [RetryExhausted(**_identity(exchange), attempts=exchange.attempt, reason=reason, inputs=happened.tried)]
+    return [
+        RetryExhausted(
+            **_identity(exchange),
+            attempts=exchange.attempt,
+            reason=str(happened.failure.status or happened.failure.kind),
+            inputs=exhausted.inputs,
+            skipped=exhausted.skipped or None,
+        )
+    ]
 
 
 def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:

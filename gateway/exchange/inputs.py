@@ -216,8 +216,17 @@ class RoundBegun:
 
 
 @value
+class Exhausted:
+    """Why nothing more is tried: `inputs` is what this was decided from, None where nothing was tried before; `skipped`
+    are the models that could not take the request, and why."""
+
+    inputs: dict[str, Any] | None
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@value
 class Failed:
-    """The attempt failed, and the error was rendered. `tried`: what was decided from, where others came before it."""
+    """The attempt failed, and the error was rendered. `exhausted`: why no other follows."""
 
     failure: Failure
     error: dict[str, Any]
@@ -226,7 +235,7 @@ class Failed:
     payload: Payload
     duration_ms: float
     overhead_ms: float
-    tried: dict[str, Any] | None = None
+    exhausted: Exhausted | None = None
 
 
 @value

@@ -31,6 +31,7 @@ PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 """Failures that may be gone at the next attempt."""
 ELSEWHERE_STATUSES = PASSING_STATUSES | {401, 402, 403, 404}
 """Failures that another provider need not share: our key there, our credit, its list of models."""
+OTHERS_KINDS = frozenset({"validation_failed", "circuit_open"})
 ELSEWHERE_CODES = frozenset({"context_length_exceeded", "insufficient_quota"})
 
 
@@ -61,7 +62,7 @@ def next_step(
 ) -> Step | None:
     """What follows a failed attempt that nobody has seen anything of; None where the failure stands. `elapsed_s` is
     since the request came, `draw` from [0, 1)."""
-    inputs = _inputs(failure, policy, tried, elapsed_s, draw, now_us)
+    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us)
     reason = str(failure.status or failure.kind)
     delay_s = _delay_s(failure, tried.retried, draw)
     if tried.retried < policy.retries and _passes(failure) and _fits(elapsed_s + delay_s, delay_s, policy):
@@ -86,7 +87,7 @@ def _passes(failure: Failure) -> bool:
 
 
 def _may_go_elsewhere(failure: Failure) -> bool:
-    return _is(failure, ELSEWHERE_STATUSES) or failure.code in ELSEWHERE_CODES or failure.kind == "validation_failed"
+    return _is(failure, ELSEWHERE_STATUSES) or failure.code in ELSEWHERE_CODES or failure.kind in OTHERS_KINDS
 
 
 def _is(failure: Failure, statuses: Collection[int]) -> bool:
@@ -104,9 +105,10 @@ def _fits(over_at_s: float, delay_s: float, policy: Policy) -> bool:
     return delay_s <= LONGEST_WAIT_S and (policy.deadline_s is None or over_at_s < policy.deadline_s)
 
 
-def _inputs(
+def inputs_of(
     failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int
 ) -> dict[str, Any]:
+    """All that a decision is made from, as it is recorded."""
     return {
         "now_us": now_us,
         "elapsed_s": elapsed_s,

@@ -17,6 +17,7 @@ from typing import Any
 from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.errors import LogBusy, LogError
 from eventstore.log import Log
+from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, CAP_REACHED, Calls
@@ -89,13 +90,15 @@ class Exchanges(Calls):
         draw: Callable[[], float] = random,
         runner: ToolRunner | None = None,
         tool_rounds: int = 10,
+        circuits: Circuits | None = None,
     ) -> None:
         super().__init__(log, price, redactor, now_us, monotonic)
         self._debug = debug
         looping = None if runner is None else Looping(runner.registry, tool_rounds)
         self._rounds = None if runner is None else ToolRounds(runner, self._record)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
-        self._successors = Successors(self._planner, draw)
+        self._successors = Successors(self._planner, draw, circuits)
+        self.circuits = circuits
         self.open: set[Running] = set()
         heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
         self._files = Files(self._planner, media, redactor, heard)
@@ -172,6 +175,7 @@ class Exchanges(Calls):
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         submission, call = running.submission, plan.call
+        barred = None if self.circuits is None else await self.circuits.bar(plan, submission.policy, self._now_us())
         if submission.most_cost is not None:
             self._check_cap(plan, submission, submission.most_cost)
         decoder = plan.speech.decoder(call.streamed)
@@ -187,11 +191,16 @@ class Exchanges(Calls):
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
-        verdict = await self._attempt(running, plan, attempt)
+        if barred is None:
+            verdict = await self._attempt(running, plan, attempt)
+        else:
+            attempt.called_at, verdict = self._monotonic(), barred
         while True:
             if verdict is None and plan.loop is not None and (calls := plan.loop.calls(attempt.fold)):
                 plan, attempt, verdict = await self._round(running, plan, attempt, calls)
                 continue
+            if self.circuits is not None and (verdict is None or isinstance(verdict, Failure)):
+                await self.circuits.ended(plan, verdict, self._now_us())
             following, verdict = self._judged(running, plan, attempt, verdict)
             if following is None:
                 break
@@ -243,7 +252,11 @@ class Exchanges(Calls):
         if plan.loop is not None and plan.loop.done:
             submission = replace(submission, chat=plan.body)  # another model goes on where this one was
         elapsed_s = self._monotonic() - running.started_at
-        return self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us())
+        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us())
+        if isinstance(found, Successor):
+            return found
+        running.exhausted = found
+        return None
 
     def _checked(self, running: Running, plan: Plan, answer: Fold) -> tuple[Corrected | None, Failure | None]:
         """What a whole answer calls for: the next attempt, or a failure, or neither: it is right."""
@@ -274,7 +287,7 @@ class Exchanges(Calls):
             renderer = dialect(submission.wire, submission.renderer).renderer(form(submission))
             renderer = renderer if plan.structure is None else Held(renderer)
         if isinstance(following, Successor):
-            running.tried, running.decided = following.tried, following.step.inputs
+            running.tried = following.tried
             running.outlet.prepare(_ignored(plan))
             await self._pause(running, following.delay_s)
         return self._begun(running, plan, appended, decoder, renderer)
@@ -349,7 +362,7 @@ class Exchanges(Calls):
         if isinstance(failure, Stop):
             took = _ms(self._monotonic() - running.started_at)
             return Left(failure.reason, seen, payload, took, failure, error, status), rest
-        return Failed(failure, error, status, seen, payload, *self._times(running, attempt), running.decided), rest
+        return Failed(failure, error, status, seen, payload, *self._times(running, attempt), running.exhausted), rest
 
     def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
         """Milliseconds since the request came, and those of them that are ours."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from gateway.exchange.inputs import Failure, Submission
+from gateway.exchange.inputs import Exhausted, Failure, Submission
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.resilience import NOTHING
 from gateway.exchange.state import Exchange
@@ -35,14 +34,14 @@ class Running:
     """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
     other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads;
     `position` is before its first event; `content_type` is that of a whole answer. `tried` counts
-    the attempts that failed, `decided` is what the last of them was decided from; by `deadline_at` all must be over."""
+    the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all must be over."""
 
     __slots__ = (
         "called_at",
         "content_type",
         "deadline_at",
-        "decided",
         "exchange",
+        "exhausted",
         "heard_at",
         "outlet",
         "own_s",
@@ -68,7 +67,7 @@ class Running:
         self.streamed_call = False
         self.content_type = "application/json"
         self.tried = NOTHING
-        self.decided: dict[str, Any] | None = None
+        self.exhausted: Exhausted | None = None
         deadline_s = submission.policy and submission.policy.deadline_s
         self.deadline_at = now + deadline_s if deadline_s else None
         self.called_at: float | None = None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import field, replace
 
 from eventstore.value import value
+from gateway.circuits import Circuits
 from gateway.errors import GatewayError
-from gateway.exchange.inputs import Broken, Failure, Seen, Submission, Unfit
+from gateway.exchange.inputs import Broken, Exhausted, Failure, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
-from gateway.exchange.resilience import Step, Tried, next_step
+from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
 from gateway.wire.held import HELD
-
-logger = logging.getLogger(__name__)
 
 
 @value
@@ -69,24 +67,27 @@ Following = Corrected | Successor
 class Successors:
     """Plans what follows failures. `draw` gives numbers from [0, 1)."""
 
-    def __init__(self, planner: Planner, draw: Callable[[], float]) -> None:
-        self._planner, self._draw = planner, draw
+    def __init__(self, planner: Planner, draw: Callable[[], float], circuits: Circuits | None = None) -> None:
+        self._planner, self._draw, self._circuits = planner, draw, circuits
 
     def after(
         self, failure: Failure, submission: Submission, plan: Plan, tried: Tried, elapsed_s: float, now_us: int
-    ) -> Successor | None:
-        """The attempt after this failure; None where it stands."""
+    ) -> Successor | Exhausted:
+        """The attempt after this failure, or that it stands."""
         if submission.policy is None:
-            return None
-        step = next_step(failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us)
+            return Exhausted(None)
+        decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us)
+        step = next_step(*decided)
         if step is None:
-            return None
+            return Exhausted(None if tried == NOTHING else inputs_of(*decided))
         if step.to is None:
             retried = Tried(tried.retried + 1, tried.fallen)
             return Successor(plan, failure, step, retried, "callers_url" in plan.provider.traits)
         return self._fallen(failure, submission, plan, step, step.to)
 
-    def _fallen(self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int) -> Successor | None:
+    def _fallen(
+        self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int
+    ) -> Successor | Exhausted:
         """At the first of the models to fall back on, from this one on, that can take the request."""
         assert submission.policy is not None
         skipped: dict[str, str] = {}
@@ -97,10 +98,12 @@ class Successors:
             except GatewayError as error:
                 skipped[name] = error.error()["code"] or type(error).__name__
             else:
+                if self._circuits is not None and self._circuits.open(planned, step.inputs["now_us"]):
+                    skipped[name] = "circuit_open"
+                    continue
                 tried = Tried(0, number + 1)
                 return Successor(planned, failure, step, tried, there.base_url is not None, skipped)
-        logger.info("no model to fall back on can take request %s: %s", submission.request_id, skipped)
-        return None
+        return Exhausted(step.inputs, skipped)
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:

@@ -19,7 +19,8 @@ GOOD: dict[str, str] = {
     "tool_call_tags": "<CALL>,</CALL>", "tool_modes": "lmstudio/*=prompted, vllm/x=hermes",
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
-    "tools": "one, two.three", "fallback": "one, two.three", "retries": "2", "embedding_backend": "onnx",
+    "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
+    "circuit": "refuse", "embedding_backend": "onnx",
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
 

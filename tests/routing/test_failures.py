@@ -57,7 +57,7 @@ FAULTS = {
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
-    args = ("--nats", "off", "--first-byte-timeout", "0.1")
+    args = ("--nats", "off", "--circuit", "off", "--first-byte-timeout", "0.1")
     async with front(tmp_path_factory.mktemp("failures"), args=args) as started:
         yield started
 

@@ -1,0 +1,135 @@
+"""The circuit breakers of this server: fed with each attempt's end, asked before a call, kept in the log.
+
+While all is well an attempt costs one dictionary lookup. Caller-named URLs are no provider of ours, and have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from eventstore.catalogue import decode
+from eventstore.catalogue.circuit import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from eventstore.envelope import ANY_VERSION, StreamWrite
+from eventstore.log import Log
+from gateway.errors import CircuitOpen
+from gateway.exchange.inputs import Failure
+from gateway.exchange.plan import Plan
+from gateway.exchange.policy import Policy
+from gateway.redaction import Redactor
+from gateway.routing.circuit import CLOSED, Circuit, after, event_of, evolve, outcome_of, probing
+
+MOST_CREDENTIALS = 1024
+"""Of one provider: callers bring their own keys, as many as they like."""
+
+
+class Circuits:
+    """`refusing`: an open circuit refuses requests that have no model to fall back on."""
+
+    def __init__(self, log: Log, redactor: Redactor, cool_down_s: float, refusing: bool) -> None:
+        self._log, self._redactor, self._cool_down_s, self._refusing = log, redactor, cool_down_s, refusing
+        self._circuits: dict[str, dict[str | None, Circuit]] = {}
+
+    async def restore(self, providers: Iterable[str]) -> None:
+        """As the log says it was."""
+        for provider in providers:
+            for recorded in await self._log.read_stream(_stream(provider)):
+                event = decode(recorded)
+                if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
+                    self._keep(provider, event.credential, evolve(event))
+
+    async def ended(self, plan: Plan, failure: Failure | None, now_us: int) -> None:
+        """An attempt gave a whole answer (None), or failed so."""
+        provider = plan.provider.name
+        if (failure is None and provider not in self._circuits) or "callers_url" in plan.provider.traits:
+            return
+        wait_s = None if failure is None else failure.retry_after_s
+        outcome = "answered" if failure is None else outcome_of(failure.kind, failure.status, wait_s)
+        if outcome is None:
+            return
+        before, credential = self._of(plan)
+        now = after(before, outcome, now_us, self._cool_down_s, wait_s or 0.0)
+        reason = "answered" if failure is None else str(failure.status or failure.kind)
+        inputs = {"outcome": outcome, "wait_s": wait_s}
+        await self._step(provider, credential, before, now, reason, now_us, inputs)
+
+    async def bar(self, plan: Plan, policy: Policy | None, now_us: int) -> Failure | None:
+        """Why the provider is not called, as if the call had failed, where the request has another model; None where
+        the call may be made, as the probe where it is time. Raises `CircuitOpen` where there is no other model, and
+        such requests are refused."""
+        falls_back = policy is not None and bool(policy.fallback)
+        if not (falls_back or self._refusing) or not self._has(plan):
+            return None
+        wait_s = await self._wait_s(plan, now_us)
+        if wait_s is None:
+            return None
+        message = f"{plan.provider.name} failed too often of late, and is left alone for a while."
+        if falls_back:
+            return Failure("circuit_open", message, code="circuit_open")
+        raise CircuitOpen(message, headers={"retry-after": str(int(wait_s) + 1)})
+
+    def open(self, plan: Plan, now_us: int) -> bool:
+        """Whether it is no use to fall back on this."""
+        if not self._has(plan):
+            return False
+        circuit, _ = self._of(plan)
+        return circuit.state != "closed" and now_us < (circuit.retry_at or 0)
+
+    def shown(self) -> list[dict[str, Any]]:
+        """`{provider, credential, state, failures, opened_at, retry_at}` of each that has anything to say."""
+        return [
+            {"provider": provider, "credential": credential, "state": circuit.state, "failures": circuit.failures,
+             "opened_at": circuit.opened_at, "retry_at": circuit.retry_at}
+            for provider, of in sorted(self._circuits.items())
+            for credential, circuit in of.items()
+        ]  # fmt: skip
+
+    def _has(self, plan: Plan) -> bool:
+        return plan.provider.name in self._circuits and "callers_url" not in plan.provider.traits
+
+    async def _wait_s(self, plan: Plan, now_us: int) -> float | None:
+        """Seconds for which nothing goes there; None where this call may."""
+        before, credential = self._of(plan)
+        if before.state == "closed":
+            return None
+        now = probing(before, now_us, self._cool_down_s)
+        if now is None:
+            return max((before.retry_at or now_us) - now_us, 0) / 1_000_000
+        await self._step(plan.provider.name, credential, before, now, "probe", now_us, {})
+        return None
+
+    def _of(self, plan: Plan) -> tuple[Circuit, str | None]:
+        credential = self._redactor.fingerprint(plan.api_key) if plan.api_key else None
+        return self._circuits.get(plan.provider.name, {}).get(credential, CLOSED), credential
+
+    async def _step(
+        self,
+        provider: str,
+        credential: str | None,
+        before: Circuit,
+        now: Circuit,
+        reason: str,
+        now_us: int,
+        more: dict[str, Any],
+    ) -> None:
+        """Held from now on, so that one request alone is the probe; and recorded where it is news."""
+        self._keep(provider, credential, now)
+        inputs = {"now_us": now_us, "cool_down_s": self._cool_down_s, "before": asdict(before), **more}
+        event = event_of(before, now, provider, credential, reason, inputs)
+        if event is not None:
+            await self._log.append(StreamWrite(_stream(provider), ANY_VERSION, (event.new(),)))
+
+    def _keep(self, provider: str, credential: str | None, circuit: Circuit) -> None:
+        of = self._circuits.setdefault(provider, {})
+        of.pop(credential, None)
+        if circuit != CLOSED:
+            of[credential] = circuit
+            if len(of) > MOST_CREDENTIALS:
+                del of[next(iter(of))]
+        if not of:
+            del self._circuits[provider]
+
+
+def _stream(provider: str) -> str:
+    return f"provider-{provider}"
