@@ -19,6 +19,10 @@ from eventstore.errors import WrongExpectedVersion
 STREAMS_KEPT = 65_536
 """How many streams' versions the tail remembers; the least recently written one is looked up again when needed."""
 
+BLOB = bytearray
+"""What sqlite3 binds as it is. It asks of every `bytes` first whether somebody wants to adapt it (PEP 246), which takes
+longer than to copy it."""
+
 Version = tuple[int, int]
 """A stream's id (0 before it has one) and the version of its last event (0 before it has one)."""
 FindStream = Callable[[str], Version]
@@ -140,7 +144,7 @@ class Batch:
             row.count,
             row.offset_us,
             row.codec,
-            row.bytes,
+            BLOB(row.bytes),
         )
 
     def _add_events(self, write: StreamWrite) -> None:
@@ -164,8 +168,8 @@ class Batch:
                 self._type_id(event.type),
                 chain.at,
                 PLAIN,
-                data,
-                chain.digest,
+                BLOB(data),
+                BLOB(chain.digest),
             )
         self.streams[name] = stream_id, version
 
