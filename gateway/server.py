@@ -25,6 +25,7 @@ from eventstore.reader import Reader
 from eventstore.rows import FILE
 from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
+from gateway.api.groups import settle as settle_groups
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
@@ -76,6 +77,7 @@ KEEPALIVE_S = 75.0
 LINGER_S = 2.0
 """How long an answered request's body is still read, so that its client can hear the answer."""
 MARK_S = 5.0
+"""How often the low-water mark is moved."""
 PAST_WITHIN_S = 3.0
 """How long a start with exchanges to end waits for NATS, which may hold their end."""
 BACKLOG = 4096
@@ -93,6 +95,7 @@ class Server:
     runs = Exchanges
     store = SQLiteLog
     """The classes that run its exchanges and keep its log; tests prove their worth with broken ones."""
+    mark_s = MARK_S
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -310,7 +313,7 @@ class Server:
         """Say that this node ends, while there is still somebody to relay it."""
         if not self._trouble():
             await self._say(NodeStopped(node=self.log.origin[:9], reason=self._reason, open_requests=self._interrupted))
-            LowWater(self.settings.data_dir).write(await self.log.head())
+            LowWater(self.settings.data_dir).write(await self._low_water())
 
     async def _say(self, event: Event) -> None:
         """An event of this node."""
@@ -340,6 +343,7 @@ class Server:
             for stream in open_streams(reader, after):
                 await interrupt(self.log, reader, stream, self.price, wall_clock_us())
             await end_runs(self.log, reader, after)
+            await settle_groups(self.log, reader, after)
         mark.write(await self.log.head())
 
     async def _end_what_comes_back(self) -> None:
@@ -355,10 +359,14 @@ class Server:
         """Keep the low-water mark near the oldest open exchange, so that a crash costs little to recover from."""
         mark = LowWater(self.settings.data_dir)
         while True:
-            await asyncio.sleep(MARK_S)
-            head = await self.log.head()
-            begun = [*(running.position for running in self.exchanges.open), *self.tools.direct.open.values()]
-            mark.write(min(begun, default=head))
+            await asyncio.sleep(self.mark_s)
+            mark.write(await self._low_water())
+
+    async def _low_water(self) -> int:
+        """A position before the first event of all that is open."""
+        head = await self.log.head()
+        exchanges = (running.position for running in self.exchanges.open)
+        return min([head, *exchanges, *self.tools.direct.open.values(), *self.desk.groups.values()])
 
     async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
         """A caller who did not get in."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from gateway.api import channels
+from gateway.api.groups import OpenGroups
 from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
@@ -27,13 +28,15 @@ from gateway.wire.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What these endpoints need besides the services. `shared`: the pace of connections with several answers."""
+    """What these endpoints need besides the services. `shared`: the pace of connections with several answers;
+    `groups`: those that are not settled."""
 
     exchanges: Exchanges
     rules: Rules
     pace: Pace = USUAL
     shared: channels.ChannelPace = channels.USUAL
     caching: Caching = UNASKED
+    groups: OpenGroups = field(default_factory=dict)
 
 
 DESK = web.AppKey("desk", Desk)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
@@ -13,14 +14,15 @@ import orjson
 from aiohttp import web
 
 from eventstore.catalogue import decode
-from eventstore.catalogue.event import Event
 from eventstore.catalogue.group import GroupSettled, GroupStarted
 from eventstore.catalogue.values import Usd, dumps
-from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
+from eventstore.envelope import Appended
+from eventstore.errors import LogError
 from eventstore.log import Log
 from gateway.api.answers import json_response, services
 from gateway.api.channels import Channel, Muted, SseChannel
 from gateway.api.exchange import DESK, caller_of, check_no_key, outlet_for, pattern
+from gateway.api.groups import GROUPS, say
 from gateway.api.lanes import Lane, leave, run_lane
 from gateway.api.stored_responses import streamed_form
 from gateway.edge import POSITION_HEADER, new_id
@@ -34,8 +36,9 @@ from gateway.multi.request import Group, group_of
 from gateway.multi.results import Result, answer_of, cost_of, result_of
 from gateway.wire.dialects import CHAT
 
-GROUPS = "group-"
-"""What the streams of groups begin with."""
+LEFT = Choice(None, "client_left")
+
+logger = logging.getLogger(__name__)
 
 
 async def multi(request: web.Request) -> web.StreamResponse:
@@ -94,11 +97,7 @@ class Members:
 
     async def answer(self, raw: bytes) -> web.StreamResponse:
         """Record the group, run it, record what came of it, and only then say it."""
-        appended = await self._say(self._started(raw), admit=True)
-        if self._asked.streamed:
-            await self._open(appended)
-        await self._run()
-        settled = await self._settle()
+        settled = await self._served(raw)
         whole = await answer_from(self._log, self._id)
         if self._asked.streamed:
             return await self._close(whole)
@@ -108,6 +107,32 @@ class Members:
         response = json_response(whole, status=502 if "error" in whole else 200)
         response.headers.update(headers)
         return response
+
+    async def _served(self, raw: bytes) -> Appended:
+        """The group from its first event to its last. One that is cut short stays open for the next start to settle."""
+        appended = await self._begin(raw)
+        try:
+            if self._asked.streamed:
+                await self._open(appended)
+            await self._run()
+            settled = await self._say(*await self._choice(await self._results()))
+        except LogError:
+            raise
+        except ConnectionError:
+            settled = await self._say(LEFT)
+        except Exception:
+            logger.exception("group %s failed", self._id)
+            settled = await self._say(Choice(None, "internal_error"))
+        del self._desk.groups[self._id]
+        return settled
+
+    async def _begin(self, raw: bytes) -> Appended:
+        self._desk.groups[self._id] = await self._log.head()
+        try:
+            return await say(self._log, self._started(raw), admit=True)
+        except LogError:
+            del self._desk.groups[self._id]
+            raise
 
     async def _run(self) -> None:
         """Every member to its end."""
@@ -126,19 +151,11 @@ class Members:
             if any(result.whole for result in await self._results()):
                 return
 
-    async def _settle(self) -> Appended:
-        results = await self._results()
-        choice, judge = await self._choice(results)
-        winner, reason, inputs = choice.winner, choice.reason, choice.inputs
-        return await self._say(
-            GroupSettled(group_id=self._id, reason=reason, winner=winner, inputs=inputs, judge_request=judge)
-        )
-
     async def _choice(self, results: Sequence[Result]) -> tuple[Choice, str | None]:
         """Who won, and the request that asked a judge."""
         asked, whole = self._asked, [result for result in results if result.whole]
         if self._channel.gone():
-            return Choice(None, "client_left"), None
+            return LEFT, None
         if not whole:
             return Choice(None, "no_whole_answer"), None
         if asked.mode == "first":
@@ -196,8 +213,13 @@ class Members:
             judge=asked.judge,
         )
 
-    async def _say(self, event: Event, admit: bool = False) -> Appended:
-        return await self._log.append(StreamWrite(f"{GROUPS}{self._id}", ANY_VERSION, (event.new(),)), admit=admit)
+    async def _say(self, choice: Choice, judge: str | None = None) -> Appended:
+        """Record what came of the group."""
+        winner, reason, inputs = choice.winner, choice.reason, choice.inputs
+        return await say(
+            self._log,
+            GroupSettled(group_id=self._id, reason=reason, winner=winner, inputs=inputs, judge_request=judge),
+        )
 
     async def _open(self, appended: Appended) -> None:
         await self._channel.open({"x-request-id": self._id, POSITION_HEADER: str(appended.last)})
@@ -209,6 +231,9 @@ class Members:
         await self._channel.send("group", orjson.dumps(said))
 
     async def _close(self, whole: dict[str, Any]) -> web.StreamResponse:
+        if self._channel.gone():
+            self._channel.drop()
+            return self._channel.response
         try:
             await self._channel.send("result", dumps({"type": "result", **whole}))
             await self._channel.end()
