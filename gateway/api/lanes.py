@@ -26,7 +26,7 @@ from gateway.edge import POSITION_HEADER
 from gateway.errors import GatewayError
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import NotRenderable
-from gateway.exchange.resume import Cut
+from gateway.exchange.resume import Beyond, Cut
 from gateway.exchange.running import Leave
 from gateway.exchange.submit import Caller, submit, unread
 from gateway.wire.dialects import CHAT
@@ -162,6 +162,8 @@ class Lane:
             await self._end()
         except Cut:
             await self._fail(self._why)
+        except Beyond:
+            await self._fail(MISPLACED)
         except NotRenderable as error:
             await self._fail({**INTERRUPTED, "message": str(error), "code": "not_renderable"})
         except TimeoutError:
@@ -226,9 +228,17 @@ def submitted(desk: Desk, caller: Caller, body: dict[str, Any], parent: str | No
 
 
 async def leave(desk: Desk, lane: Lane, reason: str) -> None:
-    """End a lane's exchange as if its client had left, for this reason, once it is recorded."""
+    """End a lane's exchange as if its client had left, for this reason."""
     lane.cancelled()
-    await lane.started.wait()
-    for running in list(desk.exchanges.open):
+    if not _ended(desk, lane, reason):  # it has not begun, or is over
+        await lane.started.wait()
+        _ended(desk, lane, reason)
+
+
+def _ended(desk: Desk, lane: Lane, reason: str) -> bool:
+    """Whether the lane's exchange is open, and hears that it shall end."""
+    for running in desk.exchanges.open:
         if running.submission.request_id == lane.request_id:
             running.end(Leave(reason))
+            return True
+    return False

@@ -53,6 +53,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
     check_origin("POST", request.headers)
     if request.headers.get(RETENTION_HEADER) == "none":
         raise InvalidRequest("What is said here is read from the log: it must be retained.", param=RETENTION_HEADER)
+    if "upgrade" not in request.headers.get("Connection", "").lower():
+        raise InvalidRequest("This is a WebSocket: it takes no plain GET.", code="upgrade_required")
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=GOODBYE_S, max_msg_size=LARGEST_BODY, compress=False)
     await socket.prepare(request)
     open_sockets = request.app[SOCKETS]

@@ -15,6 +15,10 @@ class Cut(Exception):
     """The answer ended before it was whole: who reads it must not take it for the whole."""
 
 
+class Beyond(Exception):
+    """The answer is not as long as its reader says it has read."""
+
+
 WINDOW = 512
 """Positions read at a time: what a reader far behind holds in memory is a window's rows, not the rest of its answer."""
 
@@ -25,8 +29,8 @@ async def follow_answer(
     """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event. `form` makes
     another form of the answer than its client got.
 
-    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`, and `Cut` behind the last
-    byte of an answer that is not whole.
+    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`; `Cut` behind the last
+    byte of an answer that is not whole, `Beyond` where a whole one is shorter than `skip`.
     """
     reading = await _reading(log, request_id, form)
     async for head in log.follow(0):
@@ -39,6 +43,8 @@ async def follow_answer(
         if reading.rendering.ended:
             if not reading.rendering.whole:
                 raise Cut(request_id)
+            if skip:
+                raise Beyond(request_id)
             return
 
 
@@ -48,7 +54,7 @@ async def _reading(log: Log, request_id: str, form: MakeForm) -> Reading:
     source = source_of(events)
     if source is None:
         return Reading(log, stream_of(request_id), form)
-    return Reading(log, stream_of(source), form_for(events), as_sent=True)
+    return Reading(log, stream_of(source), form_for(events, form), as_sent=form is recorded_form)
 
 
 class Reading:

@@ -96,13 +96,13 @@ def source_of(events: Sequence[RecordedEvent]) -> str | None:
     return next((event.body["source"] for event in events if event.type in SHARED), None)
 
 
-def form_for(events: Sequence[RecordedEvent]) -> MakeForm:
-    """The form of another's answer for the request of these events: with an Idempotency-Key the very bytes, else as if
-    it had been its own."""
+def form_for(events: Sequence[RecordedEvent], form: MakeForm = recorded_form) -> MakeForm:
+    """The form of another's answer for the request of these events: with an Idempotency-Key the source's, else as if it
+    had been its own. `form` makes another than was sent."""
     shared = next(event.body for event in events if event.type in SHARED)
     if shared.get("reason") == "idempotency_key":
-        return recorded_form
-    return own_form(recorded_form(events[0].body))
+        return form
+    return own_form(form(events[0].body))
 
 
 def own_form(form: Form) -> MakeForm:

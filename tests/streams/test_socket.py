@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
-from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
+from tests.gateway.whole import COMPATIBLE, PATIENCE_S, Gateway, chat, gateway
 from tests.streams.sockets import Client, socket, sse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -168,6 +169,44 @@ async def test_a_whole_answer_comes_with_its_end(served: Gateway, upstream: Scri
     assert client.text("b") == "All of it."
 
 
+SHARING = [{"x-abstractcore-cache": "use"}, {"idempotency-key": "k"}]
+
+
+@pytest.mark.parametrize("headers", SHARING)
+async def test_an_answer_that_is_another_s_is_resumed_too(
+    served: Gateway, upstream: ScriptedServer, headers: dict[str, str]
+) -> None:
+    upstream.script(COMPATIBLE, Script.json(openai_body()))
+    first, second = [await served.ask(chat(), **headers) for _ in range(2)]
+    assert second.headers["x-abstractcore-source"] == first.request_id
+    async with socket(served.url) as client:
+        await client.say(type="resume", id="a", request_id=second.request_id)
+        done = await client.until("done")
+        await client.say(type="resume", id="b", request_id=second.request_id, after=client.of("a", "token")[0]["after"])
+        await client.until("done", id="b")
+    assert client.text("a") == "All of it."
+    assert client.of("b", "token")[-1]["after"] <= done["after"]
+    assert len(client.of("b", "token")) == len(client.of("a", "token")) - 1
+
+
+async def test_what_waits_for_a_file_is_cancelled_at_once(tmp_path: Any, upstream: ScriptedServer) -> None:
+    upstream.requests.clear()
+    upstream.script("GET /slow.png", Script(hold=True))
+    env = {"ABSTRACTCORE_FILE_URL_ALLOWLIST": upstream.base_url.removeprefix("http://")}
+    part = {"type": "image_url", "image_url": {"url": f"{upstream.base_url}/slow.png"}}
+    async with gateway(tmp_path / "logs", upstream.base_url, env=env) as fetching, socket(fetching.url) as client:
+        await client.generate("a", chat(messages=[{"role": "user", "content": [part]}]))
+        async with asyncio.timeout(PATIENCE_S):
+            while not upstream.requests:
+                await asyncio.sleep(0.01)
+            await client.say(type="cancel", id="a")
+            error = await client.until("error")
+            await upstream.requests[0].left.wait()
+        end = await fetching.end_of(error["request_id"])
+    assert error["error"]["code"] == "cancelled"
+    assert (end["type"], end["reason"]) == ("request_cancelled", "cancelled")
+
+
 WRONG: list[tuple[str | bytes, str | None]] = [
     ("", "invalid_json"),
     ("{", "invalid_json"),
@@ -193,7 +232,10 @@ async def test_wrong_messages_are_answered_and_the_socket_stays(served: Gateway,
     upstream.script(COMPATIBLE, sse(STREAM))
     async with socket(served.url) as client:
         for message, code in WRONG:
-            await (client.socket.send_bytes if isinstance(message, bytes) else client.socket.send_str)(message)
+            if isinstance(message, bytes):
+                await client.socket.send_bytes(message)
+            else:
+                await client.socket.send_str(message)
             error = await client.until("error")
             assert error["error"]["code"] == code, (message[:80], error)
         await client.generate("x", chat())
@@ -214,9 +256,10 @@ async def test_a_place_that_the_server_never_named_is_an_error(served: Gateway, 
     async with socket(served.url) as client:
         await client.generate("a", chat())
         done = await client.until("done")
-        await client.say(type="resume", id="b", request_id=done["request_id"], after=3)
-        error = await client.until("error")
-    assert error["error"]["code"] == "invalid_position"
+        for after in (3, done["after"] + 1, 10**6):
+            await client.say(type="resume", id="b", request_id=done["request_id"], after=after)
+            error = await client.until("error")
+            assert error["error"]["code"] == "invalid_position"
     assert client.of("b", "token") == []
 
 
@@ -267,6 +310,7 @@ async def refused(session: aiohttp.ClientSession, url: str, **options: Any) -> i
 async def test_no_upgrade_is_no_stream(served: Gateway) -> None:
     async with aiohttp.ClientSession() as session, session.get(served.url + "/v1/stream") as answer:
         assert answer.status == 400
+        assert (await answer.json())["error"]["code"] == "upgrade_required"
 
 
 async def test_a_server_that_stops_says_goodbye(tmp_path: Any, upstream: ScriptedServer) -> None:
