@@ -1,0 +1,123 @@
+"""Virtual models: names that stand for several models, and for the strategy by which one of them is chosen. Pure.
+
+    [models.auto]                       # what a request names: "model": "auto"
+    strategy = "cheapest"               # see gateway.routing.order.ORDERINGS
+    members = ["openai/gpt-5.2", {model = "ollama/qwen3:4b", weight = 3}]
+    retries = 1                         # as in a request, and so are
+    deadline_s = 30
+    max_cost_usd = 0.05
+
+A file of TOML (https://toml.io/en/v1.0.0), read anew when it changes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from decimal import Decimal
+from typing import Any
+
+from eventstore.catalogue.values import Usd
+from eventstore.value import value
+from gateway.exchange.policy import MOST_FALLBACKS, MOST_RETRIES
+
+MOST_MODELS = 1000
+MOST_MEMBERS = MOST_FALLBACKS + 1
+MOST_WEIGHT = 1_000_000
+LONGEST_DEADLINE_S = 86_400
+MOST_COST_USD = 1_000_000
+MODEL_KEYS = frozenset({"strategy", "members", "retries", "deadline_s", "max_cost_usd"})
+MEMBER_KEYS = frozenset({"model", "weight"})
+
+
+class BadConfiguration(Exception):
+    """The file says something that cannot be used; the message says where, and what would do."""
+
+
+@value
+class Member:
+    """A model that a virtual one can stand for, as `provider/model`. `weight`: its share beside the others'."""
+
+    model: str
+    weight: float = 1.0
+
+
+@value
+class Virtual:
+    """A name that stands for `members`. `retries` (None: the server's) and `deadline_s` are what a request may say
+    itself; `most_cost` is the most that one request may cost."""
+
+    name: str
+    strategy: str
+    members: tuple[Member, ...]
+    retries: int | None = None
+    deadline_s: float | None = None
+    most_cost: Usd | None = None
+
+
+def parse(raw: bytes, strategies: Collection[str]) -> dict[str, Virtual]:
+    """The virtual models of a file, by name, each with one of these strategies. Raises `BadConfiguration`."""
+    try:
+        document = tomllib.loads(raw.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadConfiguration(f"it is no TOML: {error}") from error
+    _known_keys(document, frozenset({"models"}), "the file")
+    models = document.get("models", {})
+    if not isinstance(models, dict) or len(models) > MOST_MODELS:
+        raise BadConfiguration(f"[models.NAME] must be at most {MOST_MODELS} tables")
+    return {name: _virtual(name, table, strategies) for name, table in models.items()}
+
+
+def _virtual(name: str, table: Any, strategies: Collection[str]) -> Virtual:
+    where = f"models.{name}"
+    if not name or not name.isprintable() or len(name) > 200:
+        raise BadConfiguration(f"{where[:200]!r} is no name for a model")
+    if not isinstance(table, dict):
+        raise BadConfiguration(f"{where} must be a table")
+    _known_keys(table, MODEL_KEYS, where)
+    strategy = table.get("strategy", "fallback")
+    if strategy not in strategies:
+        raise BadConfiguration(f"{where}.strategy must be one of {', '.join(sorted(strategies))}")
+    retries, deadline_s = table.get("retries"), _number(table, "deadline_s", where, LONGEST_DEADLINE_S)
+    if retries is not None and (type(retries) is not int or not 0 <= retries <= MOST_RETRIES):
+        raise BadConfiguration(f"{where}.retries must be a whole number from 0 to {MOST_RETRIES}")
+    cost = _number(table, "max_cost_usd", where, MOST_COST_USD)
+    most_cost = None if cost is None else Usd.parse(Decimal(str(cost)))
+    return Virtual(name, strategy, _members(table.get("members"), where), retries, deadline_s, most_cost)
+
+
+def _members(given: Any, where: str) -> tuple[Member, ...]:
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_MEMBERS:
+        raise BadConfiguration(f"{where}.members must be a list of 1 to {MOST_MEMBERS} models")
+    members = tuple(_member(each, f"{where}.members[{number}]") for number, each in enumerate(given))
+    if len({member.model for member in members}) < len(members):
+        raise BadConfiguration(f"{where}.members names a model twice")
+    return members
+
+
+def _member(given: Any, where: str) -> Member:
+    table = {"model": given} if isinstance(given, str) else given
+    if not isinstance(table, dict):
+        raise BadConfiguration(f'{where} must be "provider/model", or {{model = "provider/model", weight = 1}}')
+    _known_keys(table, MEMBER_KEYS, where)
+    model = table.get("model")
+    if not isinstance(model, str) or not all(model.partition("/")):
+        raise BadConfiguration(f"{where}.model must be provider/model")
+    weight = _number(table, "weight", where, MOST_WEIGHT)
+    return Member(model, 1.0 if weight is None else weight)
+
+
+def _number(table: Mapping[str, Any], key: str, where: str, most: float) -> float | None:
+    given = table.get(key)
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= most:
+        raise BadConfiguration(f"{where}.{key} must be a number over 0, at most {most}")
+    return float(given)
+
+
+def _known_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Raises `BadConfiguration`: a word that is misspelt must not be silently without effect."""
+    for key in table:
+        if key not in known:
+            raise BadConfiguration(f"{where} has {key[:80]!r}; known are {', '.join(sorted(known))}")
