@@ -26,6 +26,7 @@ from gateway.errors import (
     Unavailable,
     not_now,
 )
+from gateway.exchange.ids import ENTROPY_BYTES
 from gateway.exchange.ids import request_id as new_request_id
 from gateway.services import SERVICES, Handler
 from gateway.upstreams.http import HOP_HEADER
@@ -65,7 +66,7 @@ def new_id(now_us: int) -> str:
 
 
 class _Entropy:
-    """10 random bytes at a call, fetched from the system 400 calls at a time."""
+    """The random bytes of an id at a call, fetched from the system 256 calls at a time."""
 
     def __init__(self) -> None:
         self._bytes, self._at = b"", 0
@@ -73,9 +74,9 @@ class _Entropy:
     def __call__(self) -> bytes:
         at = self._at
         if at >= len(self._bytes):
-            self._bytes, at = secrets.token_bytes(4000), 0
-        self._at = at + 10
-        return self._bytes[at : at + 10]
+            self._bytes, at = secrets.token_bytes(256 * ENTROPY_BYTES), 0
+        self._at = at + ENTROPY_BYTES
+        return self._bytes[at : self._at]
 
 
 _entropy = _Entropy()

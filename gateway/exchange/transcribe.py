@@ -17,7 +17,7 @@ from eventstore.catalogue.audio import AudioTranscribed
 from eventstore.catalogue.values import Usd
 from eventstore.log import Log
 from gateway.errors import GatewayError, InvalidRequest, TooLarge
-from gateway.exchange.ids import request_id, stream_of
+from gateway.exchange.ids import ENTROPY_BYTES, request_id, stream_of
 from gateway.exchange.inputs import Submission
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.running import Leave, Running
@@ -121,7 +121,7 @@ class Transcriber:
         file = {"filename": f"audio.{kind}", "content_type": _TYPES.get(kind, f"audio/{kind}"), "data": data}
         sent = {"model": self._model, "file": file, "response_format": "json"}
         headers = {} if submission.retained else {RETENTION_HEADER: "none"}
-        name = request_id(self._now_us() // 1000, os.urandom(10))
+        name = request_id(self._now_us() // 1000, os.urandom(ENTROPY_BYTES))
         caller = Caller(name, ENDPOINT, submission.key, submission.client, headers)
         asked = submit(caller, sent, orjson.dumps(sent), self._rules, TRANSCRIPTIONS, sent)
         return replace(asked, subject=submission.subject, tags=submission.tags)

@@ -104,7 +104,7 @@ def _own(stream: str, origin: str) -> str:
 
 async def _append_all(log: SQLiteLog, exchange: Exchange, numbers: Iterator[int]) -> None:
     for number in numbers:
-        request = request_id(BEGAN_MS + number, number.to_bytes(10, "big"))
+        request = request_id(BEGAN_MS + number, number.to_bytes(16, "big"))
         stream, before, after = stream_of(request), len(exchange.before), exchange.after
         opened = await log.append(StreamWrite(stream, 0, _named(exchange.before, exchange.request, request)))
         run = FrameRun(opened.last)

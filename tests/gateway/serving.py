@@ -245,7 +245,7 @@ _COUNT = itertools.count(1)
 
 def new_id() -> str:
     """A request id, later ones sorting behind earlier ones."""
-    return make_id(1_795_219_200_000 + next(_COUNT), bytes(10))
+    return make_id(1_795_219_200_000 + next(_COUNT), bytes(16))
 
 
 __all__ = ["HOP", "KEY", "Clock", "Folding", "Listed", "Served", "UpstreamFailure", "new_id", "provider", "serving"]

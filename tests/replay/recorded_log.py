@@ -57,7 +57,7 @@ class Recorder:
 
     async def asked(self, retention: str | None = None) -> str:
         """A request that was received and routed, and has no answer yet."""
-        request = request_id(1_795_000_000_000 + len(self.ids), len(self.ids).to_bytes(10, "big"))
+        request = request_id(1_795_000_000_000 + len(self.ids), len(self.ids).to_bytes(16, "big"))
         self.ids.append(request)
         body, blobs = split(BODY)
         received = RequestReceived(

@@ -153,7 +153,7 @@ async def test_rows_that_were_packed_otherwise_give_the_same_texts(tmp_path: Pat
 
 
 def test_ids_sort_by_time_and_say_when() -> None:
-    earlier, later = request_id(1_795_000_000_123, bytes(10)), request_id(1_795_000_000_124, b"\xff" * 10)
+    earlier, later = request_id(1_795_000_000_123, bytes(16)), request_id(1_795_000_000_124, b"\xff" * 16)
     assert earlier < later
     assert created_s(earlier) == 1_795_000_000
     assert stream_of(earlier) == f"request-{earlier}"
