@@ -90,8 +90,8 @@ class ToolCompleted(Event):
 @value(kw_only=True)
 class ToolFailed(Event):
     """A tool gave no result. `kind` is `bad_arguments` (it was not run), `timeout`, `tool_error` (it said so itself),
-    `unreachable`, `removed`, `cancelled` (its client left) or `interrupted` (we ended). `message` is what the model is
-    told."""
+    `unreachable`, `removed`, `cancelled` (its client left, or its request was stopped or had no more time) or
+    `interrupted` (we ended). `message` is what the model is told."""
 
     type: ClassVar[str] = "tool_failed"
     CONTENT: ClassVar[frozenset[str]] = frozenset({"message"})

@@ -95,10 +95,12 @@ class Limits:
 def overdue(running: Running, limits: Limits, now: float) -> Failure | None:
     """The timeout that has run out for an exchange, if one has. Pure."""
     called = running.called_at
-    if called is None:
+    if called is None and running.exchange.phase != "settled":  # nothing is called, and no tools run
         return None
     if running.deadline_at is not None and now > running.deadline_at:
         return Failure("total_timeout", "the deadline of the request has passed")
+    if called is None:  # each tool has a timeout of its own
+        return None
     if now - called > limits.total_s:
         return Failure("total_timeout", f"the provider's answer took longer than {limits.total_s:g} s")
     if running.heard_at is None:

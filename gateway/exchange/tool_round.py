@@ -10,8 +10,8 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.tool import ToolCompleted, ToolFailed, ToolStarted
 from eventstore.envelope import Appended, NewFrames
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.inputs import Input, RoundEnded, ToolTold
-from gateway.exchange.running import Halt, Running
+from gateway.exchange.inputs import Failure, Input, RoundEnded, ToolTold
+from gateway.exchange.running import Halt, Running, Verdict
 from gateway.tools.execute import ENDED, LEFT, progress_of
 from gateway.tools.runner import Job, Outcome, ToolRunner
 
@@ -53,7 +53,7 @@ class ToolRounds:
     def _begin(self, job: Job, refused: Outcome | None) -> ToolStarted | ToolFailed | ToolCompleted:
         offered = self._runner.registry.find(job.name)
         if refused is not None or offered is None:
-            return (refused or Outcome(kind="removed", text="", duration_ms=0.0)).event(job)
+            return (refused or Outcome(kind="removed", text="")).event(job)
         return ToolStarted(
             tool_name=job.name,
             call_id=job.id,
@@ -71,11 +71,9 @@ class ToolRounds:
         try:
             while len(outcomes) < len(jobs) and running.verdict is None:
                 running.waiting = True
-                place, event, outcome = await told.get()
+                next_told = await told.get()
                 running.waiting = False
-                await self._record(running, ToolTold(event))
-                if outcome is not None:
-                    outcomes[place] = outcome
+                await self._hear(running, outcomes, next_told)
         except asyncio.CancelledError:
             running.waiting = False
             running.task.uncancel()
@@ -85,6 +83,14 @@ class ToolRounds:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        while not told.empty():  # a tool that ended just before its exchange has its own end
+            await self._hear(running, outcomes, told.get_nowait())
+
+    async def _hear(self, running: Running, outcomes: dict[int, Outcome], told: Told) -> None:
+        place, event, outcome = told
+        await self._record(running, ToolTold(event))
+        if outcome is not None:
+            outcomes[place] = outcome
 
     async def _one(self, place: int, job: Job, told: asyncio.Queue[Told]) -> None:
         outcome = await self._runner.run(job, progress_of(job, lambda event: told.put((place, event, None))))
@@ -92,12 +98,16 @@ class ToolRounds:
 
     async def _give_up(self, running: Running, jobs: Sequence[Job]) -> None:
         """Record the end of tools that were stopped with their exchange."""
-        halted = isinstance(running.verdict, Halt)
-        outcome = Outcome(
-            kind="interrupted" if halted else "cancelled", text=ENDED if halted else LEFT, duration_ms=0.0
-        )
+        outcome = _stopped_by(running.verdict)
         for job in jobs:
             await self._record(running, ToolTold(outcome.event(job)))
+
+
+def _stopped_by(verdict: Verdict | None) -> Outcome:
+    """How a tool ended whose exchange did."""
+    if isinstance(verdict, Halt):
+        return Outcome(kind="interrupted", text=ENDED)
+    return Outcome(kind="cancelled", text=verdict.message if isinstance(verdict, Failure) else LEFT)
 
 
 def _job(running: Running, call: Mapping[str, Any]) -> Job:

@@ -60,12 +60,12 @@ class DirectRuns:
                 await asyncio.wait((task,), timeout=LOOK_S)
         except asyncio.CancelledError:
             await stopped(task)
-            await self._record(job, Outcome(kind="interrupted", text=ENDED, duration_ms=0.0).event(job))
+            await self._record(job, Outcome(kind="interrupted", text=ENDED).event(job))
             raise
         if task.done():
             return task.result()
         await stopped(task)
-        return Outcome(kind="cancelled", text=LEFT, duration_ms=0.0)
+        return Outcome(kind="cancelled", text=LEFT)
 
     async def _record(self, job: Job, event: Event) -> None:
         await self._log.append(StreamWrite(f"{PREFIX}{job.name}", ANY_VERSION, (event.new(),)))

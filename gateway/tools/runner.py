@@ -36,10 +36,11 @@ class Job:
 
 @value(kw_only=True)
 class Outcome:
-    """How a call ended: `text` is its result, or with a `kind` of trouble what went wrong."""
+    """How a call ended: `text` is its result, or with a `kind` of trouble what went wrong. `duration_ms` is None where
+    it was not run to its end."""
 
     text: str
-    duration_ms: float
+    duration_ms: float | None = None
     kind: str | None = None
     cut: bool = False
 
@@ -59,7 +60,7 @@ class Outcome:
         return ToolCompleted(
             tool_name=job.name,
             call_id=job.id,
-            duration_ms=self.duration_ms,
+            duration_ms=self.duration_ms or 0.0,
             length=len(data),
             digest=sha256(data).hexdigest(),
             cut=self.cut,
@@ -88,9 +89,9 @@ class ToolRunner:
         """What a call comes to that cannot even begin: no such tool any more, or wrong arguments."""
         offered = self.registry.find(job.name)
         if offered is None:
-            return Outcome(kind="removed", text=f"There is no tool {job.name!r} now.", duration_ms=0.0)
+            return Outcome(kind="removed", text=f"There is no tool {job.name!r} now.")
         problem = problem_of(offered.tool, job.arguments)
-        return None if problem is None else Outcome(kind="bad_arguments", text=problem, duration_ms=0.0)
+        return None if problem is None else Outcome(kind="bad_arguments", text=problem)
 
     async def run(self, job: Job, progress: Progress) -> Outcome:
         """Run a call that was not refused, to its end. Never raises but when cancelled."""
