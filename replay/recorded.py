@@ -11,10 +11,11 @@ from typing import Any
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.reader import Reader
+from gateway.exchange.copied import unpack
 from gateway.exchange.ids import stream_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
 from gateway.exchange.runs import GENERATION_ENDS
-from gateway.exchange.shared import render_shared, source_of
+from gateway.exchange.shared import copy_of, render_shared, source_of
 
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -59,11 +60,22 @@ def read_request(reader: Reader, request_id: str) -> RecordedRequest:
 
 def recorded_request(reader: Reader, events: Sequence[RecordedEvent]) -> RecordedRequest:
     """The request of these events."""
-    source = source_of(events)
+    source, copy = source_of(events), copy_of(events)
     if source is None:
         return RecordedRequest(events, frames_of(reader, events))
+    if copy is not None:
+        return RecordedRequest(events, {}, _copied(reader, copy))
     theirs = reader.read_stream(stream_of(source))
     return RecordedRequest(events, {}, RecordedRequest(theirs, frames_of(reader, theirs)))
+
+
+def _copied(reader: Reader, copy: bytes) -> RecordedRequest:
+    """The request of another gateway, as far as its answer was copied; without events where that is gone."""
+    try:
+        copied = unpack(reader.read_blob(copy))
+    except (KeyError, NotRenderable):
+        return RecordedRequest((), {})
+    return RecordedRequest(copied.events, copied.frames)
 
 
 def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list[RecordedFrames]]:

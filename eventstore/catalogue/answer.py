@@ -14,6 +14,7 @@ from eventstore.catalogue.values import Usd
 from eventstore.value import value
 
 ClaimKind = Literal["idempotency", "cache"]
+HitKind = Literal["semantic"]
 AttachReason = Literal["idempotency_key", "in_flight"]
 
 
@@ -47,7 +48,11 @@ class RequestAttached(Event):
 @event
 @value(kw_only=True)
 class CacheHit(Event):
-    """The request gets the answer that another, `source`, got `age_s` seconds ago. `saved_usd` is what that cost."""
+    """The request gets the answer that another, `source`, got `age_s` seconds ago. `saved_usd` is what that cost.
+
+    Where they ask the same it has no `kind`; where what they ask is alike it is `semantic`, and `similarity` the cosine
+    of the two. `copy` is the digest (sha256, hex) of the blob that the answer is read from, where `source` is a request
+    of another gateway, which this log does not have."""
 
     type: ClassVar[str] = "cache_hit"
     EXPLICIT: ClassVar[frozenset[str]] = frozenset({"saved_usd"})
@@ -57,3 +62,6 @@ class CacheHit(Event):
     source: str
     age_s: float
     saved_usd: Usd | None
+    kind: HitKind | None = None
+    similarity: float | None = None
+    copy: str | None = None

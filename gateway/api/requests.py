@@ -8,17 +8,16 @@ import orjson
 from aiohttp import web
 
 from eventstore.catalogue.request import TERMINAL
-from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.api.answers import caught_up, json_response, page, services
 from gateway.api.generated import TokenReader
 from gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gateway.exchange.ids import stream_of
+from gateway.exchange.recorded import copy_blob, frames_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
-from gateway.exchange.shared import render_shared, source_of
+from gateway.exchange.shared import copy_of, render_copy, render_shared, source_of
 from projections.requests import Requests, list_requests, one_request
-
-_ENDS_GENERATION = frozenset({"generation_completed", "generation_failed"})
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -73,23 +72,15 @@ async def stream(request: web.Request) -> web.Response:
 async def _rendered(log: Log, recorded: list[RecordedEvent]) -> Rendered:
     """The answer, from its own frames or those of the request that it was taken from. Raises `NotRenderable`."""
     source = source_of(recorded)
+    copy = copy_of(recorded)
+    if copy is not None:
+        return render_copy(recorded, await copy_blob(log, copy))
     if source is None:
         return render_again(recorded, await frames_of(log, recorded, recorded[-1].position))
     theirs = await log.read_stream(stream_of(source))
     if not theirs:
         raise NotRenderable("the request that it was taken from is gone")
     return render_shared(recorded, theirs, await frames_of(log, theirs, theirs[-1].position))
-
-
-async def frames_of(log: Log, recorded: list[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:
-    """The rows of each of a request's generations, by the position of its `generation_started`; up to `head` for one
-    that has not ended."""
-    ends: dict[Any, int] = {e.body["attempt"]: e.position for e in recorded if e.type in _ENDS_GENERATION}
-    return {
-        event.position: await log.read_frames(event.position, ends.get(event.body["attempt"], head))
-        for event in recorded
-        if event.type == "generation_started"
-    }
 
 
 async def _recorded(log: Log, request_id: str) -> list[RecordedEvent]:

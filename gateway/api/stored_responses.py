@@ -11,10 +11,9 @@ import orjson
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
-from gateway.api.requests import frames_of
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
-from gateway.exchange.recorded import whole_body
+from gateway.exchange.recorded import frames_of, whole_body
 from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES

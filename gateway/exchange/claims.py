@@ -56,7 +56,7 @@ UNASKED = Caching()
 @value
 class Place:
     """A stream that claims stand on. `asked` is the digest of what a claim stands for; an answer that is older than
-    `max_age_s` counts no more; with `fresh` none counts."""
+    `max_age_s` counts no more; with `fresh` none counts. `request` is the digest of what is asked, whoever asks."""
 
     stream: str
     kind: ClaimKind
@@ -64,6 +64,7 @@ class Place:
     asked: str
     max_age_s: float
     fresh: bool = False
+    request: str = ""
 
 
 @value
@@ -120,8 +121,9 @@ def _by_request(submission: Submission, max_age_s: float, fresh: bool) -> Place:
     said = {name: each for name, each in submission.body.items() if name not in NO_MATTER and each is not None}
     canonical = orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
     wire = f"{submission.wire}/{submission.renderer}"
-    asked = _digest(submission.key, wire, submission.endpoint, submission.model, canonical)
-    return Place(f"cache-{asked}", "cache", submission.key, asked, max_age_s, fresh)
+    request = _digest(wire, submission.endpoint, submission.model, canonical)
+    asked = _digest(submission.key, request)
+    return Place(f"cache-{asked}", "cache", submission.key, asked, max_age_s, fresh, request)
 
 
 def _digest(*parts: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.log import Log
 from eventstore.parts import join
+from gateway.exchange.render import NotRenderable
+from gateway.exchange.runs import GENERATION_ENDS
 
 
 async def whole_body(log: Log, skeleton: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,3 +37,22 @@ def answer_message(events: Sequence[RecordedEvent]) -> dict[str, Any] | None:
             message: dict[str, Any] = choices[0]["message"]
             return message
     return None
+
+
+async def copy_blob(log: Log, digest: bytes) -> bytes:
+    """The copy of another gateway's answer. Raises `NotRenderable` where it is gone, `LogCorrupt` where damaged."""
+    try:
+        return await log.read_blob(digest)
+    except KeyError as error:
+        raise NotRenderable("the copy of the answer that it was given is gone") from error
+
+
+async def frames_of(log: Log, recorded: Sequence[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:
+    """The rows of each of a request's generations, by the position of its `generation_started`; up to `head` for one
+    that has not ended."""
+    ends: dict[Any, int] = {e.body["attempt"]: e.position for e in recorded if e.type in GENERATION_ENDS}
+    return {
+        event.position: await log.read_frames(event.position, ends.get(event.body["attempt"], head))
+        for event in recorded
+        if event.type == "generation_started"
+    }

@@ -6,7 +6,7 @@ Live, the frames' meaning is already at hand; in replay it is decoded again from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -228,9 +228,16 @@ def render_again(
     Raises `NotRenderable` where its content was not retained, `LogCorrupt` where a row is damaged.
     """
     rendering = Rendering(form, as_sent)
-    body = []
+    body = b"".join(pieces_again(rendering, events, frames))
+    return Rendered(rendering.status, rendering.headers, body, rendering.whole)
+
+
+def pieces_again(
+    rendering: Rendering, events: Sequence[RecordedEvent], frames: Mapping[int, Sequence[RecordedFrames]]
+) -> Iterator[bytes]:
+    """What each event and each row adds, empty where nothing. Raises like `render_again`."""
     for recorded in events:
-        body.append(rendering.event(recorded))
+        yield rendering.event(recorded)
         if recorded.type == "generation_started":
-            body.extend(rendering.frames(row) for row in frames.get(recorded.position, ()))
-    return Rendered(rendering.status, rendering.headers, b"".join(body), rendering.whole)
+            for row in frames.get(recorded.position, ()):
+                yield rendering.frames(row)

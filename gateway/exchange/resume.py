@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.exchange.ids import stream_of
+from gateway.exchange.recorded import copy_blob
 from gateway.exchange.render import MakeForm, Rendering, recorded_form
-from gateway.exchange.shared import form_for, source_of
+from gateway.exchange.shared import copied_pieces, copy_of, form_for, source_of
 
 
 class Cut(Exception):
@@ -32,7 +33,16 @@ async def follow_answer(
     Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`; `Cut` behind the last
     byte of an answer that is not whole, `Beyond` where a whole one is shorter than `skip`.
     """
-    reading = await _reading(log, request_id, form)
+    events = await log.read_stream(stream_of(request_id))
+    if copy := copy_of(events):
+        for data in copied_pieces(events, await copy_blob(log, copy), form):
+            if len(data) > skip:
+                yield data[skip:]
+            skip = max(0, skip - len(data))
+        if skip:
+            raise Beyond(request_id)
+        return
+    reading = _reading(log, request_id, events, form)
     async for head in log.follow(0):
         async for data in reading.until(head):
             if skip >= len(data):
@@ -48,9 +58,8 @@ async def follow_answer(
             return
 
 
-async def _reading(log: Log, request_id: str, form: MakeForm) -> Reading:
+def _reading(log: Log, request_id: str, events: Sequence[RecordedEvent], form: MakeForm) -> Reading:
     """Its own answer, or the one of another that it is given."""
-    events = await log.read_stream(stream_of(request_id))
     source = source_of(events)
     if source is None:
         return Reading(log, stream_of(request_id), form)

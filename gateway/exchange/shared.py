@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eventstore.catalogue.answer import AttachReason, CacheHit, RequestAttached
@@ -10,11 +10,23 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import RequestCancelled, RequestCompleted, RequestFailed, RequestInterrupted
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.errors import LogError
 from eventstore.value import value
+from gateway.exchange.copied import Copied, unpack
 from gateway.exchange.decide import received
 from gateway.exchange.inputs import Submission
-from gateway.exchange.render import MakeForm, Rendered, recorded_form, render_again
+from gateway.exchange.render import (
+    MakeForm,
+    NotRenderable,
+    Rendered,
+    Rendering,
+    form,
+    pieces_again,
+    recorded_form,
+    render_again,
+)
 from gateway.wire.dialect import Form
+from gateway.wire.values import WireError
 
 FREE = Usd(0)
 SHARED = frozenset({CacheHit.type, RequestAttached.type})
@@ -24,11 +36,15 @@ INTERRUPTED = "source_ended"
 
 @value
 class Cached:
-    """The answer of a request that completed `age_s` seconds ago, and cost `saved`."""
+    """The answer of a request that completed `age_s` seconds ago, and cost `saved`. `copy`: the digest (sha256, hex) of
+    the blob that it is read from, where the request is another gateway's. `similarity`: how alike what they ask is
+    (a cosine), where it is not the same."""
 
     source: str
     age_s: float
     saved: Usd | None
+    copy: str | None = None
+    similarity: float | None = None
 
 
 @value
@@ -55,7 +71,15 @@ def began(submission: Submission, source: Source) -> list[Event]:
     """How such an exchange begins."""
     request_id = submission.request_id
     if isinstance(source, Cached):
-        found: Event = CacheHit(request_id=request_id, source=source.source, age_s=source.age_s, saved_usd=source.saved)
+        found: Event = CacheHit(
+            request_id=request_id,
+            source=source.source,
+            age_s=source.age_s,
+            saved_usd=source.saved,
+            kind=None if source.similarity is None else "semantic",
+            similarity=source.similarity,
+            copy=source.copy,
+        )
     else:
         found = RequestAttached(request_id=request_id, source=source.source, reason=source.reason)
     return [received(submission), found]
@@ -96,6 +120,12 @@ def source_of(events: Sequence[RecordedEvent]) -> str | None:
     return next((event.body["source"] for event in events if event.type in SHARED), None)
 
 
+def copy_of(events: Sequence[RecordedEvent]) -> bytes | None:
+    """The digest of the blob with the copied answer that these events say their request was given, if it was one."""
+    copy = next((event.body.get("copy") for event in events if event.type == CacheHit.type), None)
+    return None if copy is None else bytes.fromhex(copy)
+
+
 def form_for(events: Sequence[RecordedEvent], form: MakeForm = recorded_form) -> MakeForm:
     """The form of another's answer for the request of these events: with an Idempotency-Key the source's, else as if it
     had been its own. `form` makes another than was sent."""
@@ -121,3 +151,23 @@ def render_shared(
 ) -> Rendered:
     """The answer of an exchange from its own events and those of its source. Raises as `render_again`."""
     return render_again(source, frames, form_for(events), as_sent=True)
+
+
+def render_copy(events: Sequence[RecordedEvent], copy: bytes) -> Rendered:
+    """The same from its own events and a copied answer. Raises as `render_again`."""
+    copied = unpack(copy)
+    return render_shared(events, copied.events, copied.frames)
+
+
+def rendered_copy(submission: Submission, copied: Copied) -> Rendered | None:
+    """A copied answer for a request that is not recorded yet; None where this version of the gateway cannot read it."""
+    try:
+        return render_again(copied.events, copied.frames, own_form(form(submission)), as_sent=True)
+    except (NotRenderable, LogError, WireError):
+        return None
+
+
+def copied_pieces(events: Sequence[RecordedEvent], copy: bytes, form: MakeForm) -> Iterator[bytes]:
+    """What is in it, piece by piece, in another form than was sent."""
+    copied = unpack(copy)
+    return pieces_again(Rendering(form_for(events, form), form is recorded_form), copied.events, copied.frames)

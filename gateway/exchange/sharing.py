@@ -1,7 +1,8 @@
 """Runs requests whose answers may be another's: one upstream call, one charge, and the same bytes from the log.
 
 Who came first runs as always, with a claim in its first commit. Who comes after it reads that answer from the log: as
-it comes, or long after. Whose claim is refused because another was faster looks again.
+it comes, or long after. Whose claim is refused because another was faster looks again. Where the log has no answer,
+another gateway's may have one: that is recorded with the request that gets it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ from eventstore.errors import LogBusy, WrongExpectedVersion
 from eventstore.log import Log
 from gateway.errors import KeyReused, not_now
 from gateway.exchange.claims import Claim, Claims, Place
+from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Submission
 from gateway.exchange.outlet import Outlet
-from gateway.exchange.render import JSON_HEADERS, form, recorded_form
+from gateway.exchange.render import JSON_HEADERS, Rendered, form, recorded_form
 from gateway.exchange.resume import Reading
 from gateway.exchange.run import STOPPING, Exchanges, error_body
 from gateway.exchange.running import Running
-from gateway.exchange.shared import Attached, Cached, Given, Source, began, ended, interrupted, own_form
+from gateway.exchange.shared import (
+    Attached,
+    Cached,
+    Given,
+    Source,
+    began,
+    ended,
+    interrupted,
+    own_form,
+    rendered_copy,
+)
 from gateway.exchange.staying import Staying
 
 SOURCE_HEADER = "x-abstractcore-source"
@@ -38,9 +50,15 @@ class Sharing:
     """`now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
 
     def __init__(
-        self, exchanges: Exchanges, log: Log, now_us: Callable[[], int], monotonic: Callable[[], float]
+        self,
+        exchanges: Exchanges,
+        log: Log,
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._exchanges, self._log, self._now_us, self._monotonic = exchanges, log, now_us, monotonic
+        self._elsewhere = elsewhere
 
     async def run(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> None:
         """Serve a request from the answers at these places, or by a call whose answer is theirs from then on.
@@ -54,6 +72,8 @@ class Sharing:
             if not isinstance(found, tuple):
                 await self._share(submission, outlet, found)
                 return
+            if self._elsewhere is not None and await self._found_elsewhere(submission, outlet, places):
+                return
             if any(claim.place.kind == "cache" for claim in found):
                 outlet.prepare({CACHE_HEADER: "miss"})
             try:
@@ -62,7 +82,48 @@ class Sharing:
                 if moved.stream not in names:
                     raise
             else:
+                if self._elsewhere is not None:
+                    for place in places:
+                        self._elsewhere.publish(place, submission.request_id)
                 return
+
+    async def _found_elsewhere(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
+        """Whether the request was given an answer that another gateway put where all can find it."""
+        for place in places:
+            found = self._elsewhere and await self._elsewhere.find(place)
+            if not found:
+                continue
+            cached = Cached(found.copied.request_id, found.age_s, found.copied.cost)
+            if found.here:
+                await self._share(submission, outlet, cached)
+                return True
+            rendered = rendered_copy(submission, found.copied)
+            if rendered is not None:
+                await self._give(submission, outlet, cached, found, rendered)
+                return True
+        return False
+
+    async def _give(
+        self, submission: Submission, outlet: Outlet, cached: Cached, found: Copy, rendered: Rendered
+    ) -> None:
+        """Give a request the copy of another gateway's answer, which is recorded with it."""
+        cached = replace(cached, copy=sha256(found.data).hexdigest())
+        with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
+            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: cached.source, **_said(cached)})
+            outlet.ending()
+            took = round((self._monotonic() - running.started_at) * 1000, 3)
+            given = Given(rendered.digest, len(rendered.body), took)
+            end = ended(submission.request_id, found.copied.events[-1], given, self._log.origin)
+            try:
+                appended = await self._append(running, [*began(submission, cached), end], True, (found.data,))
+            except LogBusy as busy:
+                raise not_now(busy) from busy
+            told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
+            if submission.streamed:
+                outlet.prepare(told)
+                await outlet.finish(rendered.body)
+            else:
+                outlet.answer(rendered.status, {**rendered.headers, **told}, rendered.body)
 
     async def _look(self, submission: Submission, places: Sequence[Place]) -> Source | tuple[Claim, ...]:
         """An answer at one of these places, or the claims to all of them."""
@@ -161,10 +222,12 @@ class Sharing:
         finally:
             self._exchanges.leave(running)
 
-    async def _append(self, running: Running, events: Sequence[Event], admit: bool = False) -> Appended:
+    async def _append(
+        self, running: Running, events: Sequence[Event], admit: bool = False, more: tuple[bytes, ...] = ()
+    ) -> Appended:
         submission, version = running.submission, running.exchange.version
         write = StreamWrite(stream_of(submission.request_id), version, tuple(event.new() for event in events))
-        blobs = () if version else submission.blobs
+        blobs = more if version else (*submission.blobs, *more)
         appended = await self._log.append(write, blobs=blobs, admit=admit)
         running.exchange = replace(
             running.exchange,

@@ -1,0 +1,98 @@
+"""Answers that other gateways have for this one, and this one for them: the cache beyond the own log.
+
+The log stays the first place to look, and the only one for what it has: a store gives what is needed to render an
+answer that another gateway's log holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from eventstore.catalogue.request import RequestCompleted
+from eventstore.log import Log
+from eventstore.value import value
+from gateway.exchange.claims import Place
+from gateway.exchange.copied import Copied, pack, unpack
+from gateway.exchange.ids import stream_of
+from gateway.exchange.recorded import frames_of
+from gateway.exchange.render import NotRenderable
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 1 << 20
+"""Bytes of an answer's copy; a larger one stays where it is."""
+LAST_S = 1.0
+"""How long an end waits for what is on its way to the store."""
+
+
+class Store(Protocol):
+    """Keeps bytes by the digest of what was asked; never raises."""
+
+    async def get(self, digest: str) -> bytes | None:
+        """What is there, if it can be had soon."""
+
+    async def put(self, digest: str, value: bytes, age_s: float) -> None:
+        """Keep it for so many seconds."""
+
+
+@value
+class Copy:
+    """An answer of another gateway, `age_s` seconds after its request came in there; `data` is what it was read from.
+    `here`: this log has it too."""
+
+    copied: Copied
+    data: bytes
+    age_s: float
+    here: bool
+
+
+class Elsewhere:
+    """`keep_s`: how long an answer stays in the store, in seconds; `now_us`: microseconds since 1970 UTC."""
+
+    def __init__(self, log: Log, store: Store, keep_s: float, now_us: Callable[[], int]) -> None:
+        self._log, self._store, self._keep_s, self._now_us = log, store, keep_s, now_us
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def find(self, place: Place) -> Copy | None:
+        """The answer that the store has for a place of the cache."""
+        if place.kind != "cache" or place.fresh or (data := await self._store.get(place.request)) is None:
+            return None
+        try:
+            copied = unpack(data)
+        except NotRenderable:
+            return None
+        age_s = max(0.0, (self._now_us() - copied.at) / 1e6)
+        if age_s > place.max_age_s:
+            return None
+        own = await self._log.read_stream(stream_of(copied.request_id))
+        return Copy(copied, data, round(age_s, 3), bool(own) and own[-1].type == RequestCompleted.type)
+
+    def publish(self, place: Place, request_id: str) -> None:
+        """Put the answer of a request that ended into the store, beside everything else."""
+        if place.kind == "cache" and self._keep_s:
+            task = asyncio.create_task(self._publish(place, request_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._published)
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("an answer was not given to other gateways: %s", type(error).__name__)
+
+    async def _publish(self, place: Place, request_id: str) -> None:
+        events = await self._log.read_stream(stream_of(request_id))
+        if not events or events[-1].type != RequestCompleted.type:
+            return
+        data = pack(events, await frames_of(self._log, events, events[-1].position))
+        if len(data) <= LARGEST:
+            await self._store.put(place.request, data, self._keep_s)
+
+    async def close(self) -> None:
+        """Wait a moment for what is on its way."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_S)
+            for task in late:
+                task.cancel()
