@@ -55,7 +55,10 @@ class Calls:
         attempt = (FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
         if most is None:
             return Attempt(*attempt)
-        cost_of = partial(self._cost_of, plan, running.exchange.cost or Usd(0))
+        before = running.exchange.cost or Usd(0)
+        if before > most:  # the attempts before have used it up: this one calls nobody
+            running.end(CAP_REACHED)
+        cost_of = partial(self._cost_of, plan, before)
         return Capped(*attempt, prompt_bytes=running.submission.body_length, cost_of=cost_of, most=most)
 
     def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:

@@ -104,6 +104,8 @@ class Planner:
         api_key = credential(provider, submission.api_key, submission.base_url)
         upstream = self._upstreams[provider.family]
         speech, body = self._said(submission, provider, upstream)
+        if submission.most_cost is not None and speech is upstream:
+            body = _in_pieces(body)
         body, loop = self._looped(submission, body)
         route, speech = self._with_tools(submission, route, speech, body)
         try:
@@ -196,6 +198,12 @@ def _call(
         raise Unsupported("n", f"{provider.name} gives one answer at a time where it must be structured.")
     told = prompted(body, structure)
     return speech.encode(provider, model, told), told, structure
+
+
+def _in_pieces(body: dict[str, Any]) -> dict[str, Any]:
+    """An answer that may end at a cap is streamed to us, however its client gets it. Sound in one is not: in a stream
+    providers take other formats of it."""
+    return body if body.get("audio") else {**body, "stream": True}
 
 
 def _chat(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[str, Any]:

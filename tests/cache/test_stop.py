@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from eventstore.reader import Reader
@@ -16,7 +17,7 @@ from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
 from gateway.server import Server
 from replay.verify import verified
-from tests.cache.calls import CHAT, serving
+from tests.cache.calls import CHAT, PRICED, serving
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import Gateway
@@ -100,6 +101,46 @@ async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Pa
             refused = await caller.ask(headers={"x-abstractcore-max-cost-usd": wrong})
             assert (refused.status, refused.json["error"]["param"]) == (400, "max_cost_usd")
         assert upstream.requests == []
+
+
+async def test_a_whole_answer_ends_when_it_has_cost_what_it_may(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """It is streamed to the server: else nobody could know before its end."""
+    upstream.script(CHAT, Script(ENDLESS, content_type="text/event-stream", split=400, hold=True))
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.ask(max_cost_usd=0.0001)
+        assert (answer.status, answer.json["error"]["code"]) == (402, "cost_cap")
+        end = await served.end_of(answer.request_id)
+        assert (end["reason"], end["began"]) == ("cost_cap", False)
+        assert end["cost_usd"] > 0.0001
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
+async def test_a_whole_answer_under_its_cap_is_whole(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, Script(openai_stream(words=3), content_type="text/event-stream"))
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.ask(max_cost_usd=1)
+        assert answer.json["choices"][0]["message"]["content"] == " word0 word1 word2"
+        assert answer.json["choices"][0]["finish_reason"] == "stop"
+        assert answer.json["usage"]["total_tokens"] == 10
+        assert (await served.end_of(answer.request_id))["cost_usd"] > 0
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
+async def test_attempts_share_one_cap(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """An answer that is no JSON has cost what the request may: it is not asked for again."""
+    usage = {"prompt_tokens": 7, "completion_tokens": 400, "total_tokens": 407}
+    reply = Script(openai_stream(words=3, usage=False).replace(b"[DONE]", orjson.dumps({"choices": [], "usage": usage}))
+                   + b"data: [DONE]\n\n", content_type="text/event-stream")  # fmt: skip
+    upstream.script(CHAT, reply)
+    model = {"prompt": "Who?", "response_model": {"name": {"type": "string"}}}
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.post("/v1/generate/structured", {"model": PRICED, "max_cost_usd": 0.0001, **model})
+        assert (answer.status, answer.json["error"]["code"]) == (402, "cost_cap")
+        assert len(upstream.requests) == 1
+        assert (await served.end_of(answer.request_id))["reason"] == "cost_cap"
+    assert_sound(tmp_path)
 
 
 async def running(served: Gateway) -> str:
