@@ -13,7 +13,7 @@ from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.exchange.ids import created_s, request_id, stream_of
 from gateway.exchange.render import NotRenderable, render_again
-from gateway.exchange.resume import Cut, follow_answer
+from gateway.exchange.resume import Beyond, Cut, follow_answer
 from gateway.exchange.tokens import TokenComposer
 from replay.recorded import RecordedRequest, read_request
 from tests.crash.load import openai_stream
