@@ -4,13 +4,14 @@
         "files":  {"command": "mcp-server-files", "args": ["/srv"], "env": {"TOKEN": "${FILES_TOKEN}"}},
         "search": {"url": "https://search.example/mcp", "headers": {"Authorization": "Bearer ${SEARCH_TOKEN}"}}}}
 
-A secret is named as `${VARIABLE}` and never written down: the value of a header must name one, or be plainly none.
+A secret is named as `${VARIABLE}`, in any value; a header that holds one must name it. What stands in the file all the
+same, in a variable or an argument whose name says that it is secret or in a URL's credentials, is scrubbed like one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Annotated
 
@@ -22,20 +23,27 @@ from eventstore.value import value
 from gateway.tools.values import NAME
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-CREDENTIALS = re.compile(r"auth|cookie|key|secret|token", re.IGNORECASE)
+CREDENTIALS = re.compile(r"auth|cookie|key|secret|token|passw", re.IGNORECASE)
 """In the name of a header whose value is one."""
+SECRET_NAME = re.compile(
+    r"(auth|authorization|cookie|credentials?|key|pass|passphrase|passwd|password|pat|pwd|secret|token)$", re.IGNORECASE
+)
+"""How the name of a variable or an argument ends whose value is one: `KEYBOARD` and `AUTHOR` are none."""
+_IN_URL = re.compile(r"://[^/?#\s]*?:([^/?#\s]+)@|[?&]([^=&#\s]+)=([^&#\s]+)")
+"""A password, or a parameter and its value."""
 LONGEST_SERVER_NAME = 32
 
 
 @value(kw_only=True)
 class McpServer:
-    """Where an MCP server is: a `command` to start, or a `url`. `secrets` are the values that came from variables."""
+    """Where an MCP server is: a `command` to start, or a `url`. `secrets` are the values that came from variables, and
+    those that are plainly secret."""
 
     name: str
     command: str | None = None
-    args: tuple[str, ...] = ()
+    args: tuple[str, ...] = field(default=(), repr=False)
     env: dict[str, str] = field(default_factory=dict, repr=False)
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -77,26 +85,51 @@ def _server(name: str, entry: _Entry, environ: Mapping[str, str]) -> McpServer:
     for header, said in entry.get("headers", {}).items():
         if CREDENTIALS.search(header) and not _VARIABLE.search(said):
             raise ValueError(f"{name}: the header {header} must name its secret as ${{VARIABLE}}")
-    secrets: list[str] = []
+    filled = _Filled(name, environ)
+    args, env = [filled.text(arg) for arg in entry.get("args", ())], filled.values(entry.get("env", {}))
+    filled.arguments(args)
     return McpServer(
         name=name,
         command=entry.get("command"),
-        args=tuple(entry.get("args", ())),
-        env=_filled(entry.get("env", {}), environ, secrets, name),
-        url=entry.get("url"),
-        headers=_filled(entry.get("headers", {}), environ, secrets, name),
-        secrets=tuple(secrets),
+        args=tuple(args),
+        env=env,
+        url=filled.text(entry["url"]) if "url" in entry else None,
+        headers=filled.values(entry.get("headers", {})),
+        secrets=tuple(dict.fromkeys(filter(None, filled.secrets))),
     )
 
 
-def _filled(said: Mapping[str, str], environ: Mapping[str, str], secrets: list[str], name: str) -> dict[str, str]:
-    """The values with their variables filled in; what came from variables is added to `secrets`."""
+class _Filled:
+    """Fills in the variables of a server's values, and gathers what is secret in them."""
 
-    def put(found: re.Match[str]) -> str:
-        held = environ.get(found[1], "")
+    def __init__(self, server: str, environ: Mapping[str, str]) -> None:
+        self._server, self._environ = server, environ
+        self.secrets: list[str] = []
+
+    def text(self, said: str) -> str:
+        """One value. Raises `ValueError` for a variable that is not set."""
+        filled = _VARIABLE.sub(self._put, said)
+        for password, parameter, held in _IN_URL.findall(filled) if "://" in filled else ():
+            if password or SECRET_NAME.search(parameter):
+                self.secrets.append(password or held)
+        return filled
+
+    def values(self, said: Mapping[str, str]) -> dict[str, str]:
+        """Values by their names."""
+        filled = {name: self.text(text) for name, text in said.items()}
+        self.secrets += [t for name, t in said.items() if SECRET_NAME.search(name) and not _VARIABLE.search(t)]
+        return filled
+
+    def arguments(self, args: Sequence[str]) -> None:
+        """Gather what stands behind `--token`, or in `--token=…`."""
+        for arg, following in zip(args, [*args[1:], "-"], strict=False):  # without any, the second is longer
+            name, equals, held = arg.partition("=")
+            if name.startswith("-") and SECRET_NAME.search(name) and (equals or not following.startswith("-")):
+                self.secrets.append(held if equals else following)
+
+    def _put(self, found: re.Match[str]) -> str:
+        held = self._environ.get(found[1], "")
         if not held:
-            raise ValueError(f"{name} names the variable {found[1]}, which is not set")
-        secrets.append(held)
+            raise ValueError(f"{self._server} names the variable {found[1]}, which is not set")
+        self.secrets.append(held)
         return held
-
-    return {key: _VARIABLE.sub(put, value) for key, value in said.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ async def test_over_stdio(tmp_path: Path) -> None:
         await _use(server)
         ran = await server.execute("al__environment", {"name": "TOKEN"})
         assert ran["output"].startswith("redacted:"), "the tool has the secret, and nobody else is shown it"
+    assert not [p for p in (tmp_path / "logs").rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
+
+
+async def test_a_secret_that_stands_in_the_file_is_shown_to_nobody_either(tmp_path: Path) -> None:
+    config = mcp_file(tmp_path / "mcp.json", {"al": over_stdio(ISSUES_TOKEN=CANARY)})
+    async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+        ran = await server.execute("al__environment", {"name": "ISSUES_TOKEN"})
+        assert ran["output"].startswith("redacted:")
     assert not [p for p in (tmp_path / "logs").rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
 
 
@@ -98,3 +107,38 @@ def test_variables_are_filled_in_and_known_as_secrets() -> None:
     assert server.headers == {"Authorization": f"Bearer {CANARY}", "X-Region": "eu"}
     assert server.secrets == (CANARY,)
     assert CANARY not in repr(server)
+
+
+SECRET = [
+    ({"command": "x", "env": {"ISSUES_TOKEN": CANARY}}, CANARY),
+    ({"command": "x", "env": {"API_KEY": CANARY, "LANG": "de_DE.UTF-8"}}, CANARY),
+    ({"command": "x", "env": {"DATABASE": f"postgres://me:{CANARY}@db/x"}}, CANARY),
+    ({"command": "x", "args": ["--api-key", CANARY, "--verbose"]}, CANARY),
+    ({"command": "x", "args": [f"--token={CANARY}"]}, CANARY),
+    ({"command": "x", "args": ["https://far.example/mcp", "--header", "Authorization: Bearer ${T}"]}, "from-variable"),
+    ({"url": f"https://me:{CANARY}@far.example/mcp"}, CANARY),
+    ({"url": f"https://far.example/mcp?page=1&access_token={CANARY}"}, CANARY),
+]
+INNOCENT = [
+    {"command": "x", "args": ["--key", "--verbose", "--author=Jane"], "env": {"AUTHOR": "Jane", "KEYBOARD": "de"}},
+    {"url": "https://far.example/mcp?page=1", "headers": {"X-Region": "eu"}},
+]
+
+
+@pytest.mark.parametrize(("entry", "secret"), SECRET)
+def test_what_is_plainly_secret_is_known_as_such(entry: dict[str, Any], secret: str) -> None:
+    [server] = parse(json.dumps({"mcpServers": {"a": entry}}).encode(), {"T": "from-variable"})
+    assert server.secrets == (secret,)
+    assert secret not in repr(server)
+
+
+@pytest.mark.parametrize("entry", INNOCENT)
+def test_what_is_plainly_none_is_not(entry: dict[str, Any]) -> None:
+    [server] = parse(json.dumps({"mcpServers": {"a": entry}}).encode(), {})
+    assert server.secrets == ()
+
+
+def test_variables_are_filled_in_wherever_they_stand() -> None:
+    entry = {"command": "x", "args": ["Bearer ${T}"], "env": {"A": "${T}!"}}
+    [server] = parse(json.dumps({"mcpServers": {"a": entry}}).encode(), {"T": CANARY})
+    assert (server.args, server.env) == ((f"Bearer {CANARY}",), {"A": f"{CANARY}!"})
