@@ -1,7 +1,8 @@
 """Counters and histograms of everything that ever ended, folded from the log; shown as Prometheus text by `exposition`.
 
 Every value is a whole number (tokens, microseconds, 1e-12 USD), so that batches of any size add up to the same.
-Labels are bounded: words of the catalogue, configured providers, and the first `MODELS` models of each provider.
+Labels are bounded: words of the catalogue, configured providers, the first `MODELS` models of each provider, and as
+many tools.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from projections.events import money, newest
 from projections.projection import Rows
 
 MODELS = 200
-"""Models of one provider that have labels of their own; those that come later are `other`."""
+"""Models of one provider that have labels of their own, and tools; those that come later are `other`."""
+_TOOLS = ""
+"""What stands for tools where providers do: no provider has that name."""
 SUM = -1
 """The `part` of a counter's value, and of a histogram's sum; parts from 0 are its buckets' own counts."""
 
@@ -85,17 +88,27 @@ UPSTREAM = Metric(
 OVERHEAD = Metric(
     "abstractcore_overhead_seconds", "The gateway's own share of a request's duration.", (), MICRO, _OVERHEAD
 )
-METRICS = (REQUESTS, TOKENS, COST, UNPRICED, ERRORS, FAILURES, FIRST_TOKEN, UPSTREAM, OVERHEAD)
+TOOL_CALLS = Metric(
+    "abstractcore_tool_calls", "Calls of tools that ended, by outcome: completed, or why not.", ("tool", "outcome")
+)
+TOOL_DURATION = Metric(
+    "abstractcore_tool_duration_seconds", "From the start of a tool to its result or failure, its wait for room too.",
+    ("tool",), MICRO, _SECONDS,
+)  # fmt: skip
+METRICS = (
+    REQUESTS, TOKENS, COST, UNPRICED, ERRORS, FAILURES, FIRST_TOKEN, UPSTREAM, OVERHEAD, TOOL_CALLS, TOOL_DURATION
+)  # fmt: skip
 
+_TOOL_ENDS = frozenset({"tool_completed", "tool_failed"})
 _ADD = "INSERT INTO metrics VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
 
 
 class Metrics:
-    """Folds ended attempts and requests into counters."""
+    """Folds ended attempts, tools and requests into counters."""
 
     name: ClassVar[str] = "metrics"
-    version: ClassVar[int] = 1
-    handles: ClassVar[frozenset[str]] = TERMINAL | {"generation_completed", "generation_failed"}
+    version: ClassVar[int] = 2  # 2: tools
+    handles: ClassVar[frozenset[str]] = TERMINAL | _TOOL_ENDS | {"generation_completed", "generation_failed"}
 
     def create(self, rows: Rows) -> None:
         """Make the tables, if they are not there."""
@@ -115,6 +128,8 @@ class Metrics:
             body = newest(event)
             if event.type in TERMINAL:
                 _request_ended(event.type, body, models, sums)
+            elif event.type in _TOOL_ENDS:
+                _tool_ended(body, models, sums)
             else:
                 _generation_ended(event.type, body, models, sums)
         models.keep()
@@ -144,7 +159,7 @@ class _Sums:
 
 
 class _Models:
-    """Which models have labels of their own."""
+    """Which models, and which tools, have labels of their own."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -155,17 +170,24 @@ class _Models:
         """(provider, model) as labels; both empty where the request reached no provider."""
         if not provider or not model:
             return provider or "", ""
+        return provider, self._bounded(provider, model)
+
+    def tool(self, name: str) -> str:
+        """A tool as a label."""
+        return self._bounded(_TOOLS, name)
+
+    def _bounded(self, provider: str, model: str) -> str:
         known = self._known.get(provider)
         if known is None:
             found = self._rows.execute("SELECT model FROM metrics_models WHERE provider = ?", (provider,))
             known = self._known[provider] = {row[0] for row in found}
         if model in known:
-            return provider, model
+            return model
         if len(known) >= MODELS:
-            return provider, "other"
+            return "other"
         known.add(model)
         self._new.append((provider, model))
-        return provider, model
+        return model
 
     def keep(self) -> None:
         self._rows.executemany("INSERT INTO metrics_models VALUES (?, ?)", self._new)
@@ -194,6 +216,12 @@ def _generation_ended(kind: str, body: dict[str, Any], models: _Models, sums: _S
     else:
         sums.observe(UPSTREAM, (provider,), body["duration_ms"])
         sums.observe(FIRST_TOKEN, (provider,), body.get("ttft_ms"))
+
+
+def _tool_ended(body: dict[str, Any], models: _Models, sums: _Sums) -> None:
+    tool = models.tool(body["tool_name"])
+    sums.add(TOOL_CALLS, (tool, body.get("kind", "completed")))
+    sums.observe(TOOL_DURATION, (tool,), body.get("duration_ms"))
 
 
 def _request_ended(kind: str, body: dict[str, Any], models: _Models, sums: _Sums) -> None:

@@ -26,7 +26,7 @@ from eventstore.catalogue.session import (
     SessionTurnCompleted,
     SessionTurnStarted,
 )
-from eventstore.catalogue.tool import ToolCalled
+from eventstore.catalogue.tool import ToolCalled, ToolCompleted, ToolFailed
 from eventstore.catalogue.values import Usd
 from tests.projections.ledger import Ledger
 
@@ -72,6 +72,14 @@ def generated(request_id: str, attempt: int = 1, **changed: Any) -> GenerationCo
         "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}], "price_rule": "ollama/local",
     }  # fmt: skip
     return GenerationCompleted(request_id=request_id, attempt=attempt, **usual | changed)
+
+
+def ran(name: str, duration_ms: float) -> ToolCompleted:
+    return ToolCompleted(tool_name=name, call_id="call_1", duration_ms=duration_ms, length=2, digest=DIGEST)
+
+
+def did_not(name: str, kind: str, duration_ms: float | None) -> ToolFailed:
+    return ToolFailed(tool_name=name, call_id="call_1", kind=kind, duration_ms=duration_ms)
 
 
 def broke(request_id: str, attempt: int = 1, **changed: Any) -> GenerationFailed:

@@ -11,10 +11,12 @@ from tests.projections.ledger import START, Ledger
 from tests.projections.stories import (
     answered,
     broke,
+    did_not,
     everything,
     failed,
     generated,
     interrupted,
+    ran,
     received,
     rejected,
     started,
@@ -83,6 +85,28 @@ def test_overhead_and_upstream_latency() -> None:
     samples = scrape(log, NOW)
     assert value(samples, "overhead_seconds_sum") == 0.00325
     assert value(samples, "upstream_duration_seconds_sum", provider="ollama") == 0.81225
+
+
+def test_tools_by_how_they_ended_and_how_long_they_took() -> None:
+    log = Ledger()
+    log.add(ran("tide", 120.0), ran("tide", 40.0), ran("moon", 1.0))
+    log.add(did_not("tide", "timeout", 60_000.0), did_not("tide", "bad_arguments", None))
+    samples = scrape(log, NOW)
+    counts = [value(samples, "tool_calls_total", tool="tide", outcome=o) for o in ("completed", "timeout")]
+    assert counts == [2, 1]
+    assert value(samples, "tool_calls_total", tool="tide", outcome="bad_arguments") == 1
+    assert value(samples, "tool_calls_total", tool="moon", outcome="completed") == 1
+    assert value(samples, "tool_duration_seconds_count", tool="tide") == 3, "what was not run took no time"
+    assert value(samples, "tool_duration_seconds_sum", tool="tide") == 60.16
+
+
+def test_tools_are_bounded_too_and_take_no_model_s_place() -> None:
+    log = Ledger()
+    log.add(*(ran(f"tool{number}", 1.0) for number in range(MODELS + 3)))
+    log.add(received("r"), generated("r"))
+    samples = scrape(log, NOW)
+    assert value(samples, "tool_calls_total", tool="other", outcome="completed") == 3
+    assert value(samples, "tokens_total", provider="ollama", model="qwen3-coder:30b", kind="output") == 7
 
 
 def test_gauges() -> None:
