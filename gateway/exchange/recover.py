@@ -21,6 +21,7 @@ from eventstore.log import Log
 from eventstore.reader import Reader
 from gateway.exchange.attempt import service_tier
 from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
 from gateway.exchange.state import Exchange, fold
@@ -89,11 +90,20 @@ async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us:
     """End one open exchange, as found in the log."""
     recorded = reader.read_stream(stream)
     exchange = fold(Exchange(stream.removeprefix(PREFIX)), _decoded(recorded))
-    seen, payload = _what_came(reader, recorded, exchange)
+    frames = {e.position: reader.read_frames(e.position, reader.head()) for e in recorded if e.type == STARTED}
+    seen, payload = _what_came(recorded, frames, exchange)
     happened = Interrupted("restart", recorded[0].origin, seen, payload)
     events = [*unfinished(recorded), *decide(happened, exchange, Views(price, now_us))]
     write = StreamWrite(stream, recorded[-1].version, tuple(event.new() for event in events))
     await log.append(*_turn_of(reader, recorded[0], events), write)
+
+
+async def broken_off(log: Log, exchange: Exchange, reason: str) -> Interrupted:
+    """The same for an open exchange of this run, which nobody goes on with."""
+    recorded, head = await log.read_stream(stream_of(exchange.request_id)), await log.head()
+    frames = {e.position: await log.read_frames(e.position, head) for e in recorded if e.type == STARTED}
+    seen, payload = _what_came(recorded, frames, exchange)
+    return Interrupted(reason, log.origin, seen, payload)
 
 
 def _turn_of(reader: Reader, received: RecordedEvent, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
@@ -109,9 +119,10 @@ def _decoded(recorded: Iterable[RecordedEvent]) -> Iterable[Any]:
     return (decode(event) for event in recorded)
 
 
-def _what_came(reader: Reader, recorded: list[RecordedEvent], exchange: Exchange) -> tuple[Seen | None, Payload | None]:
+def _what_came(
+    recorded: list[RecordedEvent], frames: dict[int, list[RecordedFrames]], exchange: Exchange
+) -> tuple[Seen | None, Payload | None]:
     """What the attempt under way gave, and what the client was meant to get by then, from the frames in the log."""
-    frames = {e.position: reader.read_frames(e.position, reader.head()) for e in recorded if e.type == STARTED}
     payload = _payload(recorded, frames)
     if exchange.phase != "generating":
         return None, payload if frames else None

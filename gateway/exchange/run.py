@@ -41,6 +41,7 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.outlet import Outlet, in_header
 from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.state import fold
@@ -146,12 +147,21 @@ class Exchanges(Calls):
         except LogError:
             raise
         except Exception:
-            if running.exchange.version:  # it has its end, or will get it at the next start
+            if running.exchange.phase == "ended":
                 raise
             logger.exception("request %s failed", submission.request_id)
-            await self._refuse(running, GatewayError(BROKEN.message, code=BROKEN.kind))
+            await self._broke(running)
         finally:
             self.leave(running)
+
+    async def _broke(self, running: Running) -> None:
+        """Our own code failed in a way that nobody foresaw: it gets its end all the same, as after a crash."""
+        if not running.exchange.version:
+            await self._refuse(running, GatewayError(BROKEN.message, code=BROKEN.kind))
+            return
+        happened = await broken_off(self._log, running.exchange, BROKEN.kind)
+        await self._record(running, happened, price=_unpriced)
+        await tell_broken(running)
 
     async def _prepared(self, running: Running) -> Submission:
         """With its files made ready, unless it is ended meanwhile: then nothing is called. Raises `GatewayError`."""
@@ -432,6 +442,15 @@ def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes
     """An error instead of an answer, in its client's protocol."""
     submission = running.submission
     return dialect(submission.wire, submission.renderer).error_body(status, error)
+
+
+async def tell_broken(running: Running) -> None:
+    """Nobody may take what its client has for the whole."""
+    if running.outlet.began:
+        await running.outlet.abort()
+        return
+    status, error = error_value(BROKEN)
+    running.outlet.answer(status, JSON_HEADERS, error_body(running, status, error))
 
 
 def _unpriced(*_: object) -> tuple[None, None]:

@@ -8,6 +8,7 @@ another gateway's may have one: that is recorded with the request that gets it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,9 +18,10 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import TERMINAL, RequestCompleted
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import Appended, RecordedEvent, StreamWrite
-from eventstore.errors import LogBusy, WrongExpectedVersion
+from eventstore.errors import LogBusy, LogError, WrongExpectedVersion
 from eventstore.log import Log
 from gateway.errors import KeyReused, not_now
+from gateway.exchange.calls import BROKEN
 from gateway.exchange.claims import Claim, Claims, Place
 from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
@@ -27,7 +29,7 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.render import JSON_HEADERS, Rendered, form, recorded_form
 from gateway.exchange.resume import Reading
-from gateway.exchange.run import STOPPING, Exchanges, error_body
+from gateway.exchange.run import STOPPING, Exchanges, error_body, tell_broken
 from gateway.exchange.running import Running
 from gateway.exchange.shared import (
     Attached,
@@ -44,6 +46,10 @@ from gateway.exchange.staying import Staying
 
 SOURCE_HEADER = "x-abstractcore-source"
 CACHE_HEADER = "x-abstractcore-cache"
+MOST_CLAIMS = 8
+"""So many claims are looked at: those whose requests failed, or still run for another form of the answer, have none."""
+
+logger = logging.getLogger(__name__)
 
 
 class Sharing:
@@ -130,11 +136,19 @@ class Sharing:
         claims = []
         for place in places:
             recorded = await self._log.read_stream(place.stream)
-            found = await self._source(submission, place, recorded[-1]) if recorded and not place.fresh else None
+            found = None if place.fresh else await self._newest(submission, place, recorded)
             if found is not None:
                 return found
             claims.append(Claim(place, recorded[-1].version if recorded else 0))
         return tuple(claims)
+
+    async def _newest(self, submission: Submission, place: Place, claimed: Sequence[RecordedEvent]) -> Source | None:
+        """The answer of the newest of these claims that has one; of a key only the last claim counts."""
+        for each in reversed(claimed[-MOST_CLAIMS:]):
+            found = await self._source(submission, place, each)
+            if found is not None or place.kind == "idempotency":
+                return found
+        return None
 
     async def _source(self, submission: Submission, place: Place, claimed: RecordedEvent) -> Source | None:
         """The answer that a claim speaks of, if it can be given. Raises `KeyReused`."""
@@ -172,19 +186,33 @@ class Sharing:
             outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
             appended = await self._begin(running, source)
             outlet.prepare({"x-abstractcore-position": str(appended.last)})
-            as_sent = isinstance(source, Attached) and source.reason == "idempotency_key"
-            make_form = recorded_form if as_sent else own_form(form(submission))
-            copy = _Copy(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
             try:
-                running.waiting = True
-                await copy.follow(self._log, outlet)
-            except asyncio.CancelledError:
-                if running.verdict is None:
+                await self._follow(running, outlet, source)
+            except LogError:
+                raise
+            except Exception:
+                if running.exchange.phase == "ended":
                     raise
-                running.task.uncancel()
-            finally:
-                running.waiting = False
-            await self._settle(running, copy)
+                logger.exception("request %s failed", submission.request_id)
+                await self._append(running, [interrupted(submission.request_id, BROKEN.kind, self._log.origin)])
+                await tell_broken(running)
+
+    async def _follow(self, running: Running, outlet: Outlet, source: Source) -> None:
+        """Read the source's answer to its end."""
+        submission = running.submission
+        as_sent = isinstance(source, Attached) and source.reason == "idempotency_key"
+        make_form = recorded_form if as_sent else own_form(form(submission))
+        copy = _Copy(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
+        try:
+            running.waiting = True
+            await copy.follow(self._log, outlet)
+        except asyncio.CancelledError:
+            if running.verdict is None:
+                raise
+            running.task.uncancel()
+        finally:
+            running.waiting = False
+        await self._settle(running, copy)
 
     async def _begin(self, running: Running, source: Source) -> Appended:
         try:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from eventstore.reader import Reader
+from eventstore.sqlite import wall_clock_us
+from gateway.api.unattended import Unattended
+from gateway.auth import ANONYMOUS
+from gateway.edge import new_id
+from gateway.exchange.claims import UNASKED, places
+from gateway.exchange.run import Exchanges
+from gateway.exchange.sharing import Sharing
+from gateway.exchange.submit import Caller as Asker
+from gateway.exchange.submit import submit
+from gateway.server import Server
+from gateway.wire import dialects
 from replay.verify import verified
-from tests.cache.calls import CHAT, PRICED, Caller, Coming, serving
-from tests.crash.load import openai_stream
+from tests.cache.calls import CHAT, PRICED, Answer, Caller, Coming, serving
+from tests.crash.load import openai_body, openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import chat
 
+PATH = "/v1/chat/completions"
 KEYED = {"Idempotency-Key": "order-1"}
 USE = {"x-abstractcore-cache": "use"}
 BODY = openai_stream(words=20)
@@ -94,3 +110,87 @@ async def test_a_key_that_would_not_hold_is_refused(
 def assert_sound(tmp_path: Path) -> None:
     with Reader(tmp_path / "logs") as reader:
         assert verified(reader)["listed"] == []
+
+
+class Unforeseen(Exchanges):
+    """The deliberate bug: what follows an attempt cannot be judged."""
+
+    def _judged(self, *attempt: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+
+class Breaking(Server):
+    runs = Unforeseen
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_source_that_fails_in_a_way_that_nobody_foresaw_keeps_nobody_waiting(
+    tmp_path: Path, upstream: ScriptedServer, stream: bool
+) -> None:
+    whole = Script(BODY, content_type="text/event-stream", pace_s=0.02, split=600)
+    upstream.script(CHAT, whole if stream else Script.json(openai_body(), delay_s=0.5))
+    async with serving(tmp_path, upstream, kind=Breaking) as (served, caller):
+        first = asyncio.create_task(caller.ask(headers=KEYED, stream=stream))
+        while not upstream.requests:
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(caller.ask(headers=KEYED, stream=stream))
+        got = await asyncio.gather(first, second, return_exceptions=True)
+        listed = (await caller.get("/v1/requests")).json["data"]
+        assert len(listed) == 2
+        for one in listed:
+            end = await served.end_of(one["id"])
+            assert end["type"] == "request_interrupted"
+            assert end["reason"] in ("internal_error", "source_ended")
+        assert len(upstream.requests) == 1
+        if stream:
+            assert all(isinstance(one, aiohttp.ClientPayloadError) for one in got), (
+                "no answer that could pass for whole"
+            )
+        else:
+            assert sorted(one.status for one in got if isinstance(one, Answer)) == [500, 503]
+        assert not served.server.exchanges.open
+    assert_sound(tmp_path)
+
+
+class Torn(Unattended):
+    """A client towards whom our own code fails."""
+
+    async def release(self, data: bytes) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    async def abort(self) -> None:
+        self.aborted = True
+
+    began = True
+    aborted = False
+
+
+async def test_who_is_given_an_answer_has_its_end_whatever_fails(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, Script(BODY, content_type="text/event-stream"))
+    async with serving(tmp_path, upstream) as (served, caller):
+        first = await caller.ask(headers=KEYED, stream=True)
+        server, outlet, body = served.server, Torn(), chat(PRICED, stream=True)
+        asker = Asker(new_id(wall_clock_us()), PATH, ANONYMOUS, None, {})
+        asked = submit(asker, body, json.dumps(body).encode(), server.desk.rules, dialects.CHAT, body)
+        where = places(asked, {"idempotency-key": "order-1"}, UNASKED, PATH)
+        await Sharing(server.exchanges, server.log, wall_clock_us, time.monotonic).run(asked, outlet, where)
+        _, attached, *_ = await served.ended(asked.request_id)
+        assert attached.body["source"] == first.request_id
+        end = await served.end_of(asked.request_id)
+        assert (end["type"], end["reason"]) == ("request_interrupted", "internal_error")
+        assert outlet.aborted
+    assert_sound(tmp_path)
+
+
+async def test_a_refresh_that_fails_leaves_what_was_there(tmp_path: Path, upstream: ScriptedServer) -> None:
+    fails = Script.json({"error": {"message": "no"}}, status=418)
+    upstream.script(CHAT, Script.json(openai_body()), fails, fails)
+    async with serving(tmp_path, upstream) as (_, caller):
+        first = await caller.ask(headers=USE)
+        for _ in range(2):
+            failed = await caller.ask(headers={"x-abstractcore-cache": "refresh"})
+            assert failed.status == 418
+        again = await caller.ask(headers=USE)
+        assert (again.status, again.headers["x-abstractcore-cache"]) == (200, "hit")
+        assert again.headers["x-abstractcore-source"] == first.request_id
+    assert_sound(tmp_path)
