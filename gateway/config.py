@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from gateway.errors import InvalidRequest
 from gateway.exchange.policy import MOST_RETRIES
@@ -111,6 +113,8 @@ SETTINGS: tuple[Setting, ...] = (
             "(x-abstractcore-cache)", "--cache", ("ABSTRACTCORE_CACHE",), kind=bool),
     Setting("cache_max_age_s", 86_400.0, "seconds for which an answer is given again",
             env=("ABSTRACTCORE_CACHE_MAX_AGE",), kind=float),
+    Setting("redis_url", None, "a Redis, such as redis://:password@host:6379/0, by which gateways with the same API "
+            "key and settings share answers (needs the extra redis)", env=("ABSTRACTCORE_REDIS_URL",), secret=True),
     Setting("audio", "native", "audio in chat: native (providers that hear get it), transcribe (they get its text) or "
             "refuse", env=("ABSTRACTCORE_AUDIO",)),
     Setting("transcribe_model", None, "the model that audio in chat is transcribed by, such as openai/whisper-1",
@@ -186,6 +190,7 @@ class Settings:
     file_url_allowlist: frozenset[str] = frozenset()
     cache: bool = False
     cache_max_age_s: float = 86_400.0
+    redis_url: str | None = field(default=None, repr=False)
     audio: str = "native"
     transcribe_model: str | None = None
     openai_api_key: str | None = field(default=None, repr=False)
@@ -204,6 +209,8 @@ class Settings:
         """Every secret value held, for scrubbing."""
         own = tuple(v for s in SETTINGS if s.secret and (v := getattr(self, s.name)))
         lent = (*self.provider_keys.values(), *self.tool_keys.values())
+        if self.redis_url and (password := urlsplit(self.redis_url).password):
+            own = (*own, *dict.fromkeys((password, unquote(password))))
         return own + tuple(key.value for key in lent if key.value) + tuple(s for mcp in self.mcp for s in mcp.secrets)
 
     def redacted(self) -> dict[str, Any]:
@@ -321,6 +328,7 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     if not values["cache_max_age_s"] >= 0:
         raise ConfigError("ABSTRACTCORE_CACHE_MAX_AGE must be a number of seconds")
+    _check_redis(values["redis_url"])
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:
         raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
@@ -334,6 +342,21 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("ABSTRACTCORE_AUDIO=transcribe needs ABSTRACTCORE_TRANSCRIBE_MODEL, such as openai/whisper-1")
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
+
+
+def _check_redis(url: str | None) -> None:
+    """Its errors never quote the URL: it can hold a password."""
+    if url is None:
+        return
+    try:
+        split = urlsplit(url)
+        good = split.scheme in {"redis", "rediss"} and bool(split.hostname) and split.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("ABSTRACTCORE_REDIS_URL must be a URL such as redis://127.0.0.1:6379/0 (or rediss://)")
+    if find_spec("redis") is None:
+        raise ConfigError("ABSTRACTCORE_REDIS_URL needs the redis package: pip install 'abstractcore-server[redis]'")
 
 
 def _check_tools(values: dict[str, Any]) -> None:

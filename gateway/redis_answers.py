@@ -47,7 +47,7 @@ class RedisAnswers:
             url,
             socket_timeout=PUT_S,
             socket_connect_timeout=self.patience_s,
-            retry=Retry(NoBackoff(), 0),
+            retry=Retry(NoBackoff(), 1),  # a connection that was closed while it was idle says so at its next use
             max_connections=GETS + PUTS + 1,
         )
         self._gets, self._puts = asyncio.Semaphore(GETS), asyncio.Semaphore(PUTS)

@@ -29,6 +29,7 @@ from gateway.api.groups import settle as settle_groups
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
+from gateway.caches import open_caches
 from gateway.circuits import Circuits
 from gateway.config import Settings
 from gateway.connection import Connection
@@ -94,7 +95,8 @@ class Server:
     """The class of its connections; tests give it less patience."""
     runs = Exchanges
     store = SQLiteLog
-    """The classes that run its exchanges and keep its log; tests prove their worth with broken ones."""
+    caching = staticmethod(open_caches)
+    """What runs its exchanges, keeps its log and opens the caches beside it; tests prove its worth with broken ones."""
     mark_s = MARK_S
 
     def __init__(self, settings: Settings) -> None:
@@ -144,6 +146,7 @@ class Server:
         self.http = HttpClient(node)
         opened.push_async_callback(self.http.close)
         self.tools = ToolService(self.log, settings, self.redactor, time.monotonic)
+        self.caches = await self.caching(settings, self.log, opened)
         self._compose(node, port)
         await self.circuits.restore(self.providers)
         opened.push_async_callback(self.discovery.close)
@@ -220,7 +223,8 @@ class Server:
             Policy(settings.retries, settings.fallback),
             settings.execute_tools,
         )
-        self.desk = Desk(self.exchanges, rules, caching=Caching(settings.cache, settings.cache_max_age_s))
+        caching = Caching(settings.cache, settings.cache_max_age_s)
+        self.desk = Desk(self.exchanges, rules, caching=caching, elsewhere=self.caches.elsewhere)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""
@@ -243,6 +247,7 @@ class Server:
             monotonic=time.monotonic,
             started_at=wall_clock_us(),
             trouble=self._trouble,
+            ails=self.caches.ails,
         )
         edge = Edge(
             settings.host,

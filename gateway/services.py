@@ -44,7 +44,7 @@ class ReadProjections(Protocol):
 class Services:
     """`providers` by name, `upstreams` by family. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds on a
     clock that never goes back; `started_at`: when the server started, on `now_us`. `trouble` names what keeps the
-    gateway itself from working (a log that cannot write), empty where nothing does."""
+    gateway itself from working (a log that cannot write), `ails` what is not well beside it; empty where all is."""
 
     settings: Settings
     log: Log
@@ -60,6 +60,7 @@ class Services:
     monotonic: Callable[[], float]
     started_at: int
     trouble: Callable[[], list[str]] = list
+    ails: Callable[[], list[str]] = list
 
 
 SERVICES = web.AppKey("services", Services)

@@ -16,6 +16,7 @@ from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange.claims import KEY_HEADER, UNASKED, Caching, places
+from gateway.exchange.elsewhere import Elsewhere
 from gateway.exchange.inputs import Submission
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
@@ -37,6 +38,7 @@ class Desk:
     shared: channels.ChannelPace = channels.USUAL
     caching: Caching = UNASKED
     groups: OpenGroups = field(default_factory=dict)
+    elsewhere: Elsewhere | None = None
 
 
 DESK = web.AppKey("desk", Desk)
@@ -89,7 +91,7 @@ async def attend(
     try:
         if where := places(submission, request.headers, desk.caching, request.path):
             services = request.app[SERVICES]
-            sharing = Sharing(desk.exchanges, services.log, services.now_us, services.monotonic)
+            sharing = Sharing(desk.exchanges, services.log, services.now_us, services.monotonic, desk.elsewhere)
             await sharing.run(submission, outlet, where)
         else:
             await desk.exchanges.run(submission, outlet)

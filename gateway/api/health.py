@@ -25,7 +25,7 @@ async def health(request: web.Request) -> web.Response:
     given = services(request)
     if found := await failing(given):
         return json_response({"status": "failing", "reasons": found}, status=503)
-    if reasons := degraded(given.follower.status):
+    if reasons := degraded(given.follower.status) + given.ails():
         return json_response({"status": "degraded", "reasons": reasons})
     return json_response({"status": "healthy"})
 

@@ -27,7 +27,7 @@ async def status(request: web.Request) -> web.Response:
     given, now = services(request), services(request).now_us()
     reasons = await failing(given)
     word = "failing" if reasons else "healthy"
-    if not reasons and (reasons := degraded(given.follower.status)):
+    if not reasons and (reasons := degraded(given.follower.status) + given.ails()):
         word = "degraded"
     listings = await given.discovery.listings()
     stale = await caught_up(request, Metrics.name) or await caught_up(request, UsageProjection.name)

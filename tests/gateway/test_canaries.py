@@ -40,6 +40,12 @@ class Canaries:
         return f"sk-{MARK}-{next(self._count):05}"
 
 
+def secret_settings(canaries: Canaries) -> dict[str, str]:
+    """An environment with a secret in every setting that takes one; nothing listens where the Redis is said to be."""
+    secret = {name: canaries.new() for setting in SETTINGS if setting.secret for name in setting.env}
+    return secret | {"ABSTRACTCORE_REDIS_URL": f"redis://:{canaries.new()}@127.0.0.1:1/0"}
+
+
 @asynccontextmanager
 async def tell_tale() -> AsyncIterator[str]:
     """An OpenAI-shaped upstream that repeats the key it was sent: in a refusal, in a whole answer, in a stream."""
@@ -107,7 +113,7 @@ async def served(data_dir: Path, careless: bool = False) -> None:
     """Run the whole server through all of it, and end it in order."""
     canaries = Canaries()
     async with tell_tale() as upstream:
-        environment = {name: canaries.new() for setting in SETTINGS if setting.secret for name in setting.env}
+        environment = secret_settings(canaries)
         del environment["ABSTRACTCORE_API_KEY"]  # the callers here have none
         environment["OPENAI_COMPATIBLE_BASE_URL"] = upstream
         settings = load(["--port", "0", "--nats", "off", "--debug", "--data-dir", str(data_dir)], environment)

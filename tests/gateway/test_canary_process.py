@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from eventstore.reader import Reader
-from gateway.config import SETTINGS
 from gateway.exchange.submit import RETENTION_HEADER
 from replay.recorded import RecordedRequest, read_request
 from tests.crash.load import environ
 from tests.gateway.raw import RawClient, Received, request
 from tests.gateway.scripted import Request, Script, ScriptedServer
-from tests.gateway.test_canaries import MARK, WORD, Canaries, requests, tell_tale, written
+from tests.gateway.test_canaries import MARK, WORD, Canaries, requests, secret_settings, tell_tale, written
 from tests.gateway.whole import COMPATIBLE, PATIENCE_S
 from tests.serverprocess import ServerProcess, server_process
 
@@ -42,7 +41,7 @@ REPORTS = (
 @asynccontextmanager
 async def secretive(data_dir: Path, canaries: Canaries, upstream: str) -> AsyncIterator[tuple[ServerProcess, str]]:
     """The real server with its NATS server and a canary in every variable; and the key that its callers need."""
-    env = {name: canaries.new() for setting in SETTINGS if setting.secret for name in setting.env}
+    env = secret_settings(canaries)
     env["OPENAI_COMPATIBLE_BASE_URL"] = upstream
     args = ("--nats", "embedded", "--debug", "--log-level", "debug")
     async with server_process(data_dir, env=env, args=args) as server:

@@ -20,7 +20,7 @@ GOOD: dict[str, str] = {
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
     "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
-    "circuit": "refuse", "embedding_backend": "onnx",
+    "circuit": "refuse", "redis_url": "redis://:pass@127.0.0.1:6379/0", "embedding_backend": "onnx",
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
 
@@ -124,12 +124,23 @@ def test_what_cannot_be_used_is_refused_with_its_name(argv: list[str], environme
 
 def test_a_secret_has_no_flag_and_is_never_shown() -> None:
     secret = {name: f"canary-{name}" for setting in SETTINGS if setting.secret for name in setting.env}
+    secret["ABSTRACTCORE_REDIS_URL"] = "redis://canary-host"
     settings = load([], secret)
     assert set(settings.secrets()) == set(secret.values())
     assert "canary" not in repr(settings)
     assert "canary" not in str(settings.redacted())
     assert all(settings.redacted()[setting.name] == "set" for setting in SETTINGS if setting.secret)
     assert not [setting.name for setting in SETTINGS if setting.secret and setting.flag]
+
+
+def test_the_password_of_a_redis_is_a_secret_by_itself() -> None:
+    url = "redis://user:canary%21@127.0.0.1:6379/0"
+    settings = load([], {"ABSTRACTCORE_REDIS_URL": url})
+    assert set(settings.secrets()) == {url, "canary%21", "canary!"}
+    assert "canary" not in repr(settings) + str(settings.redacted())
+    with pytest.raises(ConfigError) as refused:
+        load([], {"ABSTRACTCORE_REDIS_URL": url.replace("redis:", "http:")})
+    assert "canary" not in str(refused.value)
 
 
 def test_a_lent_key_is_a_secret_and_its_host_is_not() -> None:
@@ -140,8 +151,8 @@ def test_a_lent_key_is_a_secret_and_its_host_is_not() -> None:
 
 
 def test_every_key_is_marked_as_a_secret() -> None:
-    """A key that somebody adds without the mark would be shown."""
-    assert {setting.name for setting in SETTINGS if setting.name.endswith("key")} == {
+    """A key that somebody adds without the mark would be shown; so would the password in the URL of a Redis."""
+    assert {setting.name for setting in SETTINGS if setting.name.endswith(("key", "redis_url"))} == {
         setting.name for setting in SETTINGS if setting.secret
     }
 

@@ -1,0 +1,43 @@
+"""The caches beside the log, as the settings want them: none, unless they say so."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eventstore.log import Log
+from eventstore.sqlite import wall_clock_us
+from gateway.config import Settings
+from gateway.exchange.elsewhere import Elsewhere
+
+if TYPE_CHECKING:
+    from gateway.redis_answers import RedisAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """`elsewhere`: answers that gateways share by `redis`."""
+
+    redis: RedisAnswers | None = None
+    elsewhere: Elsewhere | None = None
+
+    def ails(self) -> list[str]:
+        """What is not well, in words for everybody."""
+        return ["redis: it cannot be reached"] if self.redis is not None and not self.redis.well else []
+
+
+async def open_caches(settings: Settings, log: Log, opened: AsyncExitStack) -> Caches:
+    """What the settings name, and on `opened` how to close it. A Redis that is away is no error: it shows in health."""
+    if settings.redis_url is None:
+        return Caches()
+    from gateway.redis_answers import RedisAnswers, secret_of  # its package is an extra
+
+    redis = RedisAnswers(settings.redis_url, await asyncio.to_thread(secret_of, settings.api_key))
+    opened.push_async_callback(redis.close)
+    await redis.ping()
+    opened.callback(asyncio.create_task(redis.watch()).cancel)
+    elsewhere = Elsewhere(log, redis, settings.cache_max_age_s, wall_clock_us)
+    opened.push_async_callback(elsewhere.close)
+    return Caches(redis, elsewhere)
