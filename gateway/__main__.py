@@ -25,6 +25,8 @@ SWITCH_INTERVAL_S = 0.001
 """How long the event loop may keep the log's writer thread from the interpreter lock, and the other way round."""
 GC_THRESHOLD = (50_000, 20, 100)
 """A request's objects die by reference count; looking for cycles among them every 700 costs a tenth of the time."""
+PACKAGES = ("eventstore", "projections", "gateway", "replay")
+"""Ours."""
 CONFIGURATION = 78
 UNAVAILABLE = 69
 DATA = 65
@@ -42,15 +44,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail(CONFIGURATION, str(error))
     if settings.reload:
         sys.exit(Reloader([sys.executable, "-m", "gateway", *without_flag(argv)]).run())
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger().handlers[0].addFilter(Scrub(settings))
+    log_to_stderr(settings)
     raise_open_files()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     sys.exit(uvloop.run(serve(settings, made)))
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Down to the level that is wanted; of what libraries say for their own debugging, nothing."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(
+        stream=sys.stderr, level=max(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger().handlers[0].addFilter(Scrub(settings))
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level)
 
 
 def raise_open_files() -> None:
@@ -100,7 +110,11 @@ async def greet(server: Server, made_key: str | None) -> None:
     ]
     if made_key is not None:
         lines.append(f"  API key   {made_key}   (made for this address, kept in {settings.data_dir / 'api_key'})")
-    lines += [f"  warning   {warning}" for warning in server.log.warnings]
+    warnings = list(server.log.warnings)
+    if settings.provider is not None and settings.provider not in server.providers:
+        known = ", ".join(sorted(server.providers))
+        warnings.append(f"there is no provider {settings.provider!r} to be the default (--provider); there are {known}")
+    lines += [f"  warning   {warning}" for warning in warnings]
     lines.append(
         f"  try       curl {server.url}/v1/chat/completions{auth} -H 'Content-Type: application/json' -d '{body}'"
     )

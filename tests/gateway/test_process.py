@@ -174,3 +174,20 @@ async def test_one_that_has_asked_is_not(tmp_path: Path) -> None:
             await client.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert (await client.answer()).status == 200
             await asyncio.sleep(2 * Hasty.head_s)
+
+
+async def test_the_log_level_is_about_our_own_words(tmp_path: Path) -> None:
+    """What libraries say for their own debugging (every statement, with its values) is nobody's business."""
+    args = ("--nats", "off", "--log-level", "debug")
+    async with server_process(tmp_path / "logs", args=args) as server:
+        client = await RawClient.connect(server.url)
+        await client.send(request({"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!"}]}))
+        assert (await client.answer()).status == 200
+        assert await server.terminate() == 0
+    assert b"DEBUG aiosqlite" not in server.said
+    assert b"DEBUG asyncio" not in server.said
+
+
+async def test_a_default_provider_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
+    async with server_process(tmp_path / "logs", args=("--nats", "off", "--provider", "antropic")) as server:
+        assert b"there is no provider 'antropic'" in server.said
