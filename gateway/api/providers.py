@@ -21,7 +21,7 @@ from gateway.json_guard import read_json
 from gateway.routing.callers_url import check_base_url
 from gateway.routing.choose import credential
 from gateway.services import Services
-from gateway.upstreams.registry import at_home
+from gateway.upstreams.registry import REMOTE_FAMILIES, at_home
 from gateway.upstreams.upstream import Provider
 from gateway.wire.openai_chat_request import Credential, Text, validate
 
@@ -93,6 +93,8 @@ async def test(request: web.Request) -> web.Response:
         base_url = None
     if base_url is not None:
         check_base_url(base_url, given.settings.base_url_allowlist, is_loopback(given.settings.host))
+        if provider.family not in REMOTE_FAMILIES:
+            raise InvalidRequest(f"{provider.name} is not asked at a URL.", param="base_url")
         provider = replace(at_url(provider, base_url), needs_key=False)
     began = given.monotonic()
     listing = await _tried(given, provider, body.get("api_key") or None, base_url)

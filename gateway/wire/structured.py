@@ -71,7 +71,8 @@ class StructuredDialect(Dialect):
         try:
             wanted(said)
         except WireError as error:
-            raise InvalidRequest(f"{error}.".replace(WHERE, NAME), param=NAME) from error
+            message = f"{str(error).rstrip('.')}."
+            raise InvalidRequest(message.replace(WHERE, NAME), param=NAME) from error
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         said = {name: value for name, value in body.items() if name not in ("prompt", NAME)}

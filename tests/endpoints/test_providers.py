@@ -110,6 +110,7 @@ WRONG_TESTS: list[tuple[Any, int]] = [
     ({"name": "openai", "base_url": "file:///etc/passwd"}, 400),
     ({"name": "openai", "api_key": "a\r\nb: c"}, 400),
     ({"name": ["openai"]}, 400),
+    ({"name": "demo", "base_url": "http://127.0.0.1:1"}, 400),
 ]
 
 
