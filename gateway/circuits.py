@@ -19,6 +19,7 @@ from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy
 from gateway.redaction import Redactor
 from gateway.routing.circuit import CLOSED, Circuit, after, event_of, evolve, outcome_of, probing
+from gateway.upstreams.upstream import Provider
 
 MOST_CREDENTIALS = 1024
 """Of one provider: callers bring their own keys, as many as they like."""
@@ -74,6 +75,14 @@ class Circuits:
         if not self._has(plan):
             return False
         circuit, _ = self._of(plan)
+        return circuit.state != "closed" and now_us < (circuit.retry_at or 0)
+
+    def left_alone(self, provider: Provider, now_us: int) -> bool:
+        """The same, of calls with the server's own key."""
+        if provider.name not in self._circuits:
+            return False
+        credential = self._redactor.fingerprint(provider.api_key) if provider.api_key else None
+        circuit = self._circuits[provider.name].get(credential, CLOSED)
         return circuit.state != "closed" and now_us < (circuit.retry_at or 0)
 
     def shown(self) -> list[dict[str, Any]]:

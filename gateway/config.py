@@ -53,6 +53,8 @@ SETTINGS: tuple[Setting, ...] = (
             kind=int),
     Setting("reload", False, "start again whenever a source file changes, for work on the server itself", "--reload",
             kind=bool),
+    Setting("config", None, "TOML file of virtual models, read again when it changes", "--config",
+            ("ABSTRACTCORE_CONFIG",), Path),
     Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
             "--durability"),
     Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (a whole answer: five times)",
@@ -160,6 +162,7 @@ class Settings:
     log_level: str = "info"
     workers: int = 1
     reload: bool = False
+    config: Path | None = None
     durability: str = "power"
     first_byte_timeout_s: float = 120.0
     idle_timeout_s: float = 60.0

@@ -47,7 +47,7 @@ class Discovery:
         self._redactor, self._monotonic, self._patience_s = redactor, monotonic, patience_s
         self._known: dict[str, Listing] = {}
         self._listed: dict[str, frozenset[str]] = {}
-        self._capable: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._infos: dict[tuple[str, str], ModelInfo] = {}
         self._asking: dict[str, asyncio.Task[Listing]] = {}
 
     async def listings(self, names: Iterable[str] | None = None) -> list[Listing]:
@@ -61,13 +61,18 @@ class Discovery:
 
     def capabilities(self, provider: str, model: str) -> tuple[str, ...]:
         """What a provider last said that its model can, without asking; nothing where it says nothing of that."""
-        return self._capable.get((provider, model), ())
+        info = self.info(provider, model)
+        return () if info is None else info.capabilities
+
+    def info(self, provider: str, model: str) -> ModelInfo | None:
+        """What a provider last said of a model, without asking; None where it says nothing."""
+        return self._infos.get((provider, model))
 
     def forget(self, name: str) -> None:
         """What is known of this provider is out of date: it was configured anew."""
         self._known.pop(name, None)
         self._listed.pop(name, None)
-        self._capable = {key: held for key, held in self._capable.items() if key[0] != name}
+        self._infos = {key: held for key, held in self._infos.items() if key[0] != name}
         self._asking.pop(name, None)
 
     async def close(self) -> None:
@@ -104,7 +109,7 @@ class Discovery:
             return listing  # configured anew meanwhile
         self._known[provider.name] = listing
         self._listed[provider.name] = frozenset(model.id for model in listing.models)
-        self._capable |= {(provider.name, model.id): model.capabilities for model in listing.models}
+        self._infos |= {(provider.name, model.id): model for model in listing.models}
         return listing
 
     async def ask(self, provider: Provider, api_key: str | None, patience_s: float) -> Listing:

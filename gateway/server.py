@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.caches import open_caches
 from gateway.circuits import Circuits
 from gateway.config import Settings
+from gateway.configuration import Configuration
 from gateway.connection import Connection
 from gateway.control import ControlError, ControlServer
 from gateway.discovery import Discovery
@@ -53,6 +54,7 @@ from gateway.provider_settings import ProviderSettings
 from gateway.redaction import Redactor, load_key
 from gateway.release import release
 from gateway.reports import Reports
+from gateway.routing.order import ORDERINGS
 from gateway.services import Services
 from gateway.tickets import Tickets
 from gateway.tools.execute import interrupt as end_runs
@@ -68,6 +70,7 @@ from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Upstream
+from gateway.virtual_models import VirtualModels
 from gateway.wire.tooltext.models import ToolModes, rules_of
 from projections.files import set_aside
 from projections.registry import REGISTRY
@@ -98,6 +101,9 @@ class Server:
     caching = staticmethod(open_caches)
     """What runs its exchanges, keeps its log and opens the caches beside it; tests prove its worth with broken ones."""
     mark_s = MARK_S
+    configuration: Configuration | None = None
+    virtual: VirtualModels | None = None
+    """What `--config` names, where it names anything."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -122,6 +128,9 @@ class Server:
 
     async def _start(self) -> None:
         settings, opened = self.settings, self._opened
+        if settings.config is not None:
+            self.configuration = Configuration(settings.config, ORDERINGS, self._say)
+            self.configuration.load()
         listening = listen(settings.host, settings.port)
         opened.callback(listening.close)
         port = listening.getsockname()[1]
@@ -149,6 +158,10 @@ class Server:
         self.caches = await self.caching(settings, self.log, opened)
         self._compose(node, port)
         await self.circuits.restore(self.providers)
+        if self.configuration is not None and self.virtual is not None:
+            await self.configuration.announce()
+            with Reader(settings.data_dir / FILE) as reader:
+                self.virtual.restore(reader)
         opened.push_async_callback(self.discovery.close)
         opened.push_async_callback(self.fetcher.close)
         self.follower = Follower(settings, self.log.origin, self.log.ingest)
@@ -189,6 +202,19 @@ class Server:
         off = settings.circuit == "off"
         refusing = settings.circuit == "refuse"
         self.circuits = Circuits(self.log, self.redactor, settings.circuit_cool_down_s, refusing)
+        usual = Policy(settings.retries, settings.fallback)
+        if self.configuration is not None:
+            self.virtual = VirtualModels(
+                self.configuration,
+                self.providers,
+                self.discovery,
+                self._capabilities,
+                self.price,
+                usual,
+                settings.audio != "transcribe",
+                wall_clock_us,
+                None if off else self.circuits,
+            )
         self.exchanges = self.runs(
             log=self.log,
             providers=self.providers,
@@ -204,6 +230,7 @@ class Server:
             runner=self.tools.runner,
             tool_rounds=settings.tool_rounds,
             circuits=None if off else self.circuits,
+            virtual=self.virtual,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
             media=Media(
                 self.fetcher,
@@ -220,7 +247,7 @@ class Server:
             settings.base_url_allowlist,
             is_loopback(settings.host),
             settings.tool_call_tags,
-            Policy(settings.retries, settings.fallback),
+            usual,
             settings.execute_tools,
         )
         caching = Caching(settings.cache, settings.cache_max_age_s)
@@ -247,7 +274,8 @@ class Server:
             monotonic=time.monotonic,
             started_at=wall_clock_us(),
             trouble=self._trouble,
-            ails=self.caches.ails,
+            ails=self._ails,
+            configuration=self.configuration,
         )
         edge = Edge(
             settings.host,
@@ -270,8 +298,15 @@ class Server:
         opened.push_async_callback(control.stop)
         await control.start()
         watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
-        for work in (watch.run(), self.models.watch(), self._move_mark(), self._end_what_comes_back()):
+        works = (watch.run(), self.models.watch(), self._move_mark(), self._end_what_comes_back(), *self._following())
+        for work in works:
             opened.callback(asyncio.create_task(work).cancel)
+
+    def _following(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """The work of virtual models: what their file says, and what their members can."""
+        if self.configuration is None or self.virtual is None:
+            return ()
+        return self.configuration.watch(), self.virtual.ask()
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
         """Take connections, of our class; the runner ends them as if it had made them."""
@@ -394,6 +429,12 @@ class Server:
         logger.critical("the log can write no more: %s", error)
         self.exit_code = DISK_REFUSED
         self._ended.set()
+
+    def _ails(self) -> list[str]:
+        found = list(self.caches.ails())
+        if self.configuration is not None and (problem := self.configuration.problem) is not None:
+            found.append(f"configuration: the file as it is now cannot be used, what it said before holds: {problem}")
+        return found
 
     def _trouble(self) -> list[str]:
         return ["the log cannot be written"] if self.exit_code else []

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from eventstore.log import Log
     from gateway.config import Settings
+    from gateway.configuration import Configuration
     from gateway.discovery import Discovery
     from gateway.provider_settings import ProviderSettings
     from gateway.redaction import Redactor
@@ -44,7 +45,8 @@ class ReadProjections(Protocol):
 class Services:
     """`providers` by name, `upstreams` by family. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds on a
     clock that never goes back; `started_at`: when the server started, on `now_us`. `trouble` names what keeps the
-    gateway itself from working (a log that cannot write), `ails` what is not well beside it; empty where all is."""
+    gateway itself from working (a log that cannot write), `ails` what is not well beside it; empty where all is.
+    `configuration`: the file of virtual models, where there is one."""
 
     settings: Settings
     log: Log
@@ -61,6 +63,7 @@ class Services:
     started_at: int
     trouble: Callable[[], list[str]] = list
     ails: Callable[[], list[str]] = list
+    configuration: Configuration | None = None
 
 
 SERVICES = web.AppKey("services", Services)

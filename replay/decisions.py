@@ -1,4 +1,5 @@
-"""Decide again, from what was recorded with each decision, what follows a failed attempt, and compare."""
+"""Decide again, from what was recorded with each decision, where a virtual model led and what followed a failed
+attempt, and compare."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
 from eventstore.verify import Finding
 from gateway.exchange.resilience import Step, decided_again
+from gateway.routing import chosen
 
-DECISIONS = frozenset({"retry_attempted", "fallback_selected", "retry_exhausted"})
+ROUTE = "route_selected"
+DECISIONS = frozenset({"retry_attempted", "fallback_selected", "retry_exhausted", ROUTE})
 
 
 def check_decisions(reader: Reader, until: int) -> Iterator[Finding]:
@@ -26,6 +29,8 @@ def check_decisions(reader: Reader, until: int) -> Iterator[Finding]:
 
 
 def _problem(kind: str, body: Mapping[str, Any]) -> str | None:
+    if kind == ROUTE:
+        return _routed(body)
     step, skipped = decided_again(body["inputs"]), body.get("skipped") or {}
     if kind == "retry_exhausted":
         return None if step is None or _all_skipped(step, body["inputs"], skipped) else "stands where more was allowed"
@@ -35,6 +40,18 @@ def _problem(kind: str, body: Mapping[str, Any]) -> str | None:
         same = step.to is None and step.delay_s == body["delay_s"]
         return None if same else f"was decided as {body['delay_s']} s, and is {step.delay_s} s to {step.to} again"
     return _fallen(step, body, skipped)
+
+
+def _routed(body: Mapping[str, Any]) -> str | None:
+    inputs = body["inputs"]
+    candidates = chosen.decided_again(inputs)
+    said, first = [candidate.said() for candidate in candidates], f"{body['provider']}/{body['model']}"
+    if said != inputs["candidates"]:
+        return f"was decided among {inputs['candidates']}, which are {said} again"
+    again = candidates[0]
+    return (
+        None if again.skipped is None and again.model == first else f"went to {first}, and goes to {again.model} again"
+    )
 
 
 def _fallen(step: Step, body: Mapping[str, Any], skipped: Mapping[str, str]) -> str | None:

@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decisions",
         action="store_true",
-        help="also decide again, from its recorded inputs, what followed each failure",
+        help="also decide again, from its recorded inputs, each virtual route and what followed each failure",
     )
 
 

@@ -1,4 +1,5 @@
-"""What the gateway itself does: nodes start and stop, prices are published, providers are configured.
+"""What the gateway itself does: nodes start and stop, prices are published, providers and virtual
+models are configured.
 
 Streams `node-<origin>`, `price-<provider>`, `providers`."""
 
@@ -62,6 +63,18 @@ class ProviderConfigured(Event):
     base_url: str
     key: str
     api_key_env: str | None = None
+
+
+@event
+@value(kw_only=True)
+class ConfigurationLoaded(Event):
+    """From now on the virtual models of a configuration file hold. `digest` is sha256 of its bytes, `models` are their
+    names."""
+
+    type: ClassVar[str] = "configuration_loaded"
+
+    digest: str
+    models: list[str]
 
 
 @event

@@ -9,9 +9,12 @@ from aiohttp import web
 from gateway.api.answers import json_response, services
 from gateway.discovery import Listing
 from gateway.errors import InvalidRequest, NotFound, Unavailable
+from gateway.routing.virtual import Virtual
 from gateway.upstreams.upstream import ModelInfo
 
 TYPES = ("text-generation", "text-embedding")
+OWNER = "abstractcore"
+"""Whose the virtual models are."""
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -19,7 +22,8 @@ async def list_models(request: web.Request) -> web.Response:
     what each provider had to say, failing ones included."""
     wanted = _wanted_type(request)
     listings = await services(request).discovery.listings(_wanted_providers(request))
-    data = [
+    data = _virtual_objects(request) if wanted is None and "provider" not in request.query else []
+    data += [
         model_object(listing, model)
         for listing in listings
         for model in listing.models
@@ -32,6 +36,8 @@ async def one_model(request: web.Request) -> web.Response:
     """One model. A bare name means the default provider's, or that of the one provider that lists it."""
     name = request.match_info["id"]
     given = services(request)
+    if given.configuration is not None and name in given.configuration.models:
+        return json_response(virtual_object(given.configuration.models[name]))
     provider, slash, model = name.partition("/")
     if slash and provider in given.providers:
         (listing,) = await given.discovery.listings([provider])
@@ -58,6 +64,24 @@ def model_object(listing: Listing, model: ModelInfo) -> dict[str, Any]:
     if model.capabilities:
         shown["capabilities"] = list(model.capabilities)
     return shown
+
+
+def virtual_object(virtual: Virtual) -> dict[str, Any]:
+    """The same of a virtual model, with what it stands for."""
+    members = [member.model for member in virtual.members]
+    return {
+        "id": virtual.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": OWNER,
+        "strategy": virtual.strategy,
+        "members": members,
+    }
+
+
+def _virtual_objects(request: web.Request) -> list[dict[str, Any]]:
+    configuration = services(request).configuration
+    return [] if configuration is None else [virtual_object(each) for each in configuration.models.values()]
 
 
 def status_object(listing: Listing) -> dict[str, Any]:

@@ -279,6 +279,8 @@ class Model(TypedDict):
     type: NotRequired[Literal["text-generation", "text-embedding"]]
     context_length: NotRequired[Count]
     capabilities: NotRequired[list[str]]
+    strategy: NotRequired[str]
+    members: NotRequired[list[str]]
 
 
 class ModelList(TypedDict):

@@ -15,6 +15,7 @@ from eventstore.value import value
 from gateway.errors import GatewayError
 from gateway.exchange.policy import Policy
 from gateway.routing.choose import Route
+from gateway.routing.chosen import Chosen
 from gateway.upstreams.upstream import Call
 
 
@@ -33,7 +34,7 @@ class Submission:
     is the request as chat with its `files` made ready, where it has any. `parent` is the group that it is a member of.
     `policy`: what may follow an attempt that failed, None where nothing may. `most_cost`: what it may cost. `turn`:
     what else is recorded with it; where somebody else moved that, `Exchanges.run` raises `WrongExpectedVersion`, and
-    nothing was recorded or answered."""
+    nothing was recorded or answered. `virtual`: what the virtual model that it names came to."""
 
     request_id: str
     endpoint: str
@@ -63,6 +64,7 @@ class Submission:
     policy: Policy | None = None
     turn: Beside | None = None
     most_cost: Usd | None = None
+    virtual: Chosen | None = None
 
 
 @value

@@ -93,7 +93,7 @@ class Planner:
 
     def plan(self, submission: Submission) -> Plan:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
-        route = choose(submission.model, self._providers, self._default_provider, self._listed())
+        route = self._routed(submission)
         provider = route.provider
         if submission.base_url is not None:
             provider = at_url(provider, submission.base_url)
@@ -128,11 +128,18 @@ class Planner:
 
     def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
         """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`."""
-        route = choose(submission.model, self._providers, self._default_provider, self._listed())
+        route = self._routed(submission)
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
             return None
         return route, _chat(spoken, submission.body, route.provider)
+
+    def _routed(self, submission: Submission) -> Route:
+        """By the model that it names, or by what a virtual one came to."""
+        known, virtual = (self._providers, self._default_provider, self._listed()), submission.virtual
+        if virtual is None or virtual.name != submission.model:  # which it fell back from
+            return choose(submission.model, *known)
+        return replace(choose(virtual.models[0], *known), reason="virtual", inputs=virtual.inputs)
 
     def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
         """The request's body as it came, where the family speaks its caller's protocol; else as chat."""

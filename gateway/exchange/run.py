@@ -54,6 +54,7 @@ from gateway.tools.loop import Looping
 from gateway.tools.runner import ToolRunner
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.upstream import Provider, Speech, Upstream
+from gateway.virtual_models import VirtualModels
 from gateway.wire.held import HELD, Held
 from gateway.wire.rounds import Rounds
 from gateway.wire.structure import MOST_ATTEMPTS
@@ -92,6 +93,7 @@ class Exchanges(Calls):
         runner: ToolRunner | None = None,
         tool_rounds: int = 10,
         circuits: Circuits | None = None,
+        virtual: VirtualModels | None = None,
     ) -> None:
         super().__init__(log, price, redactor, now_us, monotonic)
         self._debug = debug
@@ -99,7 +101,7 @@ class Exchanges(Calls):
         self._rounds = None if runner is None else ToolRounds(runner, self._record)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
         self._successors = Successors(self._planner, draw, circuits)
-        self.circuits = circuits
+        self.circuits, self.virtual = circuits, virtual
         self.open: set[Running] = set()
         heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
         self._files = Files(self._planner, media, redactor, heard)
@@ -137,10 +139,7 @@ class Exchanges(Calls):
         outlet.prepare({"x-request-id": submission.request_id})
         self.enter(running)
         try:
-            if self._files.asked(submission):
-                running.submission = submission = await self._prepared(running)
-            large = submission.body_length > ASIDE_BYTES
-            plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
+            plan = await (self._planned(running) if self.virtual is None else self._routed(running, self.virtual))
             await self._serve(running, plan)
         except GatewayError as error:
             await self._refuse(running, error)
@@ -153,6 +152,26 @@ class Exchanges(Calls):
             await self._broke(running)
         finally:
             self.leave(running)
+
+    async def _routed(self, running: Running, virtual: VirtualModels) -> Plan:
+        """Where a virtual model leads. Raises `GatewayError`."""
+        routing = virtual.begin(running.submission, self.open)
+        if routing is None:
+            return await self._planned(running)
+        while True:
+            running.go(routing.submission())
+            try:
+                return await self._planned(running)
+            except GatewayError as error:
+                routing.refused(error)
+
+    async def _planned(self, running: Running) -> Plan:
+        """Raises `GatewayError`."""
+        submission = running.submission
+        if self._files.asked(submission):
+            running.submission = submission = await self._prepared(running)
+        large = submission.body_length > ASIDE_BYTES
+        return await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
 
     async def _broke(self, running: Running) -> None:
         """Our own code failed in a way that nobody foresaw: it gets its end all the same, as after a crash."""
@@ -427,6 +446,8 @@ class Exchanges(Calls):
             admit=admit,
         )
         running.exchange = fold(before, events)
+        if self.virtual is not None:
+            self.virtual.saw(events)
         return appended
 
 

@@ -68,10 +68,16 @@ class Running:
         self.content_type = "application/json"
         self.tried = NOTHING
         self.exhausted: Exhausted | None = None
-        deadline_s = submission.policy and submission.policy.deadline_s
-        self.deadline_at = now + deadline_s if deadline_s else None
+        self.deadline_at: float | None = None
         self.called_at: float | None = None
         self.heard_at: float | None = None
+        self.go(submission)
+
+    def go(self, submission: Submission) -> None:
+        """Serve it as this: where it goes and what may follow are known now."""
+        self.submission = submission
+        deadline_s = submission.policy and submission.policy.deadline_s
+        self.deadline_at = self.started_at + deadline_s if deadline_s else None
 
     def end(self, verdict: Verdict) -> None:
         """Ask the owner to end the attempt; the first verdict counts."""

@@ -15,7 +15,8 @@ LIST_HINT = "GET /v1/models lists what there is"
 
 @value
 class Route:
-    """Where a request goes. `reason` is `named`, `default_provider` or `listed`; `inputs` is what it was made from."""
+    """Where a request goes. `reason` is `named`, `default_provider`, `listed` or `virtual`; `inputs` is what it was
+    made from."""
 
     provider: Provider
     model: str
