@@ -29,7 +29,7 @@ class Circuits:
     """`refusing`: an open circuit refuses requests that have no model to fall back on."""
 
     def __init__(self, log: Log, redactor: Redactor, cool_down_s: float, refusing: bool) -> None:
-        self._log, self._redactor, self._cool_down_s, self._refusing = log, redactor, cool_down_s, refusing
+        self._log, self._redactor, self._cool_down_s, self.refusing = log, redactor, cool_down_s, refusing
         self._circuits: dict[str, dict[str | None, Circuit]] = {}
 
     async def restore(self, providers: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ class Circuits:
         the call may be made, as the probe where it is time. Raises `CircuitOpen` where there is no other model, and
         such requests are refused."""
         falls_back = policy is not None and bool(policy.fallback)
-        if not (falls_back or self._refusing) or not self._has(plan):
+        if not (falls_back or self.refusing) or not self._has(plan):
             return None
         wait_s = await self._wait_s(plan, now_us)
         if wait_s is None:

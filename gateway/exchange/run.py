@@ -231,11 +231,21 @@ class Exchanges(Calls):
             if self.circuits is not None and (verdict is None or isinstance(verdict, Failure)):
                 await self.circuits.ended(plan, verdict, self._now_us())
             following, verdict = self._judged(running, plan, attempt, verdict)
+            if following is None and self._called_all_the_same(running, verdict, barred):
+                verdict = await self._attempt(running, plan, attempt)
+                continue
             if following is None:
                 break
             plan, attempt = following.plan, await self._again(running, following, attempt)
             verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
+
+    def _called_all_the_same(self, running: Running, verdict: Verdict | None, barred: Failure | None) -> bool:
+        """Whether a provider that is left alone is called after all, where nobody else can take the request."""
+        if barred is None or verdict is not barred or self.circuits is None or self.circuits.refusing:
+            return False
+        running.exhausted = None
+        return True
 
     async def _round(
         self, running: Running, plan: Plan, attempt: Attempt, calls: Sequence[Mapping[str, Any]]
@@ -446,7 +456,7 @@ class Exchanges(Calls):
             admit=admit,
         )
         running.exchange = fold(before, events)
-        if self.virtual is not None:
+        if self.virtual is not None and not before.callers_url:
             self.virtual.saw(events)
         return appended
 

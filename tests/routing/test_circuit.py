@@ -22,6 +22,7 @@ from gateway.routing.circuit import (
     outcome_of,
     probing,
 )
+from replay.cli import run as replay
 from tests.clients.front import Front, front, saying
 from tests.gateway.scripted import Script
 
@@ -128,6 +129,22 @@ async def test_a_probe_closes_it(tmp_path: Path) -> None:
         assert (await asked(server, fallback=["anthropic/claude-sonnet-4-5"]))[0] == 200
         assert len(server.asked("openai")) == before + 1
         assert await breakers(server) == []
+
+
+@pytest.mark.parametrize(("circuit", "expected"), [("fallback", 200), ("refuse", 503)])
+async def test_a_request_whose_other_models_cannot_take_it_is_tried_all_the_same(
+    tmp_path: Path, circuit: str, expected: int
+) -> None:
+    """One that names no such model would be tried: a useless name must not be worse than none."""
+    async with front(tmp_path, args=("--nats", "off", "--circuit", circuit)) as server:
+        await failing(server)
+        server.answer("openai", saying("openai", "well again"))
+        before = len(server.asked("openai"))
+        status, reasons = await asked(server, fallback=["nobody/has-this", "openai/gpt-4o"])
+        assert status == expected
+        assert len(server.asked("openai")) - before == (1 if expected == 200 else 0)
+        assert ("circuit_open" in reasons) is (expected == 503)
+    assert replay(["verify", "--decisions", "--data-dir", str(tmp_path / "logs")], {}) == 0
 
 
 async def test_requests_that_have_no_other_model_can_be_refused(tmp_path: Path) -> None:
