@@ -100,6 +100,8 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
     Setting("embedding_backend", "torch", "what makes the vectors of huggingface's embedding models: torch, or onnx "
             "where the extra onnx is installed", env=("ABSTRACTCORE_EMBEDDING_BACKEND",)),
+    Setting("embedding_model", "sentence-transformers/all-MiniLM-L6-v2", "huggingface's model by which the server "
+            "itself compares texts", env=("ABSTRACTCORE_EMBEDDING_MODEL",)),
     Setting("backends", "", "local backends to load, comma separated: entry points of installed packages",
             "--backends", ("ABSTRACTCORE_BACKENDS",)),
     Setting("base_url_allowlist", "", "hosts that a request's base_url may name, comma separated",
@@ -186,6 +188,7 @@ class Settings:
     allow_unsafe_unload_after: bool = False
     models_root: Path | None = None
     embedding_backend: str = "torch"
+    embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
     backends: frozenset[str] = frozenset()
     base_url_allowlist: frozenset[str] = frozenset()
     provider_keys: Mapping[str, LentKey] = field(default_factory=dict)
