@@ -1,5 +1,5 @@
 """The file of virtual models: read at start, and again when it changes. A change that cannot be used changes nothing,
-and is said in the log and by /health."""
+and is said on standard error and by /health."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from eventstore.catalogue.control import ConfigurationLoaded
+from eventstore.value import value
 from gateway.config import ConfigError
 from gateway.routing.virtual import BadConfiguration, Virtual, parse
 
@@ -22,9 +23,16 @@ Say = Callable[[ConfigurationLoaded], Awaitable[None]]
 logger = logging.getLogger(__name__)
 
 
+@value
+class Loaded:
+    """What a file said: its virtual models by name, and sha256 of its bytes."""
+
+    models: Mapping[str, Virtual]
+    digest: str
+
+
 class Configuration:
-    """What the file says: `models`, by name, and the `digest` (sha256) of what was read. `problem` is why the file
-    as it is now is not what holds, None where it is."""
+    """`loaded` is what holds. `problem` is why the file as it is now is not that, None where it is."""
 
     look_s = LOOK_S
     """Tests look more often."""
@@ -32,55 +40,68 @@ class Configuration:
     def __init__(self, path: Path, strategies: Collection[str], say: Say) -> None:
         self._path, self._strategies, self._say = path, strategies, say
         self._stamp: Stamp | None = None
-        self.models: Mapping[str, Virtual] = {}
-        self.digest = ""
+        self.loaded = Loaded({}, "")
         self.problem: str | None = None
 
+    @property
+    def models(self) -> Mapping[str, Virtual]:
+        """Those that hold now, by name."""
+        return self.loaded.models
+
     def load(self) -> None:
-        """At start. Raises `ConfigError`."""
+        """Take over what it says at start. Raises `ConfigError`."""
         try:
             self._stamp = self._stamped()
-            self._read()
+            self.loaded = self._read()
         except (OSError, BadConfiguration) as error:
-            raise ConfigError(f"--config: {self._path} cannot be used: {error}") from error
+            raise ConfigError(f"--config: {self._path} cannot be used: {_said(error)}") from error
 
     async def announce(self) -> None:
-        """Record what holds from now on."""
-        await self._say(ConfigurationLoaded(digest=self.digest, models=sorted(self.models)))
+        """Record what holds at start."""
+        await self._take(self.loaded)
 
     async def watch(self) -> None:
         """For ever: take over what the file says, whenever it changes."""
         while True:
             await asyncio.sleep(self.look_s)
-            if await asyncio.to_thread(self._changed):
-                logger.info("%s says now: %s", self._path, ", ".join(sorted(self.models)) or "nothing")
-                await self.announce()
+            if (found := await asyncio.to_thread(self._look)) is not None:
+                await self._take(found)
+                logger.info("%s says now: %s", self._path, ", ".join(sorted(found.models)) or "nothing")
 
-    def _changed(self) -> bool:
-        """Whether another configuration holds than when it was last looked."""
-        before = self.digest
+    async def _take(self, found: Loaded) -> None:
+        """From now on this holds: no request goes by it before that is recorded."""
+        await self._say(ConfigurationLoaded(digest=found.digest, models=sorted(found.models)))
+        self.loaded = found
+
+    def _look(self) -> Loaded | None:
+        """What the file says, where that is something else than what holds, and can be used."""
         try:
             if (stamp := self._stamped()) == self._stamp:
-                return False
-            self._stamp = stamp
-            self._read()
-        except (OSError, BadConfiguration) as error:
-            self._stamp = None if isinstance(error, OSError) else self._stamp
-            self._refuse(error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error))
-            return False
-        self.problem = None
-        return self.digest != before
+                return None
+            found = self._read()
+        except OSError as error:  # an editor may be writing it: looked at again, whatever it is then
+            self._refuse(None, _said(error))
+            return None
+        except BadConfiguration as error:
+            self._refuse(stamp, _said(error))
+            return None
+        self._stamp, self.problem = stamp, None
+        return None if found.digest == self.loaded.digest else found
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, stamp: Stamp | None, why: str) -> None:
         if why != self.problem:
             logger.warning("%s cannot be used as it is now, and what it said before holds: %s", self._path, why)
-        self.problem = why
+        self._stamp, self.problem = stamp, why
 
-    def _read(self) -> None:
+    def _read(self) -> Loaded:
         raw = self._path.read_bytes()
-        self.models = parse(raw, self._strategies)
-        self.digest = sha256(raw).hexdigest()
+        return Loaded(parse(raw, self._strategies), sha256(raw).hexdigest())
 
     def _stamped(self) -> Stamp:
         found = self._path.stat()
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _said(error: OSError | BadConfiguration) -> str:
+    """In words without the server's paths, as /health shows them too."""
+    return (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)

@@ -14,6 +14,7 @@ from random import random
 from eventstore.catalogue import decode
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import GenerationCompleted
+from eventstore.catalogue.request import RouteSelected
 from eventstore.catalogue.values import Usage
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
@@ -37,6 +38,8 @@ ASK_S = 10.0
 """How often it is seen to that what the members' providers say is fresh."""
 RECENT = 20_000
 """So many positions back the log is read at start, for the speeds that were seen before."""
+MOST_SPEEDS = 4096
+"""Models whose speed is kept, those that answered last."""
 SAMPLE = Usage(input_tokens=1000, output_tokens=1000)
 """Members' prices are compared by this, times a thousand; long prompts can have other prices."""
 NOT_HERE = (NotFound, Unauthorized, UnsupportedParameter, NotOffered)
@@ -70,33 +73,41 @@ class VirtualModels:
     def restore(self, reader: Reader) -> None:
         """The speeds, as the end of the log says."""
         after = max(reader.head() - RECENT, reader.sealed())
+        elsewhere = set()
         for row in reader.rows(after, frames=False):
-            if isinstance(row, RecordedEvent) and row.type == GenerationCompleted.type:
+            if not isinstance(row, RecordedEvent):
+                continue
+            if row.type == RouteSelected.type and row.body["inputs"].get("callers_url"):
+                elsewhere.add(row.stream)
+            elif row.type == GenerationCompleted.type and row.stream not in elsewhere:
                 self.saw([decode(row)])
 
     async def ask(self) -> None:
         """For ever: keep what the members' providers say of their models."""
         while True:
-            members = {m.model.partition("/")[0] for virtual in self.models.values() for m in virtual.members}
+            members = {
+                m.model.partition("/")[0] for virtual in self.configuration.models.values() for m in virtual.members
+            }
             await self._discovery.listings(members)
             await asyncio.sleep(ASK_S)
 
-    @property
-    def models(self) -> Mapping[str, Virtual]:
-        """Those in force, by name."""
-        return self.configuration.models
-
     def saw(self, events: Iterable[Event]) -> None:
-        """These were recorded: whole answers say how fast their model is."""
+        """These were recorded, of a call to a provider of ours: whole answers say how fast their model is."""
         for event in events:
             if isinstance(event, GenerationCompleted):
-                key = event.provider, event.model
-                if (speed := observed(self._speeds.get(key), event)) is not None:
-                    self._speeds[key] = speed
+                self._keep((event.provider, event.model), event)
+
+    def _keep(self, key: tuple[str, str], event: GenerationCompleted) -> None:
+        speed = observed(self._speeds.pop(key, None), event)
+        if speed is not None:
+            self._speeds[key] = speed
+        if len(self._speeds) > MOST_SPEEDS:
+            del self._speeds[next(iter(self._speeds))]
 
     def begin(self, submission: Submission, open_: Iterable[Running]) -> Routing | None:
         """The way of a request for a virtual model; None for any other. Raises `GatewayError`."""
-        virtual = self.models.get(submission.model)
+        loaded = self.configuration.loaded
+        virtual = loaded.models.get(submission.model)
         if virtual is None:
             return None
         if submission.api_key is not None or submission.base_url is not None:
@@ -105,9 +116,7 @@ class VirtualModels:
                 f"{given} is for a provider that the request names, not for {virtual.name}.", param=given
             )
         views = self._views(virtual, open_)
-        return Routing(
-            submission, virtual, self.configuration.digest, self._asked(submission), views, self._draw(), self._usual
-        )
+        return Routing(submission, virtual, loaded.digest, self._asked(submission), views, self._draw(), self._usual)
 
     def _asked(self, submission: Submission) -> Asked:
         spoken = dialect(submission.wire, submission.renderer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
+from gateway.routing.circuit import THRESHOLD
 from tests.clients.front import PLACES, Front, front, saying
 from tests.gateway.scripted import Script
 
@@ -22,17 +25,19 @@ FAILING = Script.json({"error": {"message": "no", "type": "server_error"}}, stat
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 
+BROKEN_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
 
 def table(name: str, strategy: str, *lines: str) -> str:
     return "\n".join([f"[models.{name}]", f'strategy = "{strategy}"', *(lines or (MEMBERS,)), ""])
 
 
 @asynccontextmanager
-async def routed(home: Path, *tables: str, args: tuple[str, ...] = ()) -> AsyncIterator[Client]:
+async def routed(home: Path, *tables: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """A server with these virtual models, whose providers say their names."""
     (home / "models.toml").write_text("\n".join(tables))
-    given = ("--nats", "off", "--config", str(home / "models.toml"), *args)
-    async with front(home, args=given) as server, aiohttp.ClientSession() as session:
+    given = ("--nats", "off", "--config", str(home / "models.toml"))
+    async with front(home, args=given, env=env) as server, aiohttp.ClientSession() as session:
         for provider in PLACES:
             server.say(provider, provider)
         yield Client(server, session, home / "models.toml")
@@ -140,3 +145,101 @@ async def test_a_member_that_is_known_to_be_unable_is_skipped_with_the_reason(tm
         assert answer.text == "openai"
         skipped = {each["model"]: each.get("skipped") for each in route["inputs"]["candidates"]}
         assert skipped == {GPT: None, "nobody/x": "no_provider", QWEN: "no_vision"}
+
+
+async def test_what_no_member_can_take_is_refused_and_said_and_a_wrong_request_is_not_sent_around(
+    tmp_path: Path,
+) -> None:
+    none = table("none", "fallback", 'members = ["nobody/x", "none/y"]')
+    async with routed(tmp_path, table("auto", "fallback"), none, env={"OPENAI_API_KEY": ""}) as client:
+        answer = await client.ask()
+        route = await client.event(answer, "route_selected")
+        assert answer.text == "anthropic"
+        assert route["inputs"]["candidates"][-1] == {"model": GPT, "skipped": "invalid_api_key"}
+        answer = await client.ask("none")
+        assert (answer.status, answer.text) == (400, "no_capable_model")
+        assert "nobody/x (no_provider)" in answer.body["error"]["message"]
+        before = len(client.server.upstream.requests)
+        assert (await client.ask(content=[BROKEN_IMAGE])).status == 400
+        for name, given in (("api_key", "sk-callers"), ("base_url", "http://127.0.0.1:9/v1")):
+            answer = await client.ask(**{name: given})
+            assert (answer.status, answer.body["error"]["param"]) == (400, name)
+        assert len(client.server.upstream.requests) == before
+
+
+async def test_a_member_whose_circuit_is_open_goes_last(tmp_path: Path) -> None:
+    async with routed(tmp_path, table("auto", "fallback")) as client:
+        client.server.answer("openai", FAILING)
+        for _ in range(THRESHOLD):
+            await client.ask(GPT)
+        answer = await client.ask()
+        route = await client.event(answer, "route_selected")
+        assert [each["model"] for each in route["inputs"]["candidates"]] == [CLAUDE, QWEN, GPT]
+        assert route["inputs"]["candidates"][-1]["last"] == "circuit_open"
+
+
+async def test_the_least_busy_provider_is_asked(tmp_path: Path) -> None:
+    members = f'members = ["{GPT}", "{CLAUDE}"]'
+    async with routed(tmp_path, table("auto", "least_busy", members)) as client:
+        for provider in ("openai", "anthropic"):
+            client.server.answer(provider, saying_late(provider, 0.5))
+        answers = await asyncio.gather(*(client.ask() for _ in range(8)))
+        assert Counter(answer.text for answer in answers) == {"openai": 4, "anthropic": 4}
+
+
+async def test_what_the_name_says_of_retries_costs_and_the_deadline_holds_unless_the_request_says_less(
+    tmp_path: Path,
+) -> None:
+    one = f'members = ["{GPT}"]'
+    tables = (
+        table("tries", "fallback", one, "retries = 2"),
+        table("cheap", "fallback", one, "max_cost_usd = 0.000000001"),
+        table("quick", "fallback", one, "deadline_s = 0.2"),
+    )
+    async with routed(tmp_path, *tables) as client:
+        client.server.answer("openai", replace(FAILING, headers={"retry-after": "0"}))
+        assert (await client.ask("tries", retries=0)).status == 500
+        assert len(client.server.asked("openai")) == 1
+        await client.ask("tries")
+        assert len(client.server.asked("openai")) == 1 + 3
+        assert (await client.ask("cheap", max_cost_usd=1)).text == "cost_cap"
+        client.server.answer("openai", saying_late("openai", 20.0))
+        assert (await client.ask("quick")).status == 504
+
+
+async def test_a_changed_file_holds_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    async with routed(tmp_path, table("auto", "fallback", f'members = ["{GPT}"]')) as client:
+        (listed,) = [m for m in (await client.get("/v1/models"))["data"] if "members" in m]
+        assert listed == await client.get("/v1/models/auto")
+        assert (listed["id"], listed["owned_by"], listed["members"]) == ("auto", "abstractcore", [GPT])
+        client.file.write_text('[models.auto]\nstrategy = "best"')
+        health = await client.becomes("/health", status="degraded")
+        assert any("models.auto.strategy" in reason for reason in health["reasons"])
+        assert (await client.ask()).text == "openai"
+        client.file.write_text(table("other", "fallback", f'members = ["{CLAUDE}"]'))
+        assert await client.becomes("/v1/models/other", id="other")
+        assert (await client.get("/health"))["status"] == "healthy"
+        assert (await client.ask("other")).text == "anthropic"
+        assert (await client.ask("auto")).status == 404
+        with Reader(client.server.process.data_dir) as reader:
+            rows = [row for row in reader.rows(frames=False) if isinstance(row, RecordedEvent)]
+        assert [row.body["models"] for row in rows if row.type == "configuration_loaded"] == [["auto"], ["other"]]
+
+
+async def test_a_file_that_is_broken_at_start_is_said_and_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 78: .*--config: .*models\.auto\.strategy must be one of"):
+        async with routed(tmp_path, '[models.auto]\nstrategy = "best"'):
+            pass
+
+
+async def test_a_restart_still_knows_who_is_fast(tmp_path: Path) -> None:
+    members = f'members = ["{CLAUDE}", "{GPT}"]'
+    async with routed(tmp_path, table("auto", "fastest", members)) as client:
+        client.server.answer("anthropic", saying_late("anthropic", 0.1))
+        await client.providers(2)
+        before = await client.event(await client.ask(CLAUDE), "generation_completed")
+        await client.server.process.restart()
+        views = (await client.event(await client.ask(), "route_selected"))["inputs"]["views"]
+        assert views[CLAUDE]["tokens_per_s"] > 0
+        assert views[GPT]["tokens_per_s"] > views[CLAUDE]["tokens_per_s"]
+        assert before["tokens_output"] == 4
