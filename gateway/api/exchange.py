@@ -90,14 +90,29 @@ async def attend(
     desk = request.app[DESK]
     try:
         if where := places(submission, request.headers, desk.caching, request.path):
-            services = request.app[SERVICES]
-            sharing = Sharing(desk.exchanges, services.log, services.now_us, services.monotonic, desk.elsewhere)
-            await sharing.run(submission, outlet, where)
+            await _sharing(request).run(submission, outlet, where)
         else:
             await desk.exchanges.run(submission, outlet)
     except GatewayError as error:
         await desk.exchanges.refuse(submission, outlet, error)
     return outlet.response
+
+
+async def attend_again(request: web.Request, submission: Submission, dialect: Dialect) -> web.StreamResponse | None:
+    """The answer that the request's Idempotency-Key stands for; None where there is none yet."""
+    outlet, desk = outlet_for(request, submission), request.app[DESK]
+    outlet.prepare(_ids(submission.request_id, dialect))
+    try:
+        keyed = places(submission, request.headers, UNASKED, request.path)[:1]
+        return outlet.response if await _sharing(request).again(submission, outlet, keyed) else None
+    except GatewayError as error:
+        await desk.exchanges.refuse(submission, outlet, error)
+        return outlet.response
+
+
+def _sharing(request: web.Request) -> Sharing:
+    desk, services = request.app[DESK], request.app[SERVICES]
+    return Sharing(desk.exchanges, services.log, services.now_us, services.monotonic, desk.elsewhere)
 
 
 def check_no_key(request: web.Request, what: str) -> None:

@@ -13,9 +13,10 @@ from typing_extensions import TypedDict
 
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer
-from gateway.api.exchange import DESK, Read, accept, attend, outlet_for
+from gateway.api.exchange import DESK, Read, accept, attend, attend_again, outlet_for
 from gateway.api.sessions import conversations
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.exchange.claims import KEY_HEADER
 from gateway.exchange.inputs import Submission
 from gateway.exchange.submit import RETENTION_HEADER
 from gateway.json_guard import read_json
@@ -90,7 +91,9 @@ class _Taking:
         self._until = self._clock() + (integer(request.query.get("wait"), "wait", 0, LONGEST_WAIT_S) or 0)
 
     async def answer(self) -> web.StreamResponse:
-        """Take the turn, or say why not."""
+        """Take the turn, or say why not. Who took it before with the same Idempotency-Key takes no other."""
+        if KEY_HEADER in self._request.headers and (again := await self._again()) is not None:
+            return again
         async with self._conversations.line.place(self._session_id, self._until):
             while True:
                 accepted = await accept(self._request, CHAT, self._whole, self._read)
@@ -101,6 +104,12 @@ class _Taking:
                 except WrongExpectedVersion as moved:
                     if self._clock() >= self._until:
                         return await self._refused(accepted, SessionBusy(self._session_id, moved.actual))
+
+    async def _again(self) -> web.StreamResponse | None:
+        accepted = await accept(self._request, CHAT, None, self._read)
+        if not isinstance(accepted, Submission):
+            return accepted
+        return await attend_again(self._request, accepted, CHAT)
 
     async def _read(self, request: web.Request) -> tuple[dict[str, Any], bytes]:
         """The body can be read only once."""

@@ -93,6 +93,14 @@ class Sharing:
                         self._elsewhere.publish(place, submission.request_id)
                 return
 
+    async def again(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
+        """Whether the request was given an answer that is at these places. Raises `KeyReused`."""
+        found = await self._look(submission, places)
+        if isinstance(found, tuple):
+            return False
+        await self._share(submission, outlet, found)
+        return True
+
     async def _found_elsewhere(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that another gateway put where all can find it."""
         for place in places:

@@ -81,9 +81,11 @@ class Caller:
     ) -> Answer:
         return await self.post(path, chat(**{"model": PRICED, **fields}), headers)
 
-    async def begin(self, headers: Mapping[str, str] | None = None, **fields: Any) -> Coming:
+    async def begin(
+        self, headers: Mapping[str, str] | None = None, path: str = "/v1/chat/completions", **fields: Any
+    ) -> Coming:
         body = chat(**{"model": PRICED, **fields})
-        return Coming(await self._client.post(f"{self._url}/v1/chat/completions", json=body, headers=headers))
+        return Coming(await self._client.post(self._url + path, json=body, headers=headers))
 
     async def stop(self, request_id: str, reason: str | None = None) -> Any:
         answer = await self.post(f"/v1/requests/{request_id}/stop", {} if reason is None else {"reason": reason})
