@@ -191,6 +191,7 @@ def described(family: Family) -> dict[str, Any]:
         {
             "id": session.session_id,
             **{name: setting(family, name) for name in ("model", "system_prompt", "settings", "context_tokens")},
+            "key": session.created.key,
             "title": session.created.title,
             "metadata": session.created.metadata,
             "forked_from": None if session.parent_id is None else {"id": session.parent_id, "at": session.at},

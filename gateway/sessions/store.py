@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from eventstore.catalogue import decode
@@ -18,9 +17,10 @@ from eventstore.errors import WrongExpectedVersion
 from eventstore.log import Log
 from gateway.errors import InvalidRequest
 from gateway.exchange.ids import stream_of
-from gateway.exchange.recorded import answer_message, whole_body
+from gateway.exchange.recorded import whole_body
 from gateway.sessions.errors import NoSession, SessionBusy
 from gateway.sessions.fitting import Words, tokens_of
+from gateway.sessions.said import said
 from gateway.sessions.state import Family, Session, Turn, fold
 
 SESSIONS_KEPT = 1024
@@ -29,8 +29,6 @@ WORDS_KEPT = 32 << 20
 DEEPEST = 32
 """Forks of forks."""
 _ID = re.compile(r"session-[0-9A-Z]{26}", re.ASCII)
-REMEMBERED = ("role", "content", "refusal", "tool_calls")
-"""Of an answer. What a model thought is not told to it again: most take no such field back."""
 
 T = TypeVar("T")
 
@@ -118,14 +116,9 @@ class Sessions:
 
     async def _messages_of(self, request_id: str) -> list[dict[str, Any]]:
         events = await self._log.read_stream(stream_of(request_id))
-        answer, body = answer_message(events), events[0].body.get("body") if events else None
-        if answer is None or body is None:
+        answers, body = said(events), events[0].body.get("body") if events else None
+        if not answers or body is None:
             raise InvalidRequest(
                 "A part of this session's history is in the log no more.", param="session_id", code="history_gone"
             )
-        return [*(await whole_body(self._log, body))["messages"], remembered(answer)]
-
-
-def remembered(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer as a message of the history."""
-    return {name: answer[name] for name in REMEMBERED if answer.get(name) is not None or name in {"role", "content"}}
+        return [*(await whole_body(self._log, body))["messages"], *answers]

@@ -246,7 +246,7 @@ async def test_a_replay_that_forgets_rounds_is_noticed(tmp_path: Path, monkeypat
 
 async def test_a_cap_on_the_cost_holds_over_all_rounds(tmp_path: Path) -> None:
     async with ScriptedServer() as upstream:
-        script = whole({"tool_calls": [call("tide", '{"harbour": "B"}')]}, "tool_calls")
+        script = calling(call("tide", '{"harbour": "B"}'))  # what has a cap is streamed, however its client gets it
         upstream.script("POST /v1/chat/completions", script)
         env = {"OPENAI_API_KEY": "sk-for-the-test", "OPENAI_BASE_URL": f"{upstream.base_url}/v1"}
         async with tooled(tmp_path / "logs", upstream=upstream.base_url, env=env) as server:
@@ -351,9 +351,12 @@ async def test_a_session_s_turn_may_have_rounds(tmp_path: Path) -> None:
                 body = {"messages": [{"role": "user", "content": words}], "execute_tools": True}
                 async with server.client.post(url, json=body) as answer:
                     assert answer.status == 200, await answer.text()
-            history = [message["content"] for message in upstream.requests[-1].json()["messages"]]
-            assert history[0] == "When?"
-            assert history[-2:] == ["At four.", "Sure?"]
+            told = upstream.requests[-1].json()["messages"]
+            assert [message["content"] for message in told] == ["When?", None, "B: 04:12", "At four.", "Sure?"]
+            assert told[1]["tool_calls"][0]["function"]["name"] == "tide", "what it looked up it still knows"
+            assert told[2] == {"role": "tool", "tool_call_id": "call_1", "content": "B: 04:12"}
+            async with server.client.get(f"{server.gate.url}/v1/sessions/{session}/messages") as shown:
+                assert (await shown.json())["data"][:5] == [*told, {"role": "assistant", "content": "Yes."}][:5]
 
 
 async def test_a_model_without_tools_has_rounds_too(tmp_path: Path) -> None:
