@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -107,18 +107,26 @@ async def test_weighted_requests_are_shared_by_weight(tmp_path: Path) -> None:
         assert route["inputs"]["candidates"][0]["model"] == f"{route['provider']}/{route['model']}"
 
 
-async def test_the_cheapest_and_the_fastest_of_three(tmp_path: Path) -> None:
-    members = f'members = ["{CLAUDE}", "{GPT}", "vllm/qwen"]'
-    async with routed(
-        tmp_path, table("cheap", "cheapest", f'members = ["{CLAUDE}", "{GPT}"]'), table("fast", "fastest", members)
-    ) as client:
-        for provider, delay_s in (("anthropic", 0.03), ("openai", 0.0), ("vllm", 0.08)):
+THREE = {CLAUDE: 0.0, GPT: 0.08, "openrouter/deepseek/deepseek-chat": 0.03}
+"""Three upstreams of different price, and how long (s) each takes: the dearest is the fastest, the slowest cheap."""
+
+
+async def test_the_cheapest_and_the_fastest_of_three(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    members = f"members = {list(THREE)}"
+    async with routed(tmp_path, table("cheap", "cheapest", members), table("fast", "fastest", members)) as client:
+        for model, delay_s in THREE.items():
+            provider = model.partition("/")[0]
             client.server.answer(provider, saying_late(provider, delay_s))
-        assert await client.providers(20, "cheap") == {"openai": 20}
-        found = await client.providers(60, "fast")
-        assert set(found) == {"openai", "anthropic", "vllm"}  # each is tried once at least
-        assert found["openai"] >= 40
-        print(dict(found))
+        cheap, fast = await client.providers(20, "cheap"), await client.providers(60, "fast")
+        record_property("shares", {"cheapest": dict(cheap), "fastest": dict(fast)})
+        route = await client.event(await client.ask("cheap"), "route_selected")
+        prices = [each["score"] for each in route["inputs"]["candidates"]]
+        assert prices == sorted(set(prices))
+        assert cheap == {route["provider"]: 20}
+        assert set(fast) == {"anthropic", "openai", "openrouter"}  # each is tried once at least
+        assert fast["anthropic"] >= 45
 
 
 def saying_late(provider: str, delay_s: float) -> Script:
