@@ -28,6 +28,7 @@ from gateway.exchange.policy import Policy, policy_of
 from gateway.exchange.render import dialect
 from gateway.exchange.running import Running
 from gateway.routing.chosen import Chosen, chosen
+from gateway.routing.complexity import facts_of
 from gateway.routing.needs import asked_of
 from gateway.routing.order import Asked, View
 from gateway.routing.speed import Speed, observed
@@ -116,13 +117,16 @@ class VirtualModels:
                 f"{given} is for a provider that the request names, not for {virtual.name}.", param=given
             )
         views = self._views(virtual, open_)
-        return Routing(submission, virtual, loaded.digest, self._asked(submission), views, self._draw(), self._usual)
+        asked = self._asked(submission, virtual)
+        return Routing(submission, virtual, loaded.digest, asked, views, self._draw(), self._usual)
 
-    def _asked(self, submission: Submission) -> Asked:
+    def _asked(self, submission: Submission, virtual: Virtual) -> Asked:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
             return Asked()
-        return asked_of(spoken.chat(submission.body), submission.body_length, self._hears)
+        chat = spoken.chat(submission.body)
+        asked = asked_of(chat, submission.body_length, self._hears)
+        return replace(asked, facts=facts_of(chat)) if virtual.strategy == "complexity" else asked
 
     def _views(self, virtual: Virtual, open_: Iterable[Running]) -> dict[str, View]:
         calls = _calls(open_) if virtual.strategy == "least_busy" else Counter()

@@ -48,6 +48,9 @@ def _routed(body: Mapping[str, Any]) -> str | None:
     said, first = [candidate.said() for candidate in candidates], f"{body['provider']}/{body['model']}"
     if said != inputs["candidates"]:
         return f"was decided among {inputs['candidates']}, which are {said} again"
+    for name, told in chosen.told_again(inputs).items():
+        if told != inputs.get(name):
+            return f"says {name} {inputs.get(name)}, which is {told} again"
     again = candidates[0]
     return (
         None if again.skipped is None and again.model == first else f"went to {first}, and goes to {again.model} again"

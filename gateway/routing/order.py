@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eventstore.value import value
+from gateway.routing.complexity import Facts, complexity
 from gateway.routing.virtual import Member
 
 TYPICAL_TOKENS = 256
@@ -24,13 +25,14 @@ PICO = 10**12
 @value(kw_only=True)
 class Asked:
     """What a request needs: whether it has `images` or `audio`, `tools`, or wants a `schema` kept; its length in
-    (estimated) tokens, with what it wants in answer."""
+    (estimated) tokens, with what it wants in answer. `facts`, where its complexity is asked for."""
 
     images: bool = False
     audio: bool = False
     tools: bool = False
     schema: bool = False
     tokens: int = 0
+    facts: Facts | None = None
 
 
 @value(kw_only=True)
@@ -154,12 +156,22 @@ def least_busy(members: Sequence[Member], asked: Asked, views: Views, draw: floa
     return _ranked(turned, lambda member: round(views.get(member.model, UNKNOWN).open_calls / member.weight, 6))
 
 
+def by_complexity(members: Sequence[Member], asked: Asked, views: Views, draw: float) -> Scored:
+    """The weakest that is strong enough first, then ever stronger ones, then the others, the strongest of them first;
+    the score is what a member can take (`up_to`) over what is asked."""
+    asks = complexity(asked.facts or Facts()).score
+    ranked = [(member, round((1.0 if member.up_to is None else member.up_to) - asks, 6)) for member in members]
+    ranked.sort(key=lambda each: (each[1] < 0, abs(each[1])))
+    return list(ranked)
+
+
 ORDERINGS: Mapping[str, Ordering] = {
     "fallback": fallback,
     "weighted": weighted,
     "cheapest": cheapest,
     "fastest": fastest,
     "least_busy": least_busy,
+    "complexity": by_complexity,
 }
 """The strategies, by the names that the file has for them."""
 

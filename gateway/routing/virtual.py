@@ -27,7 +27,7 @@ MOST_WEIGHT = 1_000_000
 LONGEST_DEADLINE_S = 86_400
 MOST_COST_USD = 1_000_000
 MODEL_KEYS = frozenset({"strategy", "members", "retries", "deadline_s", "max_cost_usd"})
-MEMBER_KEYS = frozenset({"model", "weight"})
+MEMBER_KEYS = frozenset({"model", "weight", "up_to"})
 
 
 class BadConfiguration(Exception):
@@ -36,10 +36,12 @@ class BadConfiguration(Exception):
 
 @value
 class Member:
-    """A model that a virtual one can stand for, as `provider/model`. `weight`: its share beside the others'."""
+    """A model that a virtual one can stand for, as `provider/model`. `weight`: its share beside the others'; `up_to`:
+    the complexity that it is good for, None for any."""
 
     model: str
     weight: float = 1.0
+    up_to: float | None = None
 
 
 @value
@@ -104,7 +106,7 @@ def _member(given: Any, where: str) -> Member:
     if not isinstance(model, str) or not all(model.partition("/")):
         raise BadConfiguration(f"{where}.model must be provider/model")
     weight = _number(table, "weight", where, MOST_WEIGHT)
-    return Member(model, 1.0 if weight is None else weight)
+    return Member(model, 1.0 if weight is None else weight, _number(table, "up_to", where, 1))
 
 
 def _number(table: Mapping[str, Any], key: str, where: str, most: float) -> float | None:
