@@ -42,7 +42,7 @@ class DirectRuns:
             return refused
         self.open[job.id] = await self._log.head()
         try:
-            arguments = job.arguments if job.retained else None
+            arguments = self._runner.clean(job.arguments) if job.retained else None
             await self._record(
                 job,
                 ToolStarted(tool_name=job.name, call_id=job.id, kind=offered.tool.kind, key=key, arguments=arguments),

@@ -91,7 +91,11 @@ class ToolRunner:
         if offered is None:
             return Outcome(kind="removed", text=f"There is no tool {job.name!r} now.")
         problem = problem_of(offered.tool, job.arguments)
-        return None if problem is None else Outcome(kind="bad_arguments", text=problem)
+        return None if problem is None else Outcome(kind="bad_arguments", text=capped(self.clean(problem))[0])
+
+    def clean(self, text: str) -> str:
+        """The text without the server's secrets, and without what is no UTF-8."""
+        return self._redactor.bytes(text.encode("utf-8", "replace")).decode()
 
     async def run(self, job: Job, progress: Progress) -> Outcome:
         """Run a call that was not refused, to its end. Never raises but when cancelled."""
@@ -103,7 +107,7 @@ class ToolRunner:
             text, kind = await self._result(offered, job, progress), None
         except ToolTrouble as trouble:
             text, kind = trouble.message, trouble.kind
-        text, cut = capped(self._redactor.bytes(text.encode("utf-8", "replace")).decode())
+        text, cut = capped(self.clean(text))
         took = round((self._monotonic() - began) * 1000, 3)
         return Outcome(text=text, kind=kind, cut=cut, duration_ms=took)
 
@@ -111,7 +115,8 @@ class ToolRunner:
         limit_s = offered.tool.timeout_s or self._timeout_s
         try:
             async with asyncio.timeout(limit_s), self._room:
-                return await offered.run(orjson.loads(only_json(job.arguments) or "{}"), progress)
+                arguments = orjson.loads(only_json(job.arguments) or "{}")
+                return await offered.run(arguments, self._cleaned(progress))
         except TimeoutError as error:
             raise ToolTrouble("timeout", f"The tool took longer than {limit_s:g} s.") from error
         except ToolTrouble:
@@ -119,3 +124,11 @@ class ToolRunner:
         except Exception as error:
             logger.exception("the tool %s failed", job.name)
             raise ToolTrouble("tool_error", "The tool failed.") from error
+
+    def _cleaned(self, progress: Progress) -> Progress:
+        """The same, told without secrets."""
+
+        async def tell(done: float, total: float | None, message: str | None) -> None:
+            await progress(done, total, None if message is None else self.clean(message))
+
+        return tell

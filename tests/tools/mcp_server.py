@@ -39,6 +39,13 @@ def environment(name: str) -> str:
 
 
 @server.tool()
+async def mutter(name: str, ctx: Context) -> str:
+    """Says a variable of its environment on the way, and then raises it."""
+    await ctx.report_progress(1, 2, os.environ.get(name, ""))
+    raise ToolError(os.environ.get(name, ""))
+
+
+@server.tool()
 def die() -> str:
     """Ends the server."""
     os._exit(1)

@@ -46,6 +46,13 @@ async def test_a_secret_that_stands_in_the_file_is_shown_to_nobody_either(tmp_pa
     async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
         ran = await server.execute("al__environment", {"name": "ISSUES_TOKEN"})
         assert ran["output"].startswith("redacted:")
+        failed = await server.execute("al__mutter", {"name": "ISSUES_TOKEN"})
+        assert "redacted:" in failed["output"]
+        _, progress, end = await server.recorded("tool-al__mutter")
+        assert (progress["type"], progress["message"]) == ("tool_progress", ran["output"])
+        assert "redacted:" in end["message"]
+        await server.execute("al__moon", {"day": CANARY})
+        assert (await server.execute("al__count", {"to": CANARY}))["error"] == "bad_arguments"
     assert not [p for p in (tmp_path / "logs").rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
 
 
