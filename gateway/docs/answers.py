@@ -384,7 +384,7 @@ class RequestState(TypedDict):
 
 
 class RequestEnd(TypedDict):
-    """How a request ended that was stopped; one that was whole before is `completed`."""
+    """How a stopped request ended; one that was whole before is `completed`, one to several models `settled`."""
 
     id: str
     state: str

@@ -219,6 +219,31 @@ async def test_a_client_that_leaves_cancels_every_member(
         assert (await served.end_of(member))["reason"] == "client_left"
 
 
+async def test_a_group_is_stopped_by_its_id(served: Gateway, upstream: ScriptedServer) -> None:
+    slow = "openai-compatible/slow"
+    client = await RawClient.connect(served.url)
+    await client.send(request({"models": [SHORT, slow, slow], "prompt": "Is it so?", "stream": True}, PATH))
+    async with asyncio.timeout(PATIENCE_S):
+        await client.until(b'"type":"done","member":0')
+        await client.until(b'"type":"token","member":1')
+        await client.until(b'"type":"token","member":2')
+        group_id = client.received.request_id
+        status, said = await stopped(served, group_id)
+        answer = await client.answer()
+    assert (status, said["state"], said["reason"]) == (200, "settled", "all")
+    result = json.loads((await again(served, group_id))[1])
+    assert [one.get("error", {}).get("code") for one in result["results"]] == [None, "stopped", "stopped"]
+    assert b'"type":"result"' in answer.body
+    status, said = await stopped(served, group_id)
+    assert (status, said["error"]["code"]) == (409, "request_ended")
+
+
+async def stopped(served: Gateway, request_id: str) -> tuple[int, Any]:
+    url = f"{served.url}/v1/requests/{request_id}/stop"
+    async with aiohttp.ClientSession() as session, session.post(url, json={}) as answer:
+        return answer.status, await answer.json()
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "models"),
     ({"models": []}, "models"),
