@@ -65,6 +65,11 @@ class Services:
     ails: Callable[[], list[str]] = list
     configuration: Configuration | None = None
 
+    def stands_for(self, name: str) -> tuple[str, ...]:
+        """The models that a name means: itself, or the members of a virtual one."""
+        virtual = None if self.configuration is None else self.configuration.models.get(name)
+        return (name,) if virtual is None else tuple(member.model for member in virtual.members)
+
 
 SERVICES = web.AppKey("services", Services)
 

@@ -36,6 +36,8 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
     body = await _with_betas(request, body)
     given = services(request)
     name = body.get("model") or given.settings.model or ""
+    if given.stands_for(name) != (name,):  # each of them would count otherwise
+        return _estimated(body)
     route = choose(name, given.providers, given.settings.provider, given.discovery.listed())
     upstream = given.upstreams[route.provider.family]
     if isinstance(upstream, Counts) and not body.get("base_url"):  # whose key goes to that host alone
@@ -45,6 +47,10 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
             return web.json_response({"input_tokens": counted})
         except UpstreamFailure as failure:
             logger.info("%s counted no tokens: %s", route.provider.name, failure)
+    return _estimated(body)
+
+
+def _estimated(body: dict[str, Any]) -> web.Response:
     said = chat({"max_tokens": 1, **body})
     length = len(orjson.dumps([said["messages"], said.get("tools")]))
     return web.json_response({"input_tokens": -(-length // BYTES_PER_TOKEN)}, headers={ESTIMATED: "true"})

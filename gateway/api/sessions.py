@@ -14,7 +14,7 @@ from eventstore.catalogue.values import Usd
 from gateway.api.answers import caught_up, integer, json_response, page, services
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import created_s
 from gateway.json_guard import check_ids, read_json
 from gateway.routing.choose import choose
@@ -46,13 +46,16 @@ class Conversations:
         self._services = services
 
     async def _window(self, model: str | None) -> int | None:
-        """What the provider lists as the model's context length."""
+        """What the provider lists as the model's context length; of a virtual model, the shortest of its members'."""
+        names = self._services.stands_for(model or self._services.settings.model or "")
+        windows = [await self._window_of(name) for name in names]
+        return min((window for window in windows if window is not None), default=None)
+
+    async def _window_of(self, model: str) -> int | None:
         given = self._services
         try:
-            route = choose(
-                model or given.settings.model or "", given.providers, given.settings.provider, given.discovery.listed()
-            )
-        except InvalidRequest:
+            route = choose(model, given.providers, given.settings.provider, given.discovery.listed())
+        except (InvalidRequest, NotFound):
             return None  # the plan will say it
         (listing,) = await given.discovery.listings([route.provider.name])
         return next((each.context_length for each in listing.models if each.id == route.model), None)
@@ -253,7 +256,8 @@ def _model(request: web.Request, body: Mapping[str, Any]) -> str | None:
         return None
     name = f"{provider}/{model}" if provider else str(model)
     given = services(request)
-    choose(name, given.providers, given.settings.provider, given.discovery.listed())
+    if given.stands_for(name) == (name,):
+        choose(name, given.providers, given.settings.provider, given.discovery.listed())
     return name
 
 

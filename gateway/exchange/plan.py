@@ -137,7 +137,7 @@ class Planner:
     def _routed(self, submission: Submission) -> Route:
         """By the model that it names, or by what a virtual one came to."""
         known, virtual = (self._providers, self._default_provider, self._listed()), submission.virtual
-        if virtual is None or virtual.name != submission.model:  # which it fell back from
+        if virtual is None:
             return choose(submission.model, *known)
         return replace(choose(virtual.models[0], *known), reason="virtual", inputs=virtual.inputs)
 

@@ -109,5 +109,5 @@ class Successors:
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:
     """The request at another model. The caller's key and URL are for the provider that it named, and for no other."""
     if name.partition("/")[0] == plan.provider.name:
-        return replace(submission, model=name)
-    return replace(submission, model=name, api_key=None, base_url=None)
+        return replace(submission, model=name, virtual=None)
+    return replace(submission, model=name, virtual=None, api_key=None, base_url=None)

@@ -64,6 +64,11 @@ class Client:
         event: dict[str, Any] = next(event for event in found if event["type"] == kind)
         return event
 
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        async with self._session.post(f"{self.server.process.url}{path}", json=body) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
     async def get(self, path: str) -> dict[str, Any]:
         async with self._session.get(f"{self.server.process.url}{path}") as answer:
             found: dict[str, Any] = await answer.json()
@@ -251,3 +256,22 @@ async def test_a_restart_still_knows_who_is_fast(tmp_path: Path) -> None:
         assert views[CLAUDE]["tokens_per_s"] > 0
         assert views[GPT]["tokens_per_s"] > views[CLAUDE]["tokens_per_s"]
         assert before["tokens_output"] == 4
+
+
+async def test_the_name_holds_in_every_protocol_and_in_sessions(tmp_path: Path) -> None:
+    async with routed(tmp_path, table("auto", "fallback", f'members = ["{QWEN}"]')) as client:
+        said = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        assert (await client.post("/v1/messages", said))["content"][0]["text"] == "ollama"
+        assert (await client.post("/v1/messages/count_tokens", said))["input_tokens"] > 0
+        answer = await client.post("/v1/responses", {"model": "auto", "input": "hi"})
+        assert (answer["model"], answer["output"][-1]["content"][0]["text"]) == ("auto", "ollama")
+        session = await client.post("/v1/sessions", {"model": "auto"})
+        turn = await client.post(f"/v1/sessions/{session['id']}/chat", {"messages": said["messages"]})
+        assert turn["choices"][0]["message"]["content"] == "ollama"
+
+
+async def test_one_that_is_called_like_its_member_falls_back_to_the_others(tmp_path: Path) -> None:
+    name = f'[models."{GPT}"]\nmembers = ["{CLAUDE}", "{GPT}"]'
+    async with routed(tmp_path, name) as client:
+        client.server.answer("anthropic", FAILING)
+        assert (await client.ask(GPT)).text == "openai"
