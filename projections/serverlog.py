@@ -30,6 +30,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "route_selected": ("info", ("request_id", "provider", "model", "reason", "ignored")),
     "generation_started": ("info", _ATTEMPT),
+    "hedge_started": ("info", (*_ATTEMPT, "after_ms")),
     "generation_completed": ("info", (*_ATTEMPT, "finish_reason", *_USED)),
     "generation_failed": ("error", (*_ATTEMPT, "kind", "fault_domain", "status", "code", "message", *_USED)),
     "tool_called": ("info", (*_ATTEMPT, "tool_name", "call_id")),
@@ -46,7 +47,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Event type -> its level and the fields of its line."""
 
-QUIET = {"client_left": "warning", "stopped": "warning"}
+QUIET = {"client_left": "warning", "stopped": "warning", "hedge_lost": "info"}
 """Kinds of `generation_failed` that are nobody's error."""
 
 

@@ -83,9 +83,13 @@ def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list
     found: dict[int, list[RecordedFrames]] = {}
     for index, event in enumerate(events):
         if event.type == "generation_started":
-            end = next((later.position for later in events[index:] if later.type in GENERATION_ENDS), None)
+            end = next((later.position for later in events[index:] if _ends(later, event.body["attempt"])), None)
             found[event.position] = reader.read_frames(event.position, reader.head() if end is None else end)
     return found
+
+
+def _ends(event: RecordedEvent, attempt: int) -> bool:
+    return event.type in GENERATION_ENDS and bool(event.body["attempt"] == attempt)
 
 
 def own_fields(event: RecordedEvent) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class ValidationFailed(Event):
 @value(kw_only=True)
 class RetryAttempted(Event):
     """Another attempt follows, `delay_s` seconds later: `attempt` is its number, `inputs` what the decision was made
-    from."""
+    from. `continued`: it goes on with the answer of which the client has what the one before gave, `frame` frames."""
 
     type: ClassVar[str] = "retry_attempted"
 
@@ -137,6 +137,8 @@ class RetryAttempted(Event):
     reason: str
     inputs: dict[str, Any]
     delay_s: float | None = None
+    continued: bool | None = None
+    frame: int | None = None
 
 
 @event
@@ -159,8 +161,9 @@ class RetryExhausted(Event):
 @event
 @value(kw_only=True)
 class FallbackSelected(Event):
-    """The next attempt goes to this `provider` and `model`: nobody has seen anything of the one that failed (`reason`).
-    `skipped` names models that come before it in the request's list and could not take it, and why."""
+    """The next attempt goes to this `provider` and `model`: nobody has seen anything of the one that failed (`reason`),
+    or it goes on where that one stopped (`continued`, behind its `frame` frames). `skipped` names models that come
+    before it in the request's list and could not take it, and why."""
 
     type: ClassVar[str] = "fallback_selected"
 
@@ -172,4 +175,28 @@ class FallbackSelected(Event):
     inputs: dict[str, Any]
     callers_url: bool | None = None
     skipped: dict[str, str] | None = None
+    ignored: list[str] | None = None
+    continued: bool | None = None
+    frame: int | None = None
+
+
+@event
+@value(kw_only=True)
+class HedgeStarted(Event):
+    """The attempt under way has brought nothing in `after_ms` milliseconds: a call to this `provider` and `model` is
+    about to be made beside it, under the number `attempt`. Where it wins, a `generation_started` of it follows,
+    else a `generation_failed`. `call_digest` is sha256 of the body sent."""
+
+    type: ClassVar[str] = "hedge_started"
+
+    request_id: str
+    attempt: int
+    provider: str
+    model: str
+    after_ms: int
+    url: str
+    call_digest: str
+    call_length: int
+    inputs: dict[str, Any]
+    callers_url: bool | None = None
     ignored: list[str] | None = None

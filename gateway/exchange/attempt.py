@@ -17,13 +17,15 @@ class Attempt:
     """Holds what an answer has given so far. No I/O: `run` moves the bytes and the time.
 
     `released` digests and counts the bytes meant for the client. A batch of frames becomes rows and pieces at once;
-    `take` keeps both until the shell has committed the rows.
+    `take` keeps both until the shell has committed the rows. `called_at`: when the call was made, in monotonic seconds;
+    `based_at`: when its start was recorded, from which the frames' times count.
     """
 
     __slots__ = (
         "_digest",
         "_length",
         "_taken",
+        "based_at",
         "called_at",
         "decoder",
         "ended",
@@ -44,7 +46,7 @@ class Attempt:
         self.fold = Fold()
         self.rows: list[NewFrames] = []
         self.text = b""
-        self.called_at = 0.0
+        self.called_at = self.based_at = 0.0
         self.first_at: float | None = None
         self.ended = False
         self._digest = sha256()
@@ -59,7 +61,7 @@ class Attempt:
         if self.scrub(raw) is not raw:
             frames = [self.scrub(frame) for frame in frames]
         opens = self.decoder.template(frames) if run.template is None else None
-        rows, parts = run.pack(frames, int((now - self.called_at) * 1e6), opens)
+        rows, parts = run.pack(frames, int((now - self.based_at) * 1e6), opens)
         self.rows += rows
         self.add(self.decoder.decode(parts, run.template), now)
         self._taken += len(raw)

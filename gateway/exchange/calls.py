@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import sha256
+from urllib.parse import quote
 
 from eventstore.catalogue.values import Usage, Usd
 from eventstore.envelope import Appended
@@ -19,7 +20,9 @@ from gateway.exchange.capped import Capped, CapReached
 from gateway.exchange.decide import Price
 from gateway.exchange.estimate import estimate
 from gateway.exchange.failures import failure_of_call, failure_of_error
+from gateway.exchange.hedge import Racer
 from gateway.exchange.inputs import Failure, Stop, Submission
+from gateway.exchange.outlet import LONGEST_HEADER, in_header
 from gateway.exchange.plan import Plan
 from gateway.exchange.running import Halt, Running, Verdict
 from gateway.redaction import Redactor
@@ -79,12 +82,16 @@ class Calls:
         url = self._url(plan.provider.base_url + plan.call.path)
         return url, sha256(plan.call.body).hexdigest(), self._now_us()
 
-    async def _attempt(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
-        """Call the upstream and read its answer to the end. None: it is whole. Raises `LogError`."""
+    async def _attempt(
+        self, running: Running, plan: Plan, attempt: Attempt, under_way: Racer | None = None
+    ) -> Verdict | None:
+        """Call the upstream, unless that is `under_way`, and read its answer to the end. None: it is whole. Raises
+        `LogError`."""
         running.streamed_call = plan.call.streamed
-        attempt.called_at = running.called_at = self._monotonic()
+        attempt.called_at = running.called_at = self._monotonic() if under_way is None else under_way.called_at
+        attempt.based_at = attempt.based_at or attempt.called_at
         try:
-            return await self._call(running, plan, attempt)
+            return await self._call(running, plan, attempt, under_way)
         except asyncio.CancelledError:
             running.task.uncancel()
             return running.verdict or Halt("shutdown")
@@ -103,11 +110,15 @@ class Calls:
             running.waiting = False
             running.called_at = None
 
-    async def _call(self, running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
+    async def _call(
+        self, running: Running, plan: Plan, attempt: Attempt, under_way: Racer | None = None
+    ) -> Verdict | None:
         if running.verdict is not None:
             return running.verdict
         running.waiting = True
-        answer = await plan.upstream.open(plan.provider, plan.call, plan.api_key)
+        answer = await (
+            plan.upstream.open(plan.provider, plan.call, plan.api_key) if under_way is None else under_way.answer()
+        )
         try:
             if answer.status != 200:
                 return await self._error_of(answer, plan)
@@ -155,3 +166,15 @@ class Calls:
         if "callers_url" in plan.provider.traits:
             error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
         return failure_of_error(error, answer.headers, self._now_us())
+
+
+def ignored(plan: Plan) -> dict[str, str]:
+    """The header that names what of the request has no part in the call."""
+    fields = plan.call.ignored
+    return {"x-abstractcore-ignored": in_header(fields)} if fields else {}
+
+
+def told_elsewhere(plan: Plan) -> dict[str, str]:
+    """The headers of an answer that comes from another model than was asked first."""
+    model = quote(f"{plan.provider.name}/{plan.route.model}"[:LONGEST_HEADER], safe="/:@.+ ")
+    return {"x-abstractcore-fallback": model, **ignored(plan)}

@@ -23,7 +23,7 @@ VERSION = 1
 CARRIED: Mapping[str, tuple[str, ...]] = {
     "request_received": ("request_id", "wire", "renderer", "model", "stream_answer", "include_usage", "options"),
     "generation_started": ("request_id", "attempt", "decoder", "held"),
-    "generation_failed": (),
+    "generation_failed": ("attempt",),
     "retry_attempted": (),
     "fallback_selected": (),
     "request_completed": ("request_id", "provider", "model", "status"),

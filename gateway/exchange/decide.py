@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from eventstore.catalogue.event import Event
@@ -15,6 +16,7 @@ from eventstore.catalogue.generation import (
     GenerationCompleted,
     GenerationFailed,
     GenerationStarted,
+    HedgeStarted,
     RetryAttempted,
     RetryExhausted,
     UsageSource,
@@ -38,6 +40,9 @@ from gateway.exchange.inputs import (
     Broken,
     Failed,
     Failure,
+    HedgeBegun,
+    HedgeLost,
+    HedgeWon,
     Input,
     Interrupted,
     Left,
@@ -68,6 +73,10 @@ class Views:
     now_us: int
 
 
+HEDGE_LOST = Failure("hedge_lost", "the other call was first", "gateway")
+"""Why a call came to nothing that raced another."""
+UNHEARD = Seen(0, sha256().hexdigest(), began=False, text_length=0, duration_ms=0.0)
+"""An attempt of which nothing came."""
 UNKEPT = "not retained"
 """Stands for an error's message where content is not retained: it can quote the request. Its kind and code are kept."""
 
@@ -90,6 +99,12 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
         return _broken(happened, exchange, views)
     if isinstance(happened, Failed):
         return _failed(happened, exchange, views)
+    if isinstance(happened, HedgeBegun):
+        return [_hedge_begun(happened, exchange)]
+    if isinstance(happened, HedgeLost):
+        return [_hedge_lost(happened, exchange, views)]
+    if isinstance(happened, HedgeWon):
+        return _hedge_won(happened, exchange, views)
     if isinstance(happened, RoundEnded):
         completed = _generation_completed(happened.seen, exchange, views)
         return [completed, *_tools(happened.seen, exchange, _identity(exchange)), *happened.tools]
@@ -192,7 +207,7 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
         RequestCompleted(
             **identity,
             status=200,
-            attempts=exchange.attempt,
+            attempts=exchange.attempts,
             duration_ms=happened.duration_ms,
             overhead_ms=happened.overhead_ms,
             payload_digest=happened.payload.digest,
@@ -205,10 +220,10 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
 
 
 def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
-    identity, attempt, call = _identity(exchange), exchange.attempt, happened.call
+    identity, attempt, call = _identity(exchange), exchange.attempts, happened.call
     return [
         _generation_completed(happened.seen, exchange, views),
-        ValidationFailed(**identity, attempt=attempt, problem=happened.problem if exchange.retained else None),
+        ValidationFailed(**identity, attempt=exchange.attempt, problem=happened.problem if exchange.retained else None),
         RetryAttempted(
             **identity,
             attempt=attempt + 1,
@@ -229,7 +244,7 @@ def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
 
 
 def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
-    attempt, call = exchange.attempt + 1, happened.call
+    attempt, call = exchange.attempts + 1, happened.call
     identity: dict[str, Any] = {
         "request_id": exchange.request_id,
         "provider": happened.route.provider.name,
@@ -237,6 +252,8 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
         "attempt": attempt,
     }
     decided: dict[str, Any] = {**identity, "reason": happened.reason, "inputs": happened.inputs}
+    if happened.continued:
+        decided |= {"continued": True, "frame": happened.seen.frames}
     following: Event = RetryAttempted(**decided, delay_s=happened.delay_s)
     if happened.fallen:
         following = FallbackSelected(
@@ -260,10 +277,68 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
     ]
 
 
+def _hedge_begun(happened: HedgeBegun, exchange: Exchange) -> HedgeStarted:
+    return HedgeStarted(
+        request_id=exchange.request_id,
+        attempt=exchange.attempts + 1,
+        provider=happened.route.provider.name,
+        model=happened.route.model,
+        after_ms=happened.after_ms,
+        url=happened.url,
+        call_digest=happened.call_digest,
+        call_length=len(happened.call.body),
+        inputs={"now_us": happened.now_us},
+        callers_url=happened.callers_url or None,
+        ignored=list(happened.call.ignored) or None,
+    )
+
+
+def _hedge_lost(happened: HedgeLost, exchange: Exchange, views: Views) -> GenerationFailed:
+    """The end of the call beside the attempt, of which nothing was used."""
+    hedge = exchange.hedge
+    assert hedge is not None
+    beside = replace(
+        exchange,
+        attempt=hedge.attempt,
+        provider=hedge.provider,
+        model=hedge.model,
+        callers_url=bool(hedge.callers_url),
+    )
+    seen = replace(UNHEARD, duration_ms=happened.duration_ms)
+    return _generation_failed(happened.failure, _unused(seen, exchange) if happened.used else seen, beside, views)
+
+
+def _hedge_won(happened: HedgeWon, exchange: Exchange, views: Views) -> list[Event]:
+    hedge, seen = exchange.hedge, happened.seen
+    assert hedge is not None
+    if happened.failure.kind == HEDGE_LOST.kind:
+        seen = _unused(seen, exchange)
+    return [
+        _generation_failed(happened.failure, seen, exchange, views),
+        GenerationStarted(
+            request_id=exchange.request_id,
+            provider=hedge.provider,
+            model=hedge.model,
+            attempt=hedge.attempt,
+            decoder=happened.decoder,
+            streamed=happened.call.streamed,
+            url=happened.url,
+            call_digest=happened.call_digest,
+            call_length=len(happened.call.body),
+            held=happened.held,
+        ),
+    ]
+
+
+def _unused(seen: Seen, exchange: Exchange) -> Seen:
+    """What is counted of a call that was ended because another was first: its prompt, which the provider had."""
+    return replace(seen, usage=estimate(exchange.prompt_length, 0), usage_estimated=True)
+
+
 def _round_begun(happened: RoundBegun, exchange: Exchange) -> GenerationStarted:
     return GenerationStarted(
         **_identity(exchange),
-        attempt=exchange.attempt + 1,
+        attempt=exchange.attempts + 1,
         decoder=happened.decoder,
         streamed=happened.call.streamed,
         url=happened.url,
@@ -295,7 +370,7 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
         RequestFailed(
             **_identity(exchange),
             status=happened.status,
-            attempts=exchange.attempt,
+            attempts=exchange.attempts,
             duration_ms=happened.duration_ms,
             overhead_ms=happened.overhead_ms,
             error=happened.error if exchange.retained else unkept(happened.error),
@@ -316,7 +391,7 @@ def _exhausted(happened: Failed, exchange: Exchange) -> list[Event]:
     return [
         RetryExhausted(
             **_identity(exchange),
-            attempts=exchange.attempt,
+            attempts=exchange.attempts,
             reason=str(happened.failure.status or happened.failure.kind),
             inputs=exhausted.inputs,
             skipped=exhausted.skipped or None,
@@ -333,7 +408,7 @@ def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
         RequestCancelled(
             **_identity(exchange),
             reason=happened.reason,
-            attempts=exchange.attempt,
+            attempts=exchange.attempts,
             duration_ms=happened.duration_ms,
             payload_digest=happened.payload.digest,
             payload_length=happened.payload.length,
@@ -349,6 +424,8 @@ def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> lis
     events: list[Event] = []
     if exchange.phase == "generating" and happened.seen is not None:
         failure = Failure("interrupted", f"the gateway ended before the answer did ({happened.reason})", "gateway")
+        if exchange.hedge is not None:
+            events.append(_hedge_lost(HedgeLost(failure, True, 0.0), exchange, views))
         events.append(_generation_failed(failure, happened.seen, exchange, views))
     payload = happened.payload
     events.append(
@@ -356,7 +433,7 @@ def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> lis
             request_id=exchange.request_id,
             reason=happened.reason,
             incarnation=happened.incarnation,
-            attempts=exchange.attempt,
+            attempts=exchange.attempts,
             provider=exchange.provider,
             model=exchange.model,
             cost_usd=fold(exchange, events).cost,

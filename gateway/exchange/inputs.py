@@ -172,7 +172,8 @@ class Unfit:
 @value
 class Broken:
     """The attempt failed before anybody saw anything of it, and another follows, `delay_s` seconds later: where it was,
-    or elsewhere (`fallen`). `reason` and `inputs` are the decision's; the rest is the call that follows."""
+    or elsewhere (`fallen`). `reason` and `inputs` are the decision's; the rest is the call that follows. `continued`:
+    the client saw what the attempt gave, and the one that follows goes on with it."""
 
     failure: Failure
     seen: Seen
@@ -189,6 +190,43 @@ class Broken:
     url: str
     call_digest: str
     now_us: int
+    continued: bool = False
+
+
+@value
+class HedgeBegun:
+    """A call is made beside the attempt under way, which has brought nothing in `after_ms` milliseconds."""
+
+    route: Route
+    after_ms: int
+    callers_url: bool
+    call: Call
+    url: str
+    call_digest: str
+    now_us: int
+
+
+@value
+class HedgeLost:
+    """The call beside the attempt came to nothing: the attempt was first, or it failed by itself. `used`: its provider
+    had the prompt, and was working on it."""
+
+    failure: Failure
+    used: bool
+    duration_ms: float
+
+
+@value
+class HedgeWon:
+    """The call beside takes the place of the attempt (`seen`), which came to nothing. The rest is how it is read."""
+
+    failure: Failure
+    seen: Seen
+    call: Call
+    decoder: str
+    url: str
+    call_digest: str
+    held: str | None
 
 
 @value
@@ -265,5 +303,18 @@ class Interrupted:
 
 
 Input = (
-    Submitted | Refused | Answered | Unfit | Broken | RoundEnded | ToolTold | RoundBegun | Failed | Left | Interrupted
+    Submitted
+    | Refused
+    | Answered
+    | Unfit
+    | Broken
+    | HedgeBegun
+    | HedgeLost
+    | HedgeWon
+    | RoundEnded
+    | ToolTold
+    | RoundBegun
+    | Failed
+    | Left
+    | Interrupted
 )

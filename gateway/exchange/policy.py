@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from eventstore.value import value
@@ -10,29 +11,38 @@ from gateway.errors import InvalidRequest
 
 MOST_RETRIES = 10
 MOST_FALLBACKS = 10
+LATEST_HEDGE_MS = 600_000
+CONTINUATIONS = ("error", "resume")
+
+
+@value
+class Hedge:
+    """A second call, to `model`, where the first has brought nothing after so many milliseconds."""
+
+    after_ms: int
+    model: str
 
 
 @value
 class Policy:
     """What a request allows: so many `retries` of each model, the models to fall back on (`provider/model`), in order,
-    and the seconds in which all of it must be over."""
+    and the seconds in which all of it must be over. `continuation`: what becomes of an answer that breaks off after its
+    client saw some of it: `error`, or `resume`, where another attempt goes on with it. `hedge`: a call beside one that
+    is slow."""
 
     retries: int = 0
     fallback: tuple[str, ...] = ()
     deadline_s: float | None = None
+    continuation: str = "error"
+    hedge: Hedge | None = None
 
 
 def policy_of(body: Mapping[str, Any], usual: Policy) -> Policy | None:
-    """The policy of a request: its fields `retries`, `fallback` and `deadline_s`, else the server's. None where nothing
-    is to be done. Raises `InvalidRequest`."""
-    retries, fallback, deadline_s = body.get("retries"), body.get("fallback"), body.get("deadline_s")
-    if retries is None and fallback is None and deadline_s is None:
-        return usual if usual.retries or usual.fallback or usual.deadline_s else None
-    return Policy(
-        usual.retries if retries is None else _retries(retries),
-        usual.fallback if fallback is None else _fallback(fallback),
-        usual.deadline_s if deadline_s is None else _deadline_s(deadline_s),
-    )
+    """The policy of a request: its fields of these names, else the server's. None where nothing is to be done. Raises
+    `InvalidRequest`."""
+    given = {name: read(value) for name, read in _FIELDS.items() if (value := body.get(name)) is not None}
+    policy = replace(usual, **given) if given else usual
+    return policy if given or policy != _IDLE else None
 
 
 def _retries(given: Any) -> int:
@@ -52,3 +62,30 @@ def _deadline_s(given: Any) -> float:
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given <= 86_400:
         raise InvalidRequest("'deadline_s' must be a number of seconds over 0.", param="deadline_s")
     return float(given)
+
+
+def _continuation(given: Any) -> str:
+    if given not in CONTINUATIONS:
+        raise InvalidRequest("'continuation' must be 'error' or 'resume'.", param="continuation")
+    return str(given)
+
+
+def _hedge(given: Any) -> Hedge:
+    if isinstance(given, dict) and given.keys() == {"after_ms", "model"}:
+        after_ms, model = given["after_ms"], given["model"]
+        if type(after_ms) is int and 0 <= after_ms <= LATEST_HEDGE_MS and isinstance(model, str) and model:
+            return Hedge(after_ms, model)
+    raise InvalidRequest(
+        f'\'hedge\' must be {{"after_ms": milliseconds up to {LATEST_HEDGE_MS}, "model": the name of a model}}.',
+        param="hedge",
+    )
+
+
+_IDLE = Policy()
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "retries": _retries,
+    "fallback": _fallback,
+    "deadline_s": _deadline_s,
+    "continuation": _continuation,
+    "hedge": _hedge,
+}

@@ -98,6 +98,7 @@ class Rendering:
         self._fresh: Callable[[], Renderer] | None = None
         self._broke = self._ran = False
         self._replay: FrameReplay | None = None
+        self._attempt = 0
 
     def event(self, recorded: RecordedEvent) -> bytes:
         """The bytes that an event adds. Raises `NotRenderable`."""
@@ -128,6 +129,7 @@ class Rendering:
         if self._ran and isinstance(self._renderer, Rounds) and self._replay is not None:
             self._renderer.ran(self._replay.fold)
         self._ran = False
+        self._attempt = body["attempt"]
         self._replay = FrameReplay(body["decoder"], body["request_id"])
         if self._broke and self._fresh is not None and not isinstance(self._renderer, Held):
             self._renderer = self._fresh()  # what the attempt before gave was shown to nobody
@@ -137,7 +139,8 @@ class Rendering:
         return b""
 
     def _generation_failed(self, body: dict[str, Any]) -> bytes:
-        self._broke = True
+        if body.get("attempt") in (None, self._attempt):  # else a call beside it came to nothing
+            self._broke = True
         return b""
 
     def _tool(self, body: dict[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from eventstore.log import Log
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.calls import BROKEN, CAP_REACHED, Calls
+from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored, told_elsewhere
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
@@ -39,8 +39,9 @@ from gateway.exchange.inputs import (
     Submission,
     Submitted,
 )
-from gateway.exchange.outlet import Outlet, in_header
+from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.race import Races
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
@@ -67,7 +68,7 @@ ASIDE_BYTES = 1 << 20
 """Longer requests are put into their provider's words in a thread."""
 
 
-class Exchanges(Calls):
+class Exchanges(Races):
     """Runs exchanges. `open` are those that have no terminal event yet. `listed`: provider -> models, as last
     discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds; `transcribe`: the model that makes text of
     sound in chats, None where providers get the sound."""
@@ -155,7 +156,7 @@ class Exchanges(Calls):
 
     async def _routed(self, running: Running, virtual: VirtualModels) -> Plan:
         """Where a virtual model leads. Raises `GatewayError`."""
-        routing = virtual.begin(running.submission, self.open)
+        routing = await virtual.begin(running.submission, self.open)
         if routing is None:
             return await self._planned(running)
         while True:
@@ -207,6 +208,8 @@ class Exchanges(Calls):
         barred = None if self.circuits is None else await self.circuits.bar(plan, submission.policy, self._now_us())
         if submission.most_cost is not None:
             self._check_cap(plan, submission, submission.most_cost)
+        hedge = None if submission.policy is None else submission.policy.hedge
+        beside = None if hedge is None else self._beside(submission, plan, hedge)
         decoder = plan.speech.decoder(call.streamed)
         held = HELD if plan.structure is not None else None
         submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
@@ -216,14 +219,17 @@ class Exchanges(Calls):
             running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
             raise not_now(busy) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
-        running.outlet.prepare(_ignored(plan))
+        running.outlet.prepare(ignored(plan))
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         attempt = self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
-        if barred is None:
+        verdict: Verdict | None = barred
+        if barred is not None:
+            attempt.called_at = self._monotonic()
+        elif beside is None:
             verdict = await self._attempt(running, plan, attempt)
         else:
-            attempt.called_at, verdict = self._monotonic(), barred
+            plan, attempt, verdict = await self._hedged(running, plan, attempt, beside)
         while True:
             if verdict is None and plan.loop is not None and (calls := plan.loop.calls(attempt.fold)):
                 plan, attempt, verdict = await self._round(running, plan, attempt, calls)
@@ -327,7 +333,7 @@ class Exchanges(Calls):
             renderer = renderer if plan.structure is None else Held(renderer)
         if isinstance(following, Successor):
             running.tried = following.tried
-            running.outlet.prepare(_ignored(plan))
+            running.outlet.prepare(ignored(plan) if following.step.to is None else told_elsewhere(plan))
             await self._pause(running, following.delay_s)
         return self._begun(running, plan, appended, decoder, renderer)
 
@@ -462,11 +468,6 @@ class Exchanges(Calls):
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
-
-
-def _ignored(plan: Plan) -> dict[str, str]:
-    ignored = plan.call.ignored
-    return {"x-abstractcore-ignored": in_header(ignored)} if ignored else {}
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:

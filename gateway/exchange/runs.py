@@ -13,8 +13,9 @@ GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
 
 
 def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
-    """A generation is a run of frames: opened when it starts, bound when it ends."""
-    if event.type == "generation_started":
+    """A generation is a run of frames: opened when it starts, bound when it ends. So is a call beside it, which has no
+    frames unless it wins: then its generation starts."""
+    if event.type in ("generation_started", "hedge_started"):
         return RunOpened((event.stream, event.body["attempt"]))
     if event.type in GENERATION_ENDS:
         body = event.body

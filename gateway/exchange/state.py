@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from typing import Literal
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import FallbackSelected, GenerationCompleted, GenerationFailed, GenerationStarted
+from eventstore.catalogue.generation import (
+    FallbackSelected,
+    GenerationCompleted,
+    GenerationFailed,
+    GenerationStarted,
+    HedgeStarted,
+)
 from eventstore.catalogue.request import TERMINAL, RequestReceived, RouteSelected
 from eventstore.catalogue.values import Usd
 from eventstore.value import value
@@ -19,7 +25,8 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
     body's length in bytes, for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`:
-    the call went where its caller said."""
+    the call went where its caller said. `attempt` is the number of the attempt under way, `attempts` how many there
+    were; `hedge` is the call beside it, while that is open."""
 
     request_id: str
     version: int = 0
@@ -32,6 +39,8 @@ class Exchange:
     cost: Usd | None = Usd(0)  # an immutable number
     callers_url: bool = False
     chat: bool = True
+    attempts: int = 0
+    hedge: HedgeStarted | None = None
 
 
 def evolve(exchange: Exchange, event: Event) -> Exchange:
@@ -44,6 +53,7 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
     x = exchange
     version, phase, attempt, provider, model, cost = x.version, x.phase, x.attempt, x.provider, x.model, x.cost
     retained, prompt_length, callers_url, chat = x.retained, x.prompt_length, x.callers_url, x.chat
+    attempts, hedge = x.attempts, x.hedge
     for event in events:
         version += 1
         if isinstance(event, RequestReceived):
@@ -56,13 +66,23 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
             callers_url = bool(event.callers_url)
         elif isinstance(event, GenerationStarted):
             phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
+            attempts = attempt
+            if hedge is not None:  # which won
+                callers_url, hedge = bool(hedge.callers_url), None
+        elif isinstance(event, HedgeStarted):
+            attempts, hedge = event.attempt, event
         elif isinstance(event, (GenerationCompleted, GenerationFailed)):
-            phase, cost = "settled", total(cost, event.cost_usd)
+            cost = total(cost, event.cost_usd)
+            if event.attempt == attempt:
+                phase = "settled"
+            else:
+                hedge = None
         elif event.type in TERMINAL:
             phase = "ended"
     return Exchange(
-        x.request_id, version, phase, attempt, provider, model, retained, prompt_length, cost, callers_url, chat
-    )
+        x.request_id, version, phase, attempt, provider, model, retained, prompt_length, cost, callers_url, chat,
+        attempts, hedge,
+    )  # fmt: skip
 
 
 def total(cost: Usd | None, more: Usd | None) -> Usd | None:

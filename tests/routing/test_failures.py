@@ -127,6 +127,15 @@ async def test_a_fallback_takes_what_is_no_fault_of_the_request(server: Front, n
     assert events[-1]["cost_usd"] == events[-2]["cost_usd"] > 0
 
 
+async def test_the_model_that_answered_instead_is_named_to_the_client(server: Front) -> None:
+    server.answer("openai", refusing(500), GOOD)
+    server.answer("anthropic", OTHER)
+    async with aiohttp.ClientSession() as session:
+        for policy, named in (({"fallback": [SECOND], "max_tokens": 9}, SECOND), ({}, None)):
+            async with session.post(f"{server.url}/chat/completions", json={**BODY, **policy}) as answer:
+                assert (answer.status, answer.headers.get("x-abstractcore-fallback")) == (200, named)
+
+
 async def test_what_is_tried_in_vain_is_said_to_be_exhausted(server: Front) -> None:
     server.answer("openai", refusing(500))
     server.answer("anthropic", refusing(529))

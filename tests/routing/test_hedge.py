@@ -1,0 +1,129 @@
+"""Two calls that race: which of them is read on, what both cost, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from replay.cli import run as replay
+from tests.clients.front import Front, front
+from tests.gateway.scripted import Script
+from tests.routing.test_failures import CHUNK, GOOD, OTHER, SECOND, asked, refusing, types
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HEDGE = {"hedge": {"after_ms": 50, "model": SECOND}, "max_tokens": 9}
+SILENT = Script(b"", content_type="text/event-stream", hold=True)
+COMMENTS = Script(b": still thinking\n\n", content_type="text/event-stream", hold=True)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
+    async with front(tmp_path_factory.mktemp("hedge"), args=("--nats", "off", "--circuit", "off")) as started:
+        yield started
+
+
+async def test_a_first_call_that_is_quick_has_no_second(server: Front) -> None:
+    server.answer("openai", GOOD)
+    before = len(server.asked("anthropic"))
+    _, body, events = await asked(server, hedge={"after_ms": 60_000, "model": SECOND})
+    assert types(events) == ["generation_completed", "request_completed"]
+    assert b"from the first" in body
+    assert b"hedge" not in server.asked("openai")[-1].body
+    assert len(server.asked("anthropic")) == before
+
+
+@pytest.mark.parametrize("slow", [SILENT, COMMENTS, replace(GOOD, delay_s=30)], ids=["silent", "comments", "no head"])
+async def test_the_second_wins_where_the_first_brings_nothing(server: Front, slow: Script) -> None:
+    server.answer("openai", slow)
+    server.play("anthropic")
+    _, body, events = await asked(server, stream=True, **HEDGE)
+    assert types(events) == [
+        "hedge_started", "generation_failed", "generation_started", "generation_completed", "request_completed",
+    ]  # fmt: skip
+    started, lost, won, whole, end = events[3:]
+    assert [event["attempt"] for event in (started, lost, won, whole)] == [2, 1, 2, 2]
+    assert (lost["kind"], lost["provider"], lost["frames"]) == ("hedge_lost", "openai", 0)
+    assert (lost["usage_source"], lost["tokens_output"], lost["cost_usd"] > 0) == ("estimated", 0, True)
+    assert (started["call_digest"], started["after_ms"]) == (won["call_digest"], 50)
+    assert (end["provider"], end["attempts"]) == ("anthropic", 2)
+    assert end["cost_usd"] == pytest.approx(lost["cost_usd"] + whole["cost_usd"])
+    assert body.endswith(b"data: [DONE]\n\n")
+    await asyncio.wait_for(server.asked("openai")[-1].left.wait(), 5) if slow.hold else None
+
+
+async def test_the_first_wins_where_it_is_first_after_all(server: Front) -> None:
+    server.answer("openai", replace(Script.file("openai/text.sse"), delay_s=0.3))
+    server.answer("anthropic", SILENT)
+    _, body, events = await asked(server, stream=True, **HEDGE)
+    assert types(events) == ["hedge_started", "generation_failed", "generation_completed", "request_completed"]
+    started, lost, whole, end = events[3:]
+    assert [event["attempt"] for event in (started, lost, whole)] == [2, 2, 1]
+    assert (lost["kind"], lost["provider"], lost["usage_source"]) == ("hedge_lost", "anthropic", "estimated")
+    assert (end["provider"], end["attempts"]) == ("openai", 2)
+    assert end["cost_usd"] == pytest.approx(lost["cost_usd"] + whole["cost_usd"])
+    assert body.endswith(b"data: [DONE]\n\n")
+    await asyncio.wait_for(server.asked("anthropic")[-1].left.wait(), 5)
+
+
+async def test_the_second_takes_over_from_a_first_that_fails(server: Front) -> None:
+    server.answer("openai", replace(refusing(500), delay_s=0.2))
+    server.answer("anthropic", replace(OTHER, delay_s=0.4))
+    _, body, events = await asked(server, **HEDGE)
+    assert types(events)[:3] == ["hedge_started", "generation_failed", "generation_started"]
+    assert (events[4]["kind"], events[4]["status"], events[4]["cost_usd"]) == ("upstream_error", 500, 0)
+    assert b"from the second" in body
+
+
+async def test_a_second_that_fails_leaves_the_first_alone(server: Front) -> None:
+    server.answer("openai", replace(GOOD, delay_s=0.4))
+    server.answer("anthropic", refusing(529))
+    _, body, events = await asked(server, **HEDGE)
+    assert types(events) == ["hedge_started", "generation_failed", "generation_completed", "request_completed"]
+    assert (events[4]["status"], events[4]["attempt"], events[4]["cost_usd"]) == (529, 2, 0)
+    assert b"from the first" in body
+
+
+async def test_where_both_fail_the_policy_goes_on(server: Front) -> None:
+    server.answer("openai", replace(refusing(500), delay_s=0.2))
+    server.answer("anthropic", replace(refusing(529), delay_s=0.4))
+    server.say("ollama", "from the third")
+    _, body, events = await asked(server, fallback=["ollama/qwen3:4b"], **HEDGE)
+    assert types(events) == [
+        "hedge_started", "generation_failed", "generation_started", "generation_failed",
+        "fallback_selected", "generation_started", "generation_completed", "request_completed",
+    ]  # fmt: skip
+    assert [event["attempt"] for event in events[3:10]] == [2, 1, 2, 2, 3, 3, 3]
+    assert b"from the third" in body
+
+
+async def test_what_breaks_after_it_won_is_an_error(server: Front) -> None:
+    server.answer("openai", SILENT)
+    server.answer("anthropic", Script(CHUNK, content_type="text/event-stream", framing="close"))
+    _, _, events = await asked(server, stream=True, **HEDGE)
+    assert types(events)[:3] == ["hedge_started", "generation_failed", "generation_started"]
+    assert types(events)[-1] == "request_failed"
+
+
+@pytest.mark.parametrize(
+    "hedge", [{"after_ms": -1, "model": SECOND}, {"model": SECOND}, "soon", {"after_ms": True, "model": "x"}]
+)
+async def test_a_hedge_that_is_none_is_refused(server: Front, hedge: Any) -> None:
+    status, body, _ = await asked(server, hedge=hedge)
+    assert (status, b"hedge" in body) == (400, True)
+
+
+async def test_a_hedge_to_a_model_that_there_is_not_is_refused(server: Front) -> None:
+    status, _, events = await asked(server, hedge={"after_ms": 50, "model": "nobody/x"})
+    assert (status, [event["type"] for event in events][-1]) == (404, "request_rejected")
+
+
+async def test_all_of_it_is_verified(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    """Last: the server ends here."""
+    await server.process.terminate()
+    assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
