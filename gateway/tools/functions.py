@@ -89,7 +89,7 @@ class Threads:
         done: asyncio.Future[Any] = loop.create_future()
         self._free -= 1
 
-        def settle(result: Any, error: BaseException | None) -> None:
+        def settle(result: Any, error: Exception | None) -> None:
             self._free += 1
             if done.done():
                 return
@@ -99,13 +99,21 @@ class Threads:
             result, failed = None, None
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001  whatever it was, the waiter gets it
-                failed = error
+            except BaseException as error:  # noqa: BLE001  whatever it was, the waiter hears of it
+                failed = bearable(error)
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, result, failed)
 
         threading.Thread(target=body, name=f"tool-{name}", daemon=True).start()
         return await done
+
+
+def bearable(error: BaseException) -> Exception:
+    """What a function raised, as its waiter can: `SystemExit` would end the server, `CancelledError` look as if the
+    waiter had been cancelled, and `StopIteration` no future takes."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return ToolTrouble("tool_error", f"{type(error).__name__}: {error}".rstrip(": "))
 
 
 class PythonTool:

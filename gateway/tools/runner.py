@@ -119,6 +119,10 @@ class ToolRunner:
                 return await offered.run(arguments, self._cleaned(progress))
         except TimeoutError as error:
             raise ToolTrouble("timeout", f"The tool took longer than {limit_s:g} s.") from error
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise ToolTrouble("tool_error", "The tool was cancelled.") from error  # by itself: somebody waits for it
         except ToolTrouble:
             raise
         except Exception as error:
