@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from eventstore.log import Log
 from eventstore.sqlite import wall_clock_us
-from gateway.config import Settings
+from gateway.config import ConfigError, Settings
+from gateway.embedder import CannotEmbed, Embedder
 from gateway.exchange.elsewhere import Elsewhere
+from gateway.upstreams.local.family import EMBEDDING
+from gateway.upstreams.local.host import Host
 
 if TYPE_CHECKING:
+    from gateway.nearest import Nearest
     from gateway.redis_answers import RedisAnswers
 
 
@@ -26,6 +30,21 @@ class Caches:
     def ails(self) -> list[str]:
         """What is not well, in words for everybody."""
         return ["redis: it cannot be reached"] if self.redis is not None and not self.redis.well else []
+
+
+def open_nearest(settings: Settings, log: Log, host: Host) -> Nearest | None:
+    """What finds questions that are alike, if the settings want it. Raises `ConfigError` where packages are missing."""
+    if not settings.semantic_cache:
+        return None
+    library = EMBEDDING[settings.embedding_backend]
+    embedder = Embedder(host, library, settings.embedding_model, settings.models_root)
+    try:
+        embedder.check()
+    except CannotEmbed as error:
+        raise ConfigError(f"--semantic-cache: {error}") from error
+    from gateway.nearest import Nearest  # numpy comes with those packages
+
+    return Nearest(log, embedder, settings.embedding_model)
 
 
 async def open_caches(settings: Settings, log: Log, opened: AsyncExitStack) -> Caches:

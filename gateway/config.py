@@ -117,6 +117,9 @@ SETTINGS: tuple[Setting, ...] = (
             "(x-abstractcore-cache)", "--cache", ("ABSTRACTCORE_CACHE",), kind=bool),
     Setting("cache_max_age_s", 86_400.0, "seconds for which an answer is given again",
             env=("ABSTRACTCORE_CACHE_MAX_AGE",), kind=float),
+    Setting("semantic_cache", 0.0, "how alike a question must be to an earlier one to get its answer from the cache, as "
+            "a cosine such as 0.95; 0: it must be the same", "--semantic-cache", ("ABSTRACTCORE_SEMANTIC_CACHE",),
+            float),
     Setting("redis_url", None, "a Redis, such as redis://:password@host:6379/0, by which gateways with the same API "
             "key and settings share answers (needs the extra redis)", env=("ABSTRACTCORE_REDIS_URL",), secret=True),
     Setting("audio", "native", "audio in chat: native (providers that hear get it), transcribe (they get its text) or "
@@ -196,6 +199,7 @@ class Settings:
     file_url_allowlist: frozenset[str] = frozenset()
     cache: bool = False
     cache_max_age_s: float = 86_400.0
+    semantic_cache: float = 0.0
     redis_url: str | None = field(default=None, repr=False)
     audio: str = "native"
     transcribe_model: str | None = None
@@ -334,6 +338,8 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     if not values["cache_max_age_s"] >= 0:
         raise ConfigError("ABSTRACTCORE_CACHE_MAX_AGE must be a number of seconds")
+    if not 0 <= values["semantic_cache"] <= 1:
+        raise ConfigError("--semantic-cache must lie between 0 and 1")
     _check_redis(values["redis_url"])
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:

@@ -59,6 +59,7 @@ RECORDED_HEADERS = frozenset(
         "x-abstractcore-cache-max-age",
         "x-abstractcore-max-cost-usd",
         "x-abstractcore-retention",
+        "x-abstractcore-semantic-cache",
         "x-abstractcore-session-id",
         "x-abstractcore-tags",
         "x-app",

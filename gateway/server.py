@@ -29,7 +29,7 @@ from gateway.api.groups import settle as settle_groups
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
-from gateway.caches import open_caches
+from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
 from gateway.config import Settings
 from gateway.configuration import Configuration
@@ -99,6 +99,7 @@ class Server:
     runs = Exchanges
     store = SQLiteLog
     caching = staticmethod(open_caches)
+    likeness = staticmethod(open_nearest)
     """What runs its exchanges, keeps its log and opens the caches beside it; tests prove its worth with broken ones."""
     mark_s = MARK_S
     configuration: Configuration | None = None
@@ -250,8 +251,9 @@ class Server:
             usual,
             settings.execute_tools,
         )
-        caching = Caching(settings.cache, settings.cache_max_age_s)
-        self.desk = Desk(self.exchanges, rules, caching=caching, elsewhere=self.caches.elsewhere)
+        self.nearest = self.likeness(settings, self.log, self.models)
+        caching = Caching(settings.cache, settings.cache_max_age_s, settings.semantic_cache)
+        self.desk = Desk(self.exchanges, rules, caching=caching, elsewhere=self.caches.elsewhere, nearest=self.nearest)
 
     async def _serve(self, listening: socket.socket, node: str) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""
@@ -298,6 +300,8 @@ class Server:
         opened.push_async_callback(control.stop)
         await control.start()
         watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
+        if self.nearest is not None:
+            opened.callback(asyncio.create_task(self.nearest.warm()).cancel)
         works = (watch.run(), self.models.watch(), self._move_mark(), self._end_what_comes_back(), *self._following())
         for work in works:
             opened.callback(asyncio.create_task(work).cancel)
@@ -432,6 +436,8 @@ class Server:
 
     def _ails(self) -> list[str]:
         found = list(self.caches.ails())
+        if self.nearest is not None:
+            found += self.nearest.ails()
         if self.configuration is not None and (problem := self.configuration.problem) is not None:
             found.append(f"configuration: the file as it is now cannot be used, what it said before holds: {problem}")
         return found

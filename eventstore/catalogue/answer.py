@@ -34,6 +34,22 @@ class AnswerClaimed(Event):
 
 @event
 @value(kw_only=True)
+class QuestionEmbedded(Event):
+    """What the request asks, as a vector: from now on its answer is one for questions like it, on whose stream
+    (`alike-<digest>`) this stands. `vector` is base64 of half-precision floats, little-endian, of length 1 together;
+    `model` made it."""
+
+    type: ClassVar[str] = "question_embedded"
+    CONTENT: ClassVar[frozenset[str]] = frozenset({"vector"})
+
+    request_id: str
+    key: str
+    model: str
+    vector: str
+
+
+@event
+@value(kw_only=True)
 class RequestAttached(Event):
     """The request gets the answer of another, `source`, which is running (`in_flight`: it asks the same) or was sent
     with the same Idempotency-Key. No upstream is called for it."""

@@ -15,12 +15,13 @@ from gateway.api.outlet import USUAL, HttpOutlet, Pace
 from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import GatewayError, InvalidRequest
+from gateway.exchange.alike import question
 from gateway.exchange.claims import KEY_HEADER, UNASKED, Caching, places
 from gateway.exchange.elsewhere import Elsewhere
 from gateway.exchange.inputs import Submission
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
-from gateway.exchange.sharing import Sharing
+from gateway.exchange.sharing import Likeness, Sharing
 from gateway.exchange.submit import Caller, Rules, submit, unread
 from gateway.json_guard import read_json
 from gateway.services import SERVICES
@@ -39,6 +40,7 @@ class Desk:
     caching: Caching = UNASKED
     groups: OpenGroups = field(default_factory=dict)
     elsewhere: Elsewhere | None = None
+    nearest: Likeness | None = None
 
 
 DESK = web.AppKey("desk", Desk)
@@ -90,7 +92,8 @@ async def attend(
     desk = request.app[DESK]
     try:
         if where := places(submission, request.headers, desk.caching, request.path):
-            await _sharing(request).run(submission, outlet, where)
+            asked = question(submission, request.headers, desk.caching, where)
+            await _sharing(request).run(submission, outlet, where, asked)
         else:
             await desk.exchanges.run(submission, outlet)
     except GatewayError as error:
@@ -112,7 +115,8 @@ async def attend_again(request: web.Request, submission: Submission, dialect: Di
 
 def _sharing(request: web.Request) -> Sharing:
     desk, services = request.app[DESK], request.app[SERVICES]
-    return Sharing(desk.exchanges, services.log, services.now_us, services.monotonic, desk.elsewhere)
+    clocks = services.now_us, services.monotonic
+    return Sharing(desk.exchanges, services.log, *clocks, desk.elsewhere, desk.nearest)
 
 
 def check_no_key(request: web.Request, what: str) -> None:

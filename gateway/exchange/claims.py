@@ -44,10 +44,12 @@ MODES: Mapping[str, Mode] = {"off": "off", "use": "use", "refresh": "refresh"}
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """The server's own rule: whether it caches unasked, and how old an answer may be, in seconds."""
+    """The server's own rule: whether it caches unasked, how old an answer may be, in seconds, and how alike (a cosine)
+    questions must be to have one answer, 0 where they must be the same."""
 
     on: bool = False
     max_age_s: float = KEY_AGE_S
+    alike: float = 0.0
 
 
 UNASKED = Caching()
@@ -77,17 +79,19 @@ class Claim:
 
 @value
 class Claims:
-    """Claims beside what else is recorded with a request. One that is refused at once claims nothing."""
+    """Claims beside what else is recorded with a request: `marks`, and what its `turn` adds. One that is refused at
+    once claims nothing."""
 
     claims: tuple[Claim, ...]
     turn: Beside | None
+    marks: tuple[StreamWrite, ...] = ()
 
     def beside(self, request_id: str, first: bool, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
         """What goes into the commit of these events of its request."""
         others = () if self.turn is None else self.turn.beside(request_id, first, events)
         if not first or isinstance(events[-1], RequestRejected):
             return others
-        return (*others, *(_claimed(claim, request_id) for claim in self.claims))
+        return (*others, *(_claimed(claim, request_id) for claim in self.claims), *self.marks)
 
 
 def _claimed(claim: Claim, request_id: str) -> StreamWrite:

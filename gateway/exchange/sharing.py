@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from typing import Protocol
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import TERMINAL, RequestCompleted
@@ -21,6 +22,7 @@ from eventstore.envelope import Appended, RecordedEvent, StreamWrite
 from eventstore.errors import LogBusy, LogError, WrongExpectedVersion
 from eventstore.log import Log
 from gateway.errors import KeyReused, not_now
+from gateway.exchange.alike import Near, Question
 from gateway.exchange.calls import BROKEN
 from gateway.exchange.claims import Claim, Claims, Place
 from gateway.exchange.elsewhere import Copy, Elsewhere
@@ -46,10 +48,24 @@ from gateway.exchange.staying import Staying
 
 SOURCE_HEADER = "x-abstractcore-source"
 CACHE_HEADER = "x-abstractcore-cache"
+SIMILARITY_HEADER = "x-abstractcore-similarity"
 MOST_CLAIMS = 8
 """So many claims are looked at: those whose requests failed, or still run for another form of the answer, have none."""
 
 logger = logging.getLogger(__name__)
+
+
+class Likeness(Protocol):
+    """Finds questions like one that is asked; see `gateway.nearest.Nearest`."""
+
+    async def vector(self, question: Question) -> bytes | None:
+        """The question as a vector, if it can be had soon."""
+
+    async def like(self, question: Question, vector: bytes) -> list[Near]:
+        """Who asked something alike, the most alike first."""
+
+    def mark(self, question: Question, request_id: str, vector: bytes) -> StreamWrite:
+        """What makes a request one that others can be like."""
 
 
 class Sharing:
@@ -62,16 +78,21 @@ class Sharing:
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
         elsewhere: Elsewhere | None = None,
+        nearest: Likeness | None = None,
     ) -> None:
         self._exchanges, self._log, self._now_us, self._monotonic = exchanges, log, now_us, monotonic
-        self._elsewhere = elsewhere
+        self._elsewhere, self._nearest = elsewhere, nearest
 
-    async def run(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> None:
-        """Serve a request from the answers at these places, or by a call whose answer is theirs from then on.
+    async def run(
+        self, submission: Submission, outlet: Outlet, places: Sequence[Place], question: Question | None = None
+    ) -> None:
+        """Serve a request from the answers at these places, or by a call whose answer is theirs from then on. Where it
+        asks a `question`, the answer to one like it will do.
 
         Raises `KeyReused`, and what `Exchanges.run` raises.
         """
         names = {place.stream for place in places}
+        vector: bytes | None = None
         stays = Staying(outlet, any(place.kind == "idempotency" for place in places))
         while True:
             found = await self._look(submission, places)
@@ -80,10 +101,17 @@ class Sharing:
                 return
             if self._elsewhere is not None and await self._found_elsewhere(submission, outlet, places):
                 return
+            marks: tuple[StreamWrite, ...] = ()
+            if self._nearest is not None and question is not None:
+                vector = vector or await self._nearest.vector(question)
+                if vector is not None and (near := await self._alike(self._nearest, question, vector)):
+                    await self._share(submission, outlet, near)
+                    return
+                marks = (self._nearest.mark(question, submission.request_id, vector),) if vector else ()
             if any(claim.place.kind == "cache" for claim in found):
                 outlet.prepare({CACHE_HEADER: "miss"})
             try:
-                await self._exchanges.run(replace(submission, turn=Claims(found, submission.turn)), stays)
+                await self._exchanges.run(replace(submission, turn=Claims(found, submission.turn, marks)), stays)
             except WrongExpectedVersion as moved:
                 if moved.stream not in names:
                     raise
@@ -100,6 +128,15 @@ class Sharing:
             return False
         await self._share(submission, outlet, found)
         return True
+
+    async def _alike(self, nearest: Likeness, question: Question, vector: bytes) -> Cached | None:
+        """The answer to the question that is most like this one, of those that have an answer."""
+        for near in await nearest.like(question, vector):
+            age_s = (self._now_us() - near.at) / 1e6
+            found = await self._completed(near.request_id, age_s) if age_s <= question.max_age_s else None
+            if found is not None:
+                return replace(found, similarity=near.similarity)
+        return None
 
     async def _found_elsewhere(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that another gateway put where all can find it."""
@@ -167,11 +204,14 @@ class Sharing:
             raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
         if self._join(source, submission):
             return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
+        found = await self._completed(source, age_s)
+        return Attached(source, "idempotency_key") if found and place.kind == "idempotency" else found
+
+    async def _completed(self, source: str, age_s: float) -> Cached | None:
+        """The answer of a request, if it has a whole one."""
         events = await self._log.read_stream(stream_of(source))
         if not events or events[-1].type != RequestCompleted.type:
             return None
-        if place.kind == "idempotency":
-            return Attached(source, "idempotency_key")
         cost = events[-1].body["cost_usd"]
         return Cached(source, round(age_s, 3), None if cost is None else Usd.parse(cost))
 
@@ -321,7 +361,8 @@ def _form(submission: Submission) -> tuple[object, ...]:
 
 def _said(source: Source) -> dict[str, str]:
     if isinstance(source, Cached):
-        return {CACHE_HEADER: "hit", "age": str(int(source.age_s))}
+        alike = {} if source.similarity is None else {SIMILARITY_HEADER: str(source.similarity)}
+        return {CACHE_HEADER: "hit", "age": str(int(source.age_s)), **alike}
     if source.reason == "in_flight":
         return {CACHE_HEADER: "shared"}
     return {"idempotent-replayed": "true"}

@@ -20,7 +20,8 @@ GOOD: dict[str, str] = {
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
     "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
-    "circuit": "refuse", "redis_url": "redis://:pass@127.0.0.1:6379/0", "embedding_backend": "onnx",
+    "circuit": "refuse", "semantic_cache": "0.95", "redis_url": "redis://:pass@127.0.0.1:6379/0",
+    "embedding_backend": "onnx",
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
 
@@ -34,7 +35,7 @@ MADE = {
 
 def given(setting: Setting) -> str:
     """A value for this setting, as a user would write it."""
-    if setting.kind in (bool, float):
+    if setting.kind in (bool, float) and setting.name not in GOOD:
         return {bool: "true", float: "12.5"}[setting.kind]
     return GOOD.get(setting.name, f"value-of-{setting.name}")
 

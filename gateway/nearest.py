@@ -1,0 +1,128 @@
+"""Questions like one that is asked, from the log: their vectors are events, and what is kept of them here is a copy
+that can be read again at any time.
+
+Importing this needs numpy, which the embedding libraries bring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from eventstore.envelope import RecordedEvent, StreamWrite
+from eventstore.log import Log
+from gateway.embedder import CannotEmbed
+from gateway.exchange.alike import Near, Question, embedded, packed, recorded_vector, stream_for
+
+NEWEST = 2_000
+"""Questions of one stream that are compared; the oldest go first."""
+KEPT = 20_000
+"""Vectors in memory, of all streams; what was not asked for longest is read again when it is."""
+BEST = 4
+"""How many of the most alike are named: those whose answers are gone or too old are of no use."""
+
+logger = logging.getLogger(__name__)
+
+
+class Embeds(Protocol):
+    """Makes vectors; see `gateway.embedder.Embedder`."""
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each. Raises `CannotEmbed`."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is known of one stream, up to a version."""
+
+    version: int = 0
+    rows: deque[tuple[RecordedEvent, Any]] = field(default_factory=lambda: deque(maxlen=NEWEST))
+
+    def take(self, events: Sequence[RecordedEvent]) -> None:
+        """What was read behind some version: others may have read it in the meantime."""
+        for event in events[-NEWEST:]:
+            if event.version > self.version:
+                self.rows.append((event, np.frombuffer(recorded_vector(event.body), "<f2").astype(np.float32)))
+                self.version = event.version
+
+    def most_alike(self, vector: Any, threshold: float) -> list[Near]:
+        """The best first."""
+        rows = [row for row in self.rows if len(row[1]) == len(vector)]
+        if not rows:
+            return []
+        cosines = np.stack([row[1] for row in rows]) @ vector
+        best = np.argsort(-cosines, kind="stable")[:BEST]
+        return [self._near(rows[i][0], float(cosines[i])) for i in best if cosines[i] >= threshold]
+
+    @staticmethod
+    def _near(event: RecordedEvent, cosine: float) -> Near:
+        return Near(event.body["request_id"], event.at, round(min(cosine, 1.0), 4))
+
+
+class Nearest:
+    """`model` is the name of what `embedder` runs. `well`: it gave vectors when it was asked last."""
+
+    patience_s = 2.0
+    """How long a request waits for its vector: while a model is loaded, requests go on without."""
+
+    def __init__(self, log: Log, embedder: Embeds, model: str) -> None:
+        self._log, self._embedder, self._model = log, embedder, model
+        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self.well = True
+
+    async def warm(self) -> None:
+        """Have the model loaded before somebody waits for it."""
+        await self._embed("warm")
+
+    async def vector(self, question: Question) -> bytes | None:
+        """The question's vector; None where there is none, or not in time."""
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await self._embed(question.text)
+        except TimeoutError:
+            return None
+
+    async def like(self, question: Question, vector: bytes) -> list[Near]:
+        """Who asked something alike, the most alike first."""
+        if question.fresh:
+            return []
+        name = self.stream(question)
+        known = self._streams.setdefault(name, _Stream())
+        self._streams.move_to_end(name)
+        known.take(await self._log.read_stream(name, known.version))
+        self._make_room()
+        return known.most_alike(np.frombuffer(vector, "<f2").astype(np.float32), question.threshold)
+
+    def mark(self, question: Question, request_id: str, vector: bytes) -> StreamWrite:
+        """What makes a request one that others can be like."""
+        return embedded(self.stream(question), request_id, question, self._model, vector)
+
+    def stream(self, question: Question) -> str:
+        """Where it and all that can be like it stand."""
+        return stream_for(question, self._model)
+
+    def ails(self) -> list[str]:
+        """What is not well, in words for everybody."""
+        return [] if self.well else ["semantic cache: its embedding model gives no vectors"]
+
+    async def _embed(self, text: str) -> bytes | None:
+        try:
+            (vector,) = await self._embedder.embed([text])
+        except CannotEmbed as error:
+            if self.well:
+                logger.warning("the semantic cache rests: %s", error)
+            self.well = False
+            return None
+        self.well = True
+        return packed(vector)
+
+    def _make_room(self) -> None:
+        held = sum(len(known.rows) for known in self._streams.values())
+        while held > KEPT and len(self._streams) > 1:
+            held -= len(self._streams.popitem(last=False)[1].rows)
