@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 from eventstore.catalogue import decode
@@ -72,19 +73,21 @@ class DirectRuns:
 
 
 def progress_of(job: Job, record: Callable[[ToolProgress], Awaitable[None]]) -> Progress:
-    """What a tool calls to say how far it is; what it says after `MOST_PROGRESS` times is not recorded."""
+    """What a tool calls to say how far it is. What it says after `MOST_PROGRESS` times is not recorded, nor what is no
+    number."""
     left = MOST_PROGRESS
 
     async def tell(progress: float, total: float | None, message: str | None) -> None:
         nonlocal left
         left -= 1
-        if left < 0:
+        done = _number(progress)
+        if left < 0 or done is None:
             return
         event = ToolProgress(
             tool_name=job.name,
             call_id=job.id,
-            progress=progress,
-            total=total,
+            progress=done,
+            total=_number(total),
             message=message[:LONGEST_WORD] if message and job.retained else None,
             request_id=job.request_id,
             attempt=job.attempt,
@@ -92,6 +95,15 @@ def progress_of(job: Job, record: Callable[[ToolProgress], Awaitable[None]]) -> 
         await record(event)
 
     return tell
+
+
+def _number(said: float | None) -> float | None:
+    """None for what JSON has no number for."""
+    try:
+        number = float(said) if said is not None else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 async def stopped(task: asyncio.Task[Outcome]) -> None:

@@ -20,6 +20,8 @@ from gateway.routing.callers_url import check_url
 from gateway.tools.values import OUTPUT_LIMIT, Progress, ToolTrouble
 
 SHOWN_OF_ERRORS = 500
+OURS = frozenset({"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"})
+"""Headers that say what a call is, and how long: no variable's to give."""
 CONNECT_S = 5.0
 
 
@@ -40,10 +42,13 @@ def check_endpoint(url: str, allowlist: Collection[str]) -> None:
 
 
 def header_values(header_env: Mapping[str, str], url: str, lent: Mapping[str, LentKey]) -> dict[str, str]:
-    """The headers of a call: each value is that of a variable lent to this host. Raises `Forbidden`."""
+    """The headers of a call: each value is that of a variable lent to this host. Raises `Forbidden`, and
+    `InvalidRequest` for a header that is ours."""
     parts = urlsplit(url)
     values = {}
     for header, name in header_env.items():
+        if header.lower() in OURS:
+            raise InvalidRequest(f"The header {header} is not a tool's to set.", param="header_env")
         key = lent.get(name)
         if key is None or key.value is None or key.host not in (parts.hostname, parts.netloc.lower()):
             raise Forbidden(

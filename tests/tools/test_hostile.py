@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eventstore.catalogue.tool import ToolProgress
 from gateway.tools import functions
+from gateway.tools.execute import progress_of
 from gateway.tools.functions import PythonTool, Threads, load_functions
+from gateway.tools.runner import Job
 from gateway.tools.values import ToolTrouble
 from tests.gateway.scripted import ScriptedServer
 from tests.gateway.whole import COMPATIBLE, chat
@@ -45,6 +50,24 @@ async def test_a_round_with_such_tools_has_an_end(tmp_path: Path) -> None:
             assert (await server.gate.ask(chat(execute_tools=True))).status == 200
             told = upstream.requests[1].json()["messages"][-len(ENDS) :]
             assert [message["content"].startswith("Error: ") for message in told] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize(
+    ("said", "recorded"),
+    [((0.5, 1, "half"), (0.5, 1.0)), ((2, math.inf, None), (2.0, None)), ((math.nan, None, None), None),
+     ((10**400, None, None), None)],
+)  # fmt: skip
+async def test_progress_is_recorded_where_it_is_a_number(
+    said: Any, recorded: tuple[float, float | None] | None
+) -> None:
+    job, events = Job(id="c", name="t", arguments="{}"), []
+
+    async def record(event: ToolProgress) -> None:
+        events.append(event)
+
+    await progress_of(job, record)(*said)
+    assert [(event.progress, event.total) for event in events] == ([] if recorded is None else [recorded])
+    assert not any(b"null" in event.new().fields for event in events)
 
 
 async def test_an_exception_that_ends_the_loop_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

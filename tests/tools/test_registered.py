@@ -84,6 +84,8 @@ REFUSED = [
     ({"command": "rm -rf /"}, 400, None),
     ({"code": "import os"}, 400, None),
     ({"header_env": {"Authorization": "PATH"}}, 403, "key_not_lent"),
+    ({"header_env": {"Content-Length": "FORECAST_TOKEN"}}, 400, None),
+    ({"header_env": {"host": "FORECAST_TOKEN"}}, 400, None),
     ({"header_env": {"Authorization": "ABSTRACTCORE_API_KEY"}}, 403, "key_not_lent"),
     ({"timeout_s": -1}, 400, None),
 ]
