@@ -178,6 +178,8 @@ async def test_what_no_member_can_take_is_refused_and_said_and_a_wrong_request_i
             answer = await client.ask(**{name: given})
             assert (answer.status, answer.body["error"]["param"]) == (400, name)
         assert len(client.server.upstream.requests) == before
+        await client.ask(GPT, api_key="sk-callers")  # as it would look, were it sent on
+        assert "sk-callers" in client.server.upstream.requests[-1].headers["authorization"]
 
 
 async def test_a_member_whose_circuit_is_open_goes_last(tmp_path: Path) -> None:
