@@ -2,7 +2,7 @@
 
 `response_model` is a JSON Schema (https://json-schema.org/draft/2020-12), such as pydantic's `model_json_schema()`, or
 a map of field names to the schemas of their values: `{"name": {"type": "string"}}`. Of such a map every field must be
-there, and no other.
+there, and no other. A field that is an object, or a list of objects, may be such a map again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
+from jsonschema import Draft202012Validator
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
@@ -25,6 +26,12 @@ REFUSED = ("response_format", "tools", "tool_choice", "functions", "function_cal
 """What would make the answer another than one object."""
 SAYS = frozenset({"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 """The words of a JSON Schema of which one must be there: one without any allows everything."""
+KEYWORDS = frozenset(Draft202012Validator.VALIDATORS) | {
+    "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "$vocabulary", "contentEncoding",
+    "contentMediaType", "contentSchema", "default", "definitions", "deprecated", "description", "else", "examples",
+    "maxContains", "minContains", "readOnly", "then", "title", "writeOnly",
+}  # fmt: skip
+"""All words of a JSON Schema: a value without any of them is a map of fields again."""
 NAME = "response_model"
 
 
@@ -91,7 +98,10 @@ class StructuredDialect(Dialect):
 def schema_of(model: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON Schema that a `response_model` means. Raises `InvalidRequest` for one that says nothing."""
     if _is_field_map(model):
-        return {"type": "object", "properties": dict(model), "required": list(model), "additionalProperties": False}
+        try:
+            return _object_of(model)
+        except RecursionError as error:
+            raise InvalidRequest(f"'{NAME}' is nested too deeply.", param=NAME) from error
     if not SAYS & model.keys():
         raise InvalidRequest(
             f"'{NAME}' must be a JSON Schema, or a map of field names to the JSON Schemas of their values.", param=NAME
@@ -106,6 +116,20 @@ def _is_field_map(model: Mapping[str, Any]) -> bool:
         return False
     properties = model.get("properties")
     return not properties or not all(isinstance(value, dict) for value in properties.values())
+
+
+def _object_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    properties = {name: _field(value) for name, value in fields.items()}
+    return {"type": "object", "properties": properties, "required": list(fields), "additionalProperties": False}
+
+
+def _field(value: Any) -> Any:
+    """A field's schema. To JSON Schema a map within a map would say nothing: words that it does not know allow all."""
+    if not isinstance(value, dict):
+        return value
+    if value and not KEYWORDS & value.keys() and all(isinstance(each, dict) for each in value.values()):
+        return _object_of(value)
+    return {**value, "items": _field(value["items"])} if "items" in value else value
 
 
 class BareObject:

@@ -144,6 +144,36 @@ async def test_maps_of_fields_are_told_from_schemas(model: dict[str, Any], is_ma
         assert (made["properties"], made["required"]) == (model, list(model))
 
 
+NESTED: list[tuple[Any, Any]] = [
+    ({"who": FIELDS}, {"who": CLOSED}),
+    ({"who": {"at": FIELDS}}, {"who": schema_of({"at": FIELDS})}),
+    ({"all": {"type": "array", "items": FIELDS}}, {"all": {"type": "array", "items": CLOSED}}),
+    ({"who": {"type": "object"}}, {"who": {"type": "object"}}),
+    ({"who": {"default": {"a": {}}}}, {"who": {"default": {"a": {}}}}),
+    ({"who": {}}, {"who": {}}),
+]
+
+
+@pytest.mark.parametrize(("model", "properties"), NESTED)
+async def test_maps_within_maps_are_maps_of_fields_too(model: Any, properties: Any) -> None:
+    assert schema_of(model)["properties"] == properties
+
+
+async def test_an_answer_that_fits_the_outer_map_alone_is_wrong(server: Front) -> None:
+    right = json.dumps({"who": json.loads(JOHN)})
+    server.say("openai", '{"who": "John"}', right)
+    asked = {**ASKED, "response_model": {"who": FIELDS}, "model": MODELS["openai"]}
+    assert (await post(server, asked))[:2] == (200, right.encode())
+
+
+@pytest.mark.parametrize("depth", [200, 400, 900])
+async def test_a_map_that_is_too_deep_is_refused(server: Front, depth: int) -> None:
+    model: Any = {"type": "string"}
+    for _ in range(depth):
+        model = {"a": model}
+    assert (await post(server, {**ASKED, "response_model": model, "model": "demo/echo"}))[0] == 400
+
+
 async def test_an_answer_without_text_is_none() -> None:
     empty = Fold()
     empty.add([Delta(finish_reason="stop")])
