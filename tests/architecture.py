@@ -43,6 +43,7 @@ PURE = (
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",
     "gateway/exchange/estimate.py",
+    "gateway/exchange/continuation.py",
     "gateway/exchange/policy.py",
     "gateway/exchange/resilience.py",
     "gateway/exchange/failures.py",

@@ -23,9 +23,9 @@ VERSION = 1
 CARRIED: Mapping[str, tuple[str, ...]] = {
     "request_received": ("request_id", "wire", "renderer", "model", "stream_answer", "include_usage", "options"),
     "generation_started": ("request_id", "attempt", "decoder", "held"),
-    "generation_failed": ("attempt",),
-    "retry_attempted": (),
-    "fallback_selected": (),
+    "generation_failed": ("attempt", "usage"),
+    "retry_attempted": ("continued",),
+    "fallback_selected": ("continued",),
     "request_completed": ("request_id", "provider", "model", "status"),
 }
 """What is taken along of each event; other types have no part in an answer that may be cached."""

@@ -503,6 +503,11 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
     }
 
 
+def used(seen: Seen, exchange: Exchange) -> Usage:
+    """What an attempt is accounted with."""
+    return _usage(seen, exchange)[0]
+
+
 def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
     if seen.usage is not None and not seen.usage_estimated:
         return seen.usage, "provider"

@@ -8,6 +8,7 @@ from typing import Any
 
 from eventstore.value import value
 from gateway.errors import InvalidRequest, NotOffered, UnsupportedParameter
+from gateway.exchange.continuation import continued as continued_answer
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber
@@ -57,6 +58,11 @@ class Plan:
         body = continued(self.body, text_of(answer), results)
         call = self.speech.encode(self.provider, self.route.model, body)
         return replace(self, body=body, call=call, loop=self.loop.next())
+
+    def resumed(self, text: str) -> Plan:
+        """The next attempt, which goes on behind this text of the answer."""
+        body = continued_answer(self.body, text)
+        return replace(self, body=body, call=self.speech.encode(self.provider, self.route.model, body))
 
     def again(self, answer: Fold, problem: str) -> Plan:
         """The next attempt, which sees what was wrong."""

@@ -31,12 +31,24 @@ async def whole_body(log: Log, skeleton: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer_message(events: Sequence[RecordedEvent]) -> dict[str, Any] | None:
-    """The message of the first choice of the last whole answer among a request's events, as it was folded."""
-    for event in reversed(events):
-        if event.type == "generation_completed" and (choices := event.body.get("choices")):
-            message: dict[str, Any] = choices[0]["message"]
-            return message
-    return None
+    """The message of the first choice of the last whole answer among a request's events, as it was folded: behind what
+    it went on with, where an attempt before had broken off."""
+    found: dict[str, Any] | None = None
+    before, broken = "", ""
+    for event in events:
+        if (choices := event.body.get("choices")) and event.type in GENERATION_ENDS:
+            text = choices[0]["message"].get("content") or ""
+            if event.type == "generation_completed":
+                found, before = _behind(before, choices[0]["message"]), ""
+            else:
+                broken = text
+        elif event.body.get("continued"):
+            before, broken = before + broken, ""
+    return found
+
+
+def _behind(text: str, message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "content": text + (message.get("content") or "")} if text else message
 
 
 async def copy_blob(log: Log, digest: bytes) -> bytes:

@@ -12,11 +12,13 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+from eventstore.catalogue.values import Usage
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.errors import LogError
 from eventstore.frames import FrameReader
 from gateway.exchange.ids import created_s
 from gateway.exchange.inputs import Submission
+from gateway.wire.continued import Continued
 from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.dialects import DIALECTS
@@ -99,6 +101,7 @@ class Rendering:
         self._broke = self._ran = False
         self._replay: FrameReplay | None = None
         self._attempt = 0
+        self._used = Usage()
 
     def event(self, recorded: RecordedEvent) -> bytes:
         """The bytes that an event adds. Raises `NotRenderable`."""
@@ -140,7 +143,7 @@ class Rendering:
 
     def _generation_failed(self, body: dict[str, Any]) -> bytes:
         if body.get("attempt") in (None, self._attempt):  # else a call beside it came to nothing
-            self._broke = True
+            self._broke, self._used = True, Usage(**body.get("usage", {}))
         return b""
 
     def _tool(self, body: dict[str, Any]) -> bytes:
@@ -148,6 +151,9 @@ class Rendering:
         return b""
 
     def _again(self, body: dict[str, Any]) -> bytes:
+        if body.get("continued") and self._renderer is not None and self._replay is not None:
+            self._renderer = Continued.over(self._renderer, self._replay.fold, self._used)
+            self._broke = False
         if isinstance(self._renderer, Held) and self._replay is not None:
             self._renderer.again(self._replay.fold)
         return b""

@@ -1,5 +1,6 @@
-"""What follows an attempt that failed before its client saw anything of it: the same call again, another model, or the
-error. Pure: the clock and the draw are given, and recorded with the decision, so that it can be made again offline.
+"""What follows an attempt that failed: the same call again, another model, or the error. Where the client saw some of
+the answer, anything but the error is for those that asked for it. Pure: the clock and the draw are given, and recorded
+with the decision, so that it can be made again offline.
 """
 
 from __future__ import annotations
@@ -58,11 +59,13 @@ class Step:
 
 
 def next_step(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int, shown: bool = False
 ) -> Step | None:
-    """What follows a failed attempt that nobody has seen anything of; None where the failure stands. `elapsed_s` is
-    since the request came, `draw` from [0, 1)."""
-    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us)
+    """What follows a failed attempt; None where the failure stands. `elapsed_s` is since the request came, `draw` from
+    [0, 1). `shown`: its client has seen some of the answer."""
+    if shown and policy.continuation != "resume":
+        return None
+    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown)
     reason = str(failure.status or failure.kind)
     delay_s = _delay_s(failure, tried.retried, draw)
     if tried.retried < policy.retries and _passes(failure) and _fits(elapsed_s + delay_s, delay_s, policy):
@@ -77,9 +80,10 @@ def decided_again(inputs: Mapping[str, Any]) -> Step | None:
     failure = Failure(
         inputs["kind"], "", status=inputs["status"], code=inputs["code"], retry_after_s=inputs["retry_after_s"]
     )
-    policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"])
-    tried = Tried(inputs["retried"], inputs["fallen"])
-    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"])
+    continuation = inputs.get("continuation", "error")
+    policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"], continuation)
+    tried, shown = Tried(inputs["retried"], inputs["fallen"]), inputs.get("shown", False)
+    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], shown)
 
 
 def _passes(failure: Failure) -> bool:
@@ -106,7 +110,7 @@ def _fits(over_at_s: float, delay_s: float, policy: Policy) -> bool:
 
 
 def inputs_of(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int, shown: bool = False
 ) -> dict[str, Any]:
     """All that a decision is made from, as it is recorded."""
     return {
@@ -122,4 +126,5 @@ def inputs_of(
         "deadline_s": policy.deadline_s,
         "retried": tried.retried,
         "fallen": tried.fallen,
+        **({"shown": True, "continuation": policy.continuation} if shown else {}),
     }

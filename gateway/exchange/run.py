@@ -21,7 +21,8 @@ from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored, told_elsewhere
-from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.continuation import Said, said_so_far
+from gateway.exchange.decide import Price, Views, decide, used
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
 from gateway.exchange.ids import stream_of
@@ -41,6 +42,7 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.policy import Policy
 from gateway.exchange.race import Races
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
@@ -56,6 +58,7 @@ from gateway.tools.runner import ToolRunner
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.upstream import Provider, Speech, Upstream
 from gateway.virtual_models import VirtualModels
+from gateway.wire.continued import Continued
 from gateway.wire.held import HELD, Held
 from gateway.wire.rounds import Rounds
 from gateway.wire.structure import MOST_ATTEMPTS
@@ -288,16 +291,19 @@ class Exchanges(Races):
         return self._successor(running, plan, attempt, verdict), verdict
 
     def _successor(self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict) -> Successor | None:
-        """What follows a failure that the client saw nothing of, where its request allows any more."""
-        submission = running.submission
-        if submission.policy is None or type(verdict) is not Failure or attempt.shown:
+        """What follows a failure, where the request allows any more: if the client saw some of the answer, only where
+        that can be gone on with."""
+        submission, said = running.submission, None
+        if submission.policy is None or type(verdict) is not Failure:
+            return None
+        if attempt.shown and (said := _so_far(running, plan, attempt, submission.policy)) is None:
             return None
         if running.exchange.phase != "generating":
             return None
         if plan.loop is not None and plan.loop.done:
             submission = replace(submission, chat=plan.body)  # another model goes on where this one was
         elapsed_s = self._monotonic() - running.started_at
-        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us())
+        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said)
         if isinstance(found, Successor):
             return found
         running.exhausted = found
@@ -319,7 +325,9 @@ class Exchanges(Races):
             return None, BROKEN
 
     async def _again(self, running: Running, following: Following, before: Attempt) -> Attempt:
-        """Record that the attempt before was of no use, and that another follows; then wait as long as it says."""
+        """Record that the attempt before came to nothing, and that another follows; then wait as long as it says."""
+        if isinstance(following, Successor) and following.continued:
+            return await self._resume(running, following, before)
         plan, renderer = following.plan, before.renderer
         decoder = plan.speech.decoder(plan.call.streamed)
         held = isinstance(renderer, Held)
@@ -336,6 +344,21 @@ class Exchanges(Races):
             running.outlet.prepare(ignored(plan) if following.step.to is None else told_elsewhere(plan))
             await self._pause(running, following.delay_s)
         return self._begun(running, plan, appended, decoder, renderer)
+
+    async def _resume(self, running: Running, following: Successor, before: Attempt) -> Attempt:
+        """The same where the client has what the attempt before gave, and the next goes on with that."""
+        plan, seen, exchange = following.plan, self._seen(before), running.exchange
+        decoder = plan.speech.decoder(plan.call.streamed)
+        happened = following.happened(seen, decoder.name, self._said(plan), None)
+        appended = await self._record(running, happened, frames=before.rows)
+        if before.text:
+            await running.outlet.release(before.settle(before.text))
+        running.tried = following.tried
+        await self._pause(running, following.delay_s)
+        renderer = Continued.over(before.renderer, before.fold, used(seen, exchange))
+        attempt = self._begun(running, plan, appended, decoder, renderer)
+        attempt.follow(before)
+        return attempt
 
     def _seen(self, attempt: Attempt) -> Seen:
         """What an attempt gave that is dropped, as far as it can be said."""
@@ -468,6 +491,15 @@ class Exchanges(Races):
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
+
+
+def _so_far(running: Running, plan: Plan, attempt: Attempt, policy: Policy) -> Said | None:
+    """What the client has of an answer that broke off, where another attempt may go on with it. Turns of sessions are
+    read from single generations, so theirs are not."""
+    held = isinstance(attempt.renderer, Held)
+    if policy.continuation != "resume" or plan.loop is not None or held or running.submission.turn is not None:
+        return None
+    return said_so_far(attempt.fold, attempt.renderer, plan.body)
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import field, replace
 from eventstore.value import value
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError
+from gateway.exchange.continuation import Said, goes_on, resumed
 from gateway.exchange.inputs import Broken, Exhausted, Failure, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
@@ -29,7 +30,8 @@ class Corrected:
 
 @value
 class Successor:
-    """After a failure. `tried` counts it in; `skipped` are the models that could not take it, and why."""
+    """After a failure. `tried` counts it in; `skipped` are the models that could not take it, and why. `continued`: it
+    goes on with what the client has of the answer."""
 
     plan: Plan
     failure: Failure
@@ -37,6 +39,7 @@ class Successor:
     tried: Tried
     callers_url: bool
     skipped: dict[str, str] = field(default_factory=dict)
+    continued: bool = False
 
     @property
     def delay_s(self) -> float:
@@ -58,6 +61,7 @@ class Successor:
             self.plan.call,
             decoder,
             *said,
+            self.continued,
         )
 
 
@@ -71,22 +75,33 @@ class Successors:
         self._planner, self._draw, self._circuits = planner, draw, circuits
 
     def after(
-        self, failure: Failure, submission: Submission, plan: Plan, tried: Tried, elapsed_s: float, now_us: int
+        self,
+        failure: Failure,
+        submission: Submission,
+        plan: Plan,
+        tried: Tried,
+        elapsed_s: float,
+        now_us: int,
+        said: Said | None = None,
     ) -> Successor | Exhausted:
-        """The attempt after this failure, or that it stands."""
+        """The attempt after this failure, or that it stands. `said`: what the client has of the answer."""
         if submission.policy is None:
             return Exhausted(None)
-        decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us)
+        decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us, said is not None)
         step = next_step(*decided)
         if step is None:
             return Exhausted(None if tried == NOTHING else inputs_of(*decided))
         if step.to is None:
             retried = Tried(tried.retried + 1, tried.fallen)
-            return Successor(plan, failure, step, retried, "callers_url" in plan.provider.traits)
-        return self._fallen(failure, submission, plan, step, step.to)
+            again = plan if said is None else plan.resumed(said.now)
+            callers_url = "callers_url" in plan.provider.traits
+            return Successor(again, failure, step, retried, callers_url, continued=said is not None)
+        if said is not None:
+            submission = resumed(submission, plan.body, said)
+        return self._fallen(failure, submission, plan, step, step.to, said)
 
     def _fallen(
-        self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int
+        self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int, said: Said | None
     ) -> Successor | Exhausted:
         """At the first of the models to fall back on, from this one on, that can take the request."""
         assert submission.policy is not None
@@ -98,12 +113,18 @@ class Successors:
             except GatewayError as error:
                 skipped[name] = error.error()["code"] or type(error).__name__
             else:
-                if self._circuits is not None and self._circuits.open(planned, step.inputs["now_us"]):
-                    skipped[name] = "circuit_open"
+                if (why := self._unfit(planned, step.inputs["now_us"], said)) is not None:
+                    skipped[name] = why
                     continue
-                tried = Tried(0, number + 1)
-                return Successor(planned, failure, step, tried, there.base_url is not None, skipped)
+                tried, callers_url = Tried(0, number + 1), there.base_url is not None
+                return Successor(planned, failure, step, tried, callers_url, skipped, said is not None)
         return Exhausted(step.inputs, skipped)
+
+    def _unfit(self, plan: Plan, now_us: int, said: Said | None) -> str | None:
+        """Why it is no use to go there."""
+        if self._circuits is not None and self._circuits.open(plan, now_us):
+            return "circuit_open"
+        return "cannot_resume" if said is not None and not goes_on(plan.body, said) else None
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:

@@ -64,8 +64,13 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fron
 
 async def asked(server: Front, **fields: Any) -> tuple[int, bytes, list[dict[str, Any]]]:
     """Status and bytes of the answer, and the request's events."""
+    return await asked_at(server, "chat/completions", {**BODY, **fields})
+
+
+async def asked_at(server: Front, path: str, sent: dict[str, Any]) -> tuple[int, bytes, list[dict[str, Any]]]:
+    """The same in another protocol. The answer can be read again as it was."""
     async with aiohttp.ClientSession() as session:
-        async with session.post(f"{server.url}/chat/completions", json={**BODY, **fields}) as answer:
+        async with session.post(f"{server.url}/{path}", json=sent) as answer:
             body, request_id = await answer.read(), answer.headers["x-request-id"]
         async with session.get(f"{server.url}/requests/{request_id}/events") as answer:
             events = (await answer.json())["data"]
