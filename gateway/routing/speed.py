@@ -1,14 +1,21 @@
-"""How fast models answer, as observed: averages in which newer answers weigh more. Pure: a fold of the log's events."""
+"""How fast models answer, as observed: averages in which newer answers weigh more. Pure: a fold of the log's events.
+
+A failure is a slow answer: who fails falls behind, and gets ahead again as it answers.
+"""
 
 from __future__ import annotations
 
-from eventstore.catalogue.generation import GenerationCompleted
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed
 from eventstore.value import value
 
 NEWEST = 0.2
 """What the newest answer weighs; so the last ten or so count."""
 MOST_PER_S = 10_000.0
 """Answers that came in one piece have no speed of their own; none is believed to be faster than this."""
+
+
+SLOWEST_PER_S = 1.0
+"""What a model that only ever failed is believed to do."""
 
 
 @value
@@ -31,6 +38,15 @@ def observed(before: Speed | None, completed: GenerationCompleted) -> Speed | No
     return Speed(
         _mixed(before.ttft_ms, ttft_ms), round(before.tokens_per_s + NEWEST * (per_s - before.tokens_per_s), 3)
     )
+
+
+def failed(before: Speed | None, failure: GenerationFailed) -> Speed | None:
+    """The averages after an attempt that failed: half as fast, where it was the provider's fault."""
+    if failure.fault_domain != "provider":
+        return before
+    if before is None:
+        return Speed(None, SLOWEST_PER_S)
+    return Speed(before.ttft_ms, round(max(before.tokens_per_s / 2, SLOWEST_PER_S), 3))
 
 
 def _mixed(before: float | None, now: float | None) -> float | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from eventstore.catalogue.generation import GenerationCompleted
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed
 from gateway.routing.needs import asked_of
 from gateway.routing.order import Asked
-from gateway.routing.speed import MOST_PER_S, Speed, observed
+from gateway.routing.speed import MOST_PER_S, Speed, failed, observed
 
 
 def completed(tokens: int = 100, took_ms: float = 2000.0, **more: Any) -> GenerationCompleted:
@@ -31,6 +31,20 @@ def test_a_whole_answer_says_nothing_of_the_first_token_and_an_empty_one_nothing
     assert whole == Speed(None, 50.0)
     assert observed(whole, completed(tokens=0)) == whole
     assert observed(None, completed(took_ms=0.0)) == Speed(None, MOST_PER_S)
+
+
+def broken(fault: Literal["provider", "caller"]) -> GenerationFailed:
+    fields = {name: getattr(completed(), name) for name in ("request_id", "attempt", "provider", "model", "usage")}
+    more: dict[str, Any] = {"kind": "upstream_error", "message": "", "tokens_input": 0, "tokens_output": 0, "frames": 0}
+    return GenerationFailed(
+        **fields, **more, fault_domain=fault, began=False, usage_source="none", cost_usd=None, frames_digest=""
+    )
+
+
+def test_who_fails_falls_behind_by_its_own_fault_alone() -> None:
+    assert failed(Speed(100.0, 50.0), broken("provider")) == Speed(100.0, 25.0)
+    assert failed(Speed(100.0, 50.0), broken("caller")) == Speed(100.0, 50.0)
+    assert failed(None, broken("provider")) == failed(Speed(None, 1.5), broken("provider")) == Speed(None, 1.0)
 
 
 USER = {"role": "user", "content": "x" * 400}
