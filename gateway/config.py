@@ -117,8 +117,8 @@ SETTINGS: tuple[Setting, ...] = (
             "(x-abstractcore-cache)", "--cache", ("ABSTRACTCORE_CACHE",), kind=bool),
     Setting("cache_max_age_s", 86_400.0, "seconds for which an answer is given again",
             env=("ABSTRACTCORE_CACHE_MAX_AGE",), kind=float),
-    Setting("semantic_cache", 0.0, "how alike a question must be to an earlier one to get its answer from the cache, as "
-            "a cosine such as 0.95; 0: it must be the same", "--semantic-cache", ("ABSTRACTCORE_SEMANTIC_CACHE",),
+    Setting("semantic_cache", 0.0, "how alike a question must be to an earlier one to get its answer from the cache, "
+            "as a cosine such as 0.95; 0: it must be the same", "--semantic-cache", ("ABSTRACTCORE_SEMANTIC_CACHE",),
             float),
     Setting("redis_url", None, "a Redis, such as redis://:password@host:6379/0, by which gateways with the same API "
             "key and settings share answers (needs the extra redis)", env=("ABSTRACTCORE_REDIS_URL",), secret=True),

@@ -188,7 +188,7 @@ class RequestCancelled(Event):
 @value(kw_only=True)
 class RequestInterrupted(Event):
     """We stopped or crashed before the answer was whole (`shutdown`, `restart`), or failed at it (`internal_error`), or
-    the request that it was to be given the answer of did (`source_ended`); recorded then, or at the next start.
+    the request that it was to be given the answer of did (reason source_ended); recorded then, or at the next start.
     `incarnation` is the origin that was running the request."""
 
     type: ClassVar[str] = "request_interrupted"
