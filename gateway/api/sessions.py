@@ -16,6 +16,8 @@ from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import created_s
+from gateway.exchange.policy import Policy, policy_of
+from gateway.exchange.submit import most_cost
 from gateway.json_guard import check_ids, read_json
 from gateway.routing.choose import choose
 from gateway.services import Services
@@ -267,6 +269,8 @@ def _settings(body: Mapping[str, Any]) -> dict[str, Any] | None:
     for name in settings.keys() & PER_TURN:
         raise InvalidRequest(f"Send '{name}' with each turn; a session cannot keep it.", param=name)
     CHAT.check({**settings, "messages": [{"role": "user", "content": ""}]})
+    policy_of(settings, Policy())
+    most_cost(settings, {})
     return settings or None
 
 

@@ -85,6 +85,7 @@ def submit(
     retained = _retained(headers)
     recorded, blobs = split(rules.redactor.body(sent), len(raw)) if retained else ({}, [])
     streamed = body.get("stream") is True
+    formed = sent if whole is sent else {**whole, **sent}  # what a session was opened with counts too
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
@@ -97,7 +98,7 @@ def submit(
         body_digest=sha256(raw).hexdigest(),
         model=body.get("model") or rules.default_model or "",
         streamed=streamed,
-        options=dialect.options(_with_defaults(sent, rules)),
+        options=dialect.options(_with_defaults(formed, rules)),
         include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),
         subject=_subject(session, body, caller.key, rules.redactor),
         key=caller.key,
@@ -109,11 +110,11 @@ def submit(
         api_key=body.get("api_key") or None,
         base_url=base_url,
         policy=policy_of(body, rules.policy),
-        most_cost=_most_cost(body, headers),
+        most_cost=most_cost(body, headers),
     )
 
 
-def _most_cost(body: Mapping[str, Any], headers: Mapping[str, str]) -> Usd | None:
+def most_cost(body: Mapping[str, Any], headers: Mapping[str, str]) -> Usd | None:
     """What the answer may cost, from the body or else the header. Raises `InvalidRequest`."""
     given = body.get("max_cost_usd")
     if given is None:

@@ -245,6 +245,9 @@ async def test_what_no_session_can_be_opened_with(here: Place) -> None:
         ({"api_key": "sk-secret"}, "api_key"),
         ({"tools": [lent]}, "tools"),
         ({"stream": True}, "stream"),
+        ({"retries": "many"}, "retries"),
+        ({"deadline_s": -1}, "deadline_s"),
+        ({"max_cost_usd": -1}, "max_cost_usd"),
         ({"context_tokens": 1}, "context_tokens"),
         ({"system_prompt": ["x"]}, "system_prompt"),
     ]

@@ -359,6 +359,26 @@ async def test_a_session_s_turn_may_have_rounds(tmp_path: Path) -> None:
                 assert (await shown.json())["data"][:5] == [*told, {"role": "assistant", "content": "Yes."}][:5]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_session_can_be_opened_with_them(tmp_path: Path, stream: bool) -> None:
+    async with ScriptedServer() as upstream:
+        calls = [call("tide", '{"harbour": "B"}')]
+        first = calling(*calls) if stream else whole({"tool_calls": calls}, "tool_calls")
+        upstream.script(COMPATIBLE, first, said("At four.") if stream else whole({"content": "At four."}, "stop"))
+        async with tooled(tmp_path / "logs", upstream=upstream.base_url) as server:
+            opened = {"model": MODEL, "execute_tools": True}
+            async with server.client.post(f"{server.gate.url}/v1/sessions", json=opened) as made:
+                session = (await made.json())["id"]
+            body = {"messages": [{"role": "user", "content": "When?"}], "stream": stream}
+            url = f"{server.gate.url}/v1/sessions/{session}/chat"
+            async with server.client.post(url, json=body) as answer:
+                got, request_id = await answer.read(), answer.headers["x-request-id"]
+            assert b"At four." in got
+            assert b"tool_calls" not in got
+            assert await types_of(server, request_id) == [*FIRST, *ROUND, *LAST]
+            assert await again(server, request_id) == got
+
+
 async def test_a_model_without_tools_has_rounds_too(tmp_path: Path) -> None:
     async with ScriptedServer() as upstream:
         tag = '<tool_call>\n{"name": "tide", "arguments": {"harbour": "B"}}\n</tool_call>'
