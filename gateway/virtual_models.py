@@ -13,7 +13,7 @@ from random import random
 
 from eventstore.catalogue import decode
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import GenerationCompleted
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed
 from eventstore.catalogue.request import RouteSelected
 from eventstore.catalogue.values import Usage
 from eventstore.envelope import RecordedEvent
@@ -31,7 +31,7 @@ from gateway.routing.chosen import Chosen, chosen
 from gateway.routing.complexity import facts_of
 from gateway.routing.needs import asked_of
 from gateway.routing.order import Asked, View
-from gateway.routing.speed import Speed, observed
+from gateway.routing.speed import Speed, failed, observed
 from gateway.routing.virtual import Virtual
 from gateway.upstreams.upstream import Provider
 
@@ -39,6 +39,7 @@ ASK_S = 10.0
 """How often it is seen to that what the members' providers say is fresh."""
 RECENT = 20_000
 """So many positions back the log is read at start, for the speeds that were seen before."""
+ENDED = frozenset({GenerationCompleted.type, GenerationFailed.type})
 MOST_SPEEDS = 4096
 """Models whose speed is kept, those that answered last."""
 SAMPLE = Usage(input_tokens=1000, output_tokens=1000)
@@ -80,7 +81,7 @@ class VirtualModels:
                 continue
             if row.type == RouteSelected.type and row.body["inputs"].get("callers_url"):
                 elsewhere.add(row.stream)
-            elif row.type == GenerationCompleted.type and row.stream not in elsewhere:
+            elif row.type in ENDED and row.stream not in elsewhere:
                 self.saw([decode(row)])
 
     async def ask(self) -> None:
@@ -93,13 +94,14 @@ class VirtualModels:
             await asyncio.sleep(ASK_S)
 
     def saw(self, events: Iterable[Event]) -> None:
-        """These were recorded, of a call to a provider of ours: whole answers say how fast their model is."""
+        """These were recorded, of a call to a provider of ours: its answers and failures say how fast a model is."""
         for event in events:
-            if isinstance(event, GenerationCompleted):
+            if isinstance(event, GenerationCompleted | GenerationFailed):
                 self._keep((event.provider, event.model), event)
 
-    def _keep(self, key: tuple[str, str], event: GenerationCompleted) -> None:
-        speed = observed(self._speeds.pop(key, None), event)
+    def _keep(self, key: tuple[str, str], event: GenerationCompleted | GenerationFailed) -> None:
+        before = self._speeds.pop(key, None)
+        speed = observed(before, event) if isinstance(event, GenerationCompleted) else failed(before, event)
         if speed is not None:
             self._speeds[key] = speed
         if len(self._speeds) > MOST_SPEEDS:

@@ -277,3 +277,11 @@ async def test_one_that_is_called_like_its_member_falls_back_to_the_others(tmp_p
     async with routed(tmp_path, name) as client:
         client.server.answer("anthropic", FAILING)
         assert (await client.ask(GPT)).text == "openai"
+
+
+async def test_the_fastest_is_not_one_that_fails(tmp_path: Path) -> None:
+    refused = Script.json({"error": {"message": "no such key"}}, status=401)
+    async with routed(tmp_path, table("auto", "fastest", f'members = ["{GPT}", "{CLAUDE}"]')) as client:
+        client.server.answer("openai", refused)
+        assert await client.providers(30) == {"anthropic": 30}  # by falling back, first
+        assert len(client.server.asked("openai")) <= 10
