@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +19,8 @@ LOOK_S = 2.0
 
 Stamp = tuple[int, int, int]
 Say = Callable[[ConfigurationLoaded], Awaitable[None]]
+Prepare = Callable[[Iterable[Virtual]], Awaitable[None]]
+"""Makes ready what virtual models need before they hold. Raises `BadConfiguration`."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Configuration:
 
     def __init__(self, path: Path, strategies: Collection[str], say: Say) -> None:
         self._path, self._strategies, self._say = path, strategies, say
+        self._prepare: Prepare = _nothing
         self._stamp: Stamp | None = None
         self.loaded = Loaded({}, "")
         self.problem: str | None = None
@@ -56,20 +59,32 @@ class Configuration:
         except (OSError, BadConfiguration) as error:
             raise ConfigError(f"--config: {self._path} cannot be used: {_said(error)}") from error
 
-    async def announce(self) -> None:
-        """Record what holds at start."""
-        await self._take(self.loaded)
+    async def announce(self, prepare: Prepare) -> None:
+        """Record what holds at start; `prepare` from now on. Raises `ConfigError`."""
+        self._prepare = prepare
+        try:
+            await self._take(self.loaded)
+        except BadConfiguration as error:
+            raise ConfigError(f"--config: {self._path} cannot be used: {error}") from error
 
     async def watch(self) -> None:
         """For ever: take over what the file says, whenever it changes."""
         while True:
             await asyncio.sleep(self.look_s)
             if (found := await asyncio.to_thread(self._look)) is not None:
-                await self._take(found)
-                logger.info("%s says now: %s", self._path, ", ".join(sorted(found.models)) or "nothing")
+                await self._change(found)
+
+    async def _change(self, found: Loaded) -> None:
+        try:
+            await self._take(found)
+        except BadConfiguration as error:
+            self._refuse(self._stamp, str(error))
+        else:
+            logger.info("%s says now: %s", self._path, ", ".join(sorted(found.models)) or "nothing")
 
     async def _take(self, found: Loaded) -> None:
-        """From now on this holds: no request goes by it before that is recorded."""
+        """From now on this holds: no request goes by it before that is recorded. Raises `BadConfiguration`."""
+        await self._prepare(found.models.values())
         await self._say(ConfigurationLoaded(digest=found.digest, models=sorted(found.models)))
         self.loaded = found
 
@@ -105,3 +120,7 @@ class Configuration:
 def _said(error: OSError | BadConfiguration) -> str:
     """In words without the server's paths, as /health shows them too."""
     return (error.strerror or "it cannot be read") if isinstance(error, OSError) else str(error)
+
+
+async def _nothing(models: Iterable[Virtual]) -> None:
+    """They need nothing."""

@@ -37,7 +37,9 @@ from gateway.connection import Connection
 from gateway.control import ControlError, ControlServer
 from gateway.discovery import Discovery
 from gateway.edge import Edge
+from gateway.embedder import Embedder
 from gateway.errors import GatewayError
+from gateway.examples import Examples
 from gateway.exchange.claims import Caching
 from gateway.exchange.policy import Policy
 from gateway.exchange.recover import LowWater, interrupt, open_streams
@@ -160,7 +162,7 @@ class Server:
         self._compose(node, port)
         await self.circuits.restore(self.providers)
         if self.configuration is not None and self.virtual is not None:
-            await self.configuration.announce()
+            await self.configuration.announce(self.examples.learn)
             with Reader(settings.data_dir / FILE) as reader:
                 self.virtual.restore(reader)
         opened.push_async_callback(self.discovery.close)
@@ -205,8 +207,11 @@ class Server:
         self.circuits = Circuits(self.log, self.redactor, settings.circuit_cool_down_s, refusing)
         usual = Policy(settings.retries, settings.fallback)
         if self.configuration is not None:
+            backend, model = EMBEDDING[settings.embedding_backend], settings.embedding_model
+            self.examples = Examples(Embedder(self.models, backend, model, settings.models_root))
             self.virtual = VirtualModels(
                 self.configuration,
+                self.examples,
                 self.providers,
                 self.discovery,
                 self._capabilities,

@@ -22,6 +22,7 @@ from gateway.circuits import Circuits
 from gateway.configuration import Configuration
 from gateway.discovery import Discovery
 from gateway.errors import GatewayError, InvalidRequest, NotFound, NotOffered, Unauthorized, UnsupportedParameter
+from gateway.examples import Examples
 from gateway.exchange.decide import Price
 from gateway.exchange.inputs import Submission
 from gateway.exchange.policy import Policy, policy_of
@@ -51,12 +52,13 @@ NOT_HERE_PARAMS = frozenset({"base_url"})
 
 
 class VirtualModels:
-    """`usual` is the server's policy, `able`: (provider, model) -> what it can; `hears`: models get sound as it is;
-    `draw` gives numbers from [0, 1)."""
+    """`examples` are those of routes; `usual` is the server's policy, `able`: (provider, model) -> what it can;
+    `hears`: models get sound as it is; `draw` gives numbers from [0, 1)."""
 
     def __init__(
         self,
         configuration: Configuration,
+        examples: Examples,
         providers: Mapping[str, Provider],
         discovery: Discovery,
         able: Callable[[str, str], Collection[str]],
@@ -67,7 +69,7 @@ class VirtualModels:
         circuits: Circuits | None = None,
         draw: Callable[[], float] = random,
     ) -> None:
-        self.configuration = configuration
+        self.configuration, self._examples = configuration, examples
         self._providers, self._discovery, self._able, self._price = providers, discovery, able, price
         self._usual, self._hears, self._now_us, self._circuits, self._draw = usual, hears, now_us, circuits, draw
         self._speeds: dict[tuple[str, str], Speed] = {}
@@ -107,7 +109,7 @@ class VirtualModels:
         if len(self._speeds) > MOST_SPEEDS:
             del self._speeds[next(iter(self._speeds))]
 
-    def begin(self, submission: Submission, open_: Iterable[Running]) -> Routing | None:
+    async def begin(self, submission: Submission, open_: Iterable[Running]) -> Routing | None:
         """The way of a request for a virtual model; None for any other. Raises `GatewayError`."""
         loaded = self.configuration.loaded
         virtual = loaded.models.get(submission.model)
@@ -118,17 +120,22 @@ class VirtualModels:
             raise InvalidRequest(
                 f"{given} is for a provider that the request names, not for {virtual.name}.", param=given
             )
+        asked = await self._asked(submission, virtual)
         views = self._views(virtual, open_)
-        asked = self._asked(submission, virtual)
         return Routing(submission, virtual, loaded.digest, asked, views, self._draw(), self._usual)
 
-    def _asked(self, submission: Submission, virtual: Virtual) -> Asked:
+    async def _asked(self, submission: Submission, virtual: Virtual) -> Asked:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
             return Asked()
         chat = spoken.chat(submission.body)
         asked = asked_of(chat, submission.body_length, self._hears)
-        return replace(asked, facts=facts_of(chat)) if virtual.strategy == "complexity" else asked
+        if virtual.strategy == "complexity":
+            return replace(asked, facts=facts_of(chat))
+        if virtual.examples:
+            likeness, unlike = await self._examples.compare(virtual, chat)
+            return replace(asked, likeness=likeness, unlike=unlike)
+        return asked
 
     def _views(self, virtual: Virtual, open_: Iterable[Running]) -> dict[str, View]:
         calls = _calls(open_) if virtual.strategy == "least_busy" else Counter()

@@ -13,7 +13,7 @@ from typing import Any
 
 from eventstore.value import value
 from gateway.routing.complexity import Facts, complexity
-from gateway.routing.virtual import Member
+from gateway.routing.virtual import BY_EXAMPLES, Member
 
 TYPICAL_TOKENS = 256
 """The answer for which `fastest` compares: its time to the first token, and for so many."""
@@ -25,7 +25,8 @@ PICO = 10**12
 @value(kw_only=True)
 class Asked:
     """What a request needs: whether it has `images` or `audio`, `tools`, or wants a `schema` kept; its length in
-    (estimated) tokens, with what it wants in answer. `facts`, where its complexity is asked for."""
+    (estimated) tokens, with what it wants in answer. `facts`, where its complexity is asked for.
+    Where its meaning is: its `likeness` to the examples of each model, or why it was compared with none (`unlike`)."""
 
     images: bool = False
     audio: bool = False
@@ -33,6 +34,8 @@ class Asked:
     schema: bool = False
     tokens: int = 0
     facts: Facts | None = None
+    likeness: Mapping[str, float] | None = None
+    unlike: str | None = None
 
 
 @value(kw_only=True)
@@ -165,6 +168,20 @@ def by_complexity(members: Sequence[Member], asked: Asked, views: Views, draw: f
     return list(ranked)
 
 
+def semantic(members: Sequence[Member], asked: Asked, views: Views, draw: float) -> Scored:
+    """Those that it is like enough (`threshold`), the likest first; then who has no examples; then the others."""
+    found = asked.likeness or {}
+    scored: Scored = [(member, found.get(member.model)) for member in members]
+    scored.sort(key=lambda each: (_like(*each), -(each[1] or 0.0)))
+    return scored
+
+
+def _like(member: Member, likeness: float | None) -> int:
+    if member.threshold is None:
+        return 1
+    return 0 if likeness is not None and likeness >= member.threshold else 2
+
+
 ORDERINGS: Mapping[str, Ordering] = {
     "fallback": fallback,
     "weighted": weighted,
@@ -172,6 +189,7 @@ ORDERINGS: Mapping[str, Ordering] = {
     "fastest": fastest,
     "least_busy": least_busy,
     "complexity": by_complexity,
+    BY_EXAMPLES: semantic,
 }
 """The strategies, by the names that the file has for them."""
 

@@ -7,6 +7,14 @@
     deadline_s = 30
     max_cost_usd = 0.05
 
+    [models.desk]
+    strategy = "semantic"               # has routes instead of members: the request goes where it is like the examples
+    otherwise = "openai/gpt-5.2"        # and here, where it is like none
+    [[models.desk.routes]]
+    model = "ollama/qwen3-coder"
+    examples = ["Why does this function not compile?", "Write a unit test for it."]
+    threshold = 0.3                     # how like it must be, from 0 to 1
+
 A file of TOML (https://toml.io/en/v1.0.0), read anew when it changes.
 """
 
@@ -14,6 +22,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping
+from dataclasses import field
 from decimal import Decimal
 from typing import Any
 
@@ -26,7 +35,14 @@ MOST_MEMBERS = MOST_FALLBACKS + 1
 MOST_WEIGHT = 1_000_000
 LONGEST_DEADLINE_S = 86_400
 MOST_COST_USD = 1_000_000
-MODEL_KEYS = frozenset({"strategy", "members", "retries", "deadline_s", "max_cost_usd"})
+MOST_EXAMPLES = 100
+LONGEST_EXAMPLE = 4000
+THRESHOLD = 0.25
+"""How like its examples a request must be, where the route does not say; nothing in common is 0, the same words 1."""
+BY_EXAMPLES = "semantic"
+"""The strategy whose members are given as routes with examples."""
+MODEL_KEYS = frozenset({"strategy", "members", "routes", "otherwise", "retries", "deadline_s", "max_cost_usd"})
+ROUTE_KEYS = frozenset({"model", "examples", "threshold"})
 MEMBER_KEYS = frozenset({"model", "weight", "up_to"})
 
 
@@ -37,17 +53,19 @@ class BadConfiguration(Exception):
 @value
 class Member:
     """A model that a virtual one can stand for, as `provider/model`. `weight`: its share beside the others'; `up_to`:
-    the complexity that it is good for, None for any."""
+    the complexity that it is good for, None for any; `threshold`: how like its examples a request must be, None where
+    it has none."""
 
     model: str
     weight: float = 1.0
     up_to: float | None = None
+    threshold: float | None = None
 
 
 @value
 class Virtual:
     """A name that stands for `members`. `retries` (None: the server's) and `deadline_s` are what a request may say
-    itself; `most_cost` is the most that one request may cost."""
+    itself; `most_cost` is the most that one request may cost. `examples`: requests for a member, by its model."""
 
     name: str
     strategy: str
@@ -55,6 +73,7 @@ class Virtual:
     retries: int | None = None
     deadline_s: float | None = None
     most_cost: Usd | None = None
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def parse(raw: bytes, strategies: Collection[str]) -> dict[str, Virtual]:
@@ -85,16 +104,61 @@ def _virtual(name: str, table: Any, strategies: Collection[str]) -> Virtual:
         raise BadConfiguration(f"{where}.retries must be a whole number from 0 to {MOST_RETRIES}")
     cost = _number(table, "max_cost_usd", where, MOST_COST_USD)
     most_cost = None if cost is None else Usd.parse(Decimal(str(cost)))
-    return Virtual(name, strategy, _members(table.get("members"), where), retries, deadline_s, most_cost)
-
-
-def _members(given: Any, where: str) -> tuple[Member, ...]:
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_MEMBERS:
-        raise BadConfiguration(f"{where}.members must be a list of 1 to {MOST_MEMBERS} models")
-    members = tuple(_member(each, f"{where}.members[{number}]") for number, each in enumerate(given))
+    members, examples = _led_to(table, strategy, where)
     if len({member.model for member in members}) < len(members):
-        raise BadConfiguration(f"{where}.members names a model twice")
-    return members
+        raise BadConfiguration(f"{where} names a model twice")
+    return Virtual(name, strategy, members, retries, deadline_s, most_cost, examples)
+
+
+def _led_to(
+    table: Mapping[str, Any], strategy: str, where: str
+) -> tuple[tuple[Member, ...], Mapping[str, tuple[str, ...]]]:
+    """The members, and the examples of each that has any."""
+    foreign = {"members"} if strategy == BY_EXAMPLES else {"routes", "otherwise"}
+    if given := sorted(foreign & table.keys()):
+        raise BadConfiguration(f"{where}.{given[0]} does not go with the strategy {strategy}")
+    if strategy != BY_EXAMPLES:
+        return _members(table, where), {}
+    routes = [_route(each, f"{where}.routes[{n}]") for n, each in enumerate(_listed(table, "routes", where))]
+    members = [member for member, _ in routes]
+    if "otherwise" in table:
+        members.append(Member(_model(table, "otherwise", where)))
+    if len(members) > MOST_MEMBERS:
+        raise BadConfiguration(f"{where} has more than {MOST_MEMBERS} models, with otherwise")
+    return tuple(members), {member.model: examples for member, examples in routes}
+
+
+def _members(table: Mapping[str, Any], where: str) -> tuple[Member, ...]:
+    return tuple(_member(each, f"{where}.members[{n}]") for n, each in enumerate(_listed(table, "members", where)))
+
+
+def _listed(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    given = table.get(key)
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_MEMBERS:
+        raise BadConfiguration(f"{where}.{key} must be a list of 1 to {MOST_MEMBERS} models")
+    return given
+
+
+def _route(given: Any, where: str) -> tuple[Member, tuple[str, ...]]:
+    if not isinstance(given, dict):
+        raise BadConfiguration(f"{where} must be a table")
+    _known_keys(given, ROUTE_KEYS, where)
+    examples = given.get("examples")
+    if not isinstance(examples, list) or not 1 <= len(examples) <= MOST_EXAMPLES:
+        raise BadConfiguration(f"{where}.examples must be a list of 1 to {MOST_EXAMPLES} texts")
+    if not all(isinstance(each, str) and each.strip() and len(each) <= LONGEST_EXAMPLE for each in examples):
+        raise BadConfiguration(f"{where}.examples must be texts of 1 to {LONGEST_EXAMPLE} characters")
+    threshold = _number(given, "threshold", where, 1)
+    return Member(_model(given, "model", where), threshold=THRESHOLD if threshold is None else threshold), tuple(
+        examples
+    )
+
+
+def _model(table: Mapping[str, Any], key: str, where: str) -> str:
+    model = table.get(key)
+    if not isinstance(model, str) or not all(model.partition("/")):
+        raise BadConfiguration(f"{where}.{key} must be provider/model")
+    return model
 
 
 def _member(given: Any, where: str) -> Member:
@@ -102,11 +166,8 @@ def _member(given: Any, where: str) -> Member:
     if not isinstance(table, dict):
         raise BadConfiguration(f'{where} must be "provider/model", or {{model = "provider/model", weight = 1}}')
     _known_keys(table, MEMBER_KEYS, where)
-    model = table.get("model")
-    if not isinstance(model, str) or not all(model.partition("/")):
-        raise BadConfiguration(f"{where}.model must be provider/model")
     weight = _number(table, "weight", where, MOST_WEIGHT)
-    return Member(model, 1.0 if weight is None else weight, _number(table, "up_to", where, 1))
+    return Member(_model(table, "model", where), 1.0 if weight is None else weight, _number(table, "up_to", where, 1))
 
 
 def _number(table: Mapping[str, Any], key: str, where: str, most: float) -> float | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.chosen import chosen, decided_again
 from gateway.routing.order import ORDERINGS, Asked, View
-from gateway.routing.virtual import Member, Virtual
+from gateway.routing.virtual import BY_EXAMPLES, Member, Virtual
 from tests.routing.test_decisions import altered, found
 from tests.routing.test_order import asked, draws, members, views
 from tests.routing.test_virtual import CLAUDE, GPT, routed, table
@@ -33,11 +33,12 @@ def test_what_is_recorded_gives_the_same_again(
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a log with one route of each strategy, `weighted` the first and `fastest` the last."""
+    """The directory of a log with one route of each strategy that goes by members, `weighted` the first and `fastest`
+    the last."""
     home = tmp_path_factory.mktemp("routes")
 
     async def decided() -> None:
-        names = sorted(ORDERINGS.keys() - {"weighted", "fastest"})
+        names = sorted(ORDERINGS.keys() - {"weighted", "fastest", BY_EXAMPLES})
         tables = [table(name, name, BOTH) for name in ("weighted", *names, "fastest")]
         async with routed(home, *tables) as client:
             for name in ("weighted", *names, "fastest"):
