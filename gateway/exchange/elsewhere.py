@@ -19,6 +19,7 @@ from gateway.exchange.copied import Copied, pack, unpack
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import frames_of
 from gateway.exchange.render import NotRenderable
+from gateway.exchange.shared import may_serve_others
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Elsewhere:
 
     async def _publish(self, place: Place, request_id: str) -> None:
         events = await self._log.read_stream(stream_of(request_id))
-        if not events or events[-1].type != RequestCompleted.type:
+        if not may_serve_others(events):
             return
         data = pack(events, await frames_of(self._log, events, events[-1].position))
         if len(data) <= LARGEST:

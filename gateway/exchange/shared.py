@@ -7,6 +7,7 @@ from typing import Any
 
 from eventstore.catalogue.answer import AttachReason, CacheHit, RequestAttached
 from eventstore.catalogue.event import Event
+from eventstore.catalogue.generation import FallbackSelected
 from eventstore.catalogue.request import RequestCancelled, RequestCompleted, RequestFailed, RequestInterrupted
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent, RecordedFrames
@@ -118,6 +119,13 @@ def interrupted(request_id: str, reason: str, incarnation: str) -> Event:
 def source_of(events: Sequence[RecordedEvent]) -> str | None:
     """The request whose answer these events of another say it was given; None where it has one of its own."""
     return next((event.body["source"] for event in events if event.type in SHARED), None)
+
+
+def may_serve_others(events: Sequence[RecordedEvent]) -> bool:
+    """Whether the answer of a request with these events is one for who asks the same: it is whole, and of the model
+    that was asked. One that stood in for it may soon not be needed any more."""
+    whole = bool(events) and events[-1].type == RequestCompleted.type
+    return whole and all(event.type != FallbackSelected.type for event in events)
 
 
 def copy_of(events: Sequence[RecordedEvent]) -> bytes | None:

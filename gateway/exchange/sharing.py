@@ -41,6 +41,7 @@ from gateway.exchange.shared import (
     began,
     ended,
     interrupted,
+    may_serve_others,
     own_form,
     rendered_copy,
 )
@@ -204,13 +205,16 @@ class Sharing:
             raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
         if self._join(source, submission):
             return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
-        found = await self._completed(source, age_s)
-        return Attached(source, "idempotency_key") if found and place.kind == "idempotency" else found
+        if place.kind == "cache":
+            return await self._completed(source, age_s)
+        events = await self._log.read_stream(stream_of(source))
+        whole = events and events[-1].type == RequestCompleted.type
+        return Attached(source, "idempotency_key") if whole else None
 
     async def _completed(self, source: str, age_s: float) -> Cached | None:
-        """The answer of a request, if it has a whole one."""
+        """The answer of a request, if it has one for others."""
         events = await self._log.read_stream(stream_of(source))
-        if not events or events[-1].type != RequestCompleted.type:
+        if not may_serve_others(events):
             return None
         cost = events[-1].body["cost_usd"]
         return Cached(source, round(age_s, 3), None if cost is None else Usd.parse(cost))

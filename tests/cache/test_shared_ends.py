@@ -27,7 +27,7 @@ from gateway.wire import dialects
 from replay.verify import verified
 from tests.cache.calls import CHAT, PRICED, Answer, Caller, Coming, serving
 from tests.crash.load import openai_body, openai_stream
-from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.scripted import Request, Script, ScriptedServer
 from tests.gateway.whole import chat
 
 PATH = "/v1/chat/completions"
@@ -110,6 +110,22 @@ async def test_a_key_that_would_not_hold_is_refused(
 def assert_sound(tmp_path: Path) -> None:
     with Reader(tmp_path / "logs") as reader:
         assert verified(reader)["listed"] == []
+
+
+async def test_the_answer_of_a_model_that_stood_in_is_not_kept(tmp_path: Path, upstream: ScriptedServer) -> None:
+    sick = [Script.json({"error": {"message": "no"}}, status=500)]
+
+    def answers(asked: Request) -> Script:
+        model = asked.json()["model"]
+        return sick.pop() if sick and model == "gpt-4o-mini" else Script.json(openai_body(f"I am {model}"))
+
+    upstream.script(CHAT, answers)
+    async with serving(tmp_path, upstream) as (_, caller):
+        got = [await caller.ask(headers=USE, fallback=["openai/gpt-4o"]) for _ in range(3)]
+        said = [one.json["choices"][0]["message"]["content"] for one in got]
+        assert said == ["I am gpt-4o", "I am gpt-4o-mini", "I am gpt-4o-mini"]
+        assert [one.headers["x-abstractcore-cache"] for one in got] == ["miss", "miss", "hit"]
+    assert_sound(tmp_path)
 
 
 class Unforeseen(Exchanges):
