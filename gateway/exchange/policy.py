@@ -65,7 +65,7 @@ def _deadline_s(given: Any) -> float:
 
 
 def _continuation(given: Any) -> str:
-    if given not in CONTINUATIONS:
+    if not isinstance(given, str) or given not in CONTINUATIONS:
         raise InvalidRequest("'continuation' must be 'error' or 'resume'.", param="continuation")
     return str(given)
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from eventstore.catalogue.values import Usage
+from eventstore.reader import Reader
+from gateway.exchange.attempt import Attempt
 from gateway.exchange.continuation import GO_ON
+from gateway.exchange.run import Exchanges
+from gateway.server import Server
+from gateway.wire.continued import Continued
+from gateway.wire.openai_chat_answer import ChatStream
+from gateway.wire.values import Delta, Fold, Meta, Piece
 from replay.cli import run as replay
+from replay.verify import verified
+from tests.cache.calls import CHAT, serving
 from tests.clients.front import Front, front
-from tests.gateway.scripted import Script
+from tests.gateway.scripted import Script, ScriptedServer
 from tests.routing.test_failures import FIRST, SECOND, asked, asked_at, refusing, types
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -178,6 +189,51 @@ async def test_what_an_attempt_thinks_that_goes_on_is_not_shown(server: Front) -
     _, body, _ = await asked(server, retries=1, **RESUME)
     assert content(body) == "Some more"
     assert (b"first" in body, b"hm" in body) == (True, False)
+
+
+class Restarting(Exchanges):
+    """The deliberate bug: what goes on is told like a new answer."""
+
+    async def _resume(self, *broken: Any) -> Attempt:
+        attempt = await super()._resume(*broken)
+        assert isinstance(attempt.renderer, Continued)
+        attempt.renderer = attempt.renderer._inner
+        return attempt
+
+
+async def findings(tmp_path: Path, kind: type[Exchanges]) -> list[Any]:
+    """What verification finds behind an answer that was gone on with."""
+    async with ScriptedServer() as upstream:
+        upstream.script(CHAT, text("This"), REST)
+        async with serving(tmp_path, upstream, kind=type("Resuming", (Server,), {"runs": kind})) as (_, caller):
+            await (await caller.begin(**{"retries": 1, **RESUME, **USAGE})).rest()
+    with Reader(tmp_path / "logs") as reader:
+        listed: list[Any] = verified(reader)["listed"]
+        return listed
+
+
+async def test_an_answer_that_was_gone_on_with_is_proved_by_its_events(tmp_path: Path) -> None:
+    assert await findings(tmp_path, Exchanges) == []
+
+
+async def test_bytes_that_forget_what_came_before_are_noticed(tmp_path: Path) -> None:
+    assert await findings(tmp_path, Restarting) != []
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+async def test_its_bytes_do_not_hang_on_how_pieces_are_batched(size: int) -> None:
+    said, first = Fold(), ChatStream("r", 1, "m", True)
+    said.add([Delta(text="Hm")])
+    out = first.pieces([Delta(text="Hm")])
+    renderer, fold = Continued.over(first, said, Usage(input_tokens=1)), Fold()
+    rest: list[Piece] = [Meta(model="n", id="i"), Delta(reasoning="x"), Delta(text="m"), Delta(text="!"),
+                         Delta(finish_reason="stop"), Meta(usage=Usage(input_tokens=2, output_tokens=3))]  # fmt: skip
+    for at in range(0, len(rest), size):
+        fold.add(rest[at : at + size])
+        out += renderer.pieces(rest[at : at + size])
+    out += renderer.completed(fold)
+    assert (renderer.text, content(out)) == ("Hmm!", "Hmm!")
+    assert read(out)[-1]["usage"]["total_tokens"] == 6
 
 
 async def test_all_of_it_is_verified(server: Front, capsys: pytest.CaptureFixture[str]) -> None:

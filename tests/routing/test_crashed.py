@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.exchange.recover import interrupt
 from replay.cli import run as replay
 from tests.clients.front import STREAM, Front, front
 from tests.gateway.scripted import Script
+from tests.routing.test_continuation import text
 
 BODY: dict[str, Any] = {
     "model": "openai/gpt-4o-mini",
@@ -109,7 +111,7 @@ async def test_verify_notices_an_attempt_whose_frames_were_forgotten(
 async def test_killed_while_it_waits_to_try_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with front(tmp_path) as server:
         server.answer("openai", LATER)
-        asked = asyncio.create_task(_left(server))
+        asked = asyncio.create_task(_left(server, retries=1))
         while not any(event["type"] == "retry_attempted" for event in await _so_far(server)):
             await asyncio.sleep(0.02)
         events, again = await ended(server, capsys)
@@ -121,9 +123,42 @@ async def test_killed_while_it_waits_to_try_again(tmp_path: Path, capsys: pytest
     assert again == b""
 
 
-async def _left(server: Front) -> None:
+async def test_killed_while_it_goes_on_with_an_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with front(tmp_path) as server:
+        server.answer("openai", text("This", " is"), replace(text(" the"), framing="chunked", hold=True))
+        async with asking(server, retries=1, continuation="resume") as answer:
+            saw = await answer.content.readuntil(b'" the"')
+            events, again = await ended(server, capsys)
+    assert [event["type"] for event in events][3:] == [
+        "generation_failed", "retry_attempted", "generation_started", "generation_failed", "request_interrupted",
+    ]  # fmt: skip
+    assert again.startswith(saw)
+    assert events[-1]["cost_usd"] == pytest.approx(events[3]["cost_usd"] + events[6]["cost_usd"])
+
+
+async def test_killed_while_two_calls_race(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = Script(b"", content_type="text/event-stream", hold=True)
+    async with front(tmp_path) as server:
+        server.answer("openai", silent)
+        server.answer("anthropic", silent)
+        asked = asyncio.create_task(_left(server, hedge={"after_ms": 1, "model": "anthropic/claude-sonnet-4-5"}))
+        while not server.asked("anthropic"):
+            await asyncio.sleep(0.02)
+        events, again = await ended(server, capsys)
+        await asked
+    assert [event["type"] for event in events][3:] == [
+        "hedge_started", "generation_failed", "generation_failed", "request_interrupted",
+    ]  # fmt: skip
+    beside, first = events[4:6]
+    assert [(e["attempt"], e["provider"], e["kind"]) for e in (beside, first)] == [
+        (2, "anthropic", "interrupted"), (1, "openai", "interrupted"),
+    ]  # fmt: skip
+    assert (again, events[-1]["attempts"]) == (b"", 2)
+
+
+async def _left(server: Front, **fields: Any) -> None:
     with pytest.raises(aiohttp.ClientError):
-        async with asking(server, retries=1):
+        async with asking(server, **fields):
             pass
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from gateway.exchange.run import Exchanges
+from gateway.server import Server
 from replay.cli import run as replay
+from tests.cache.calls import CHAT, serving
 from tests.clients.front import Front, front
-from tests.gateway.scripted import Script
+from tests.gateway.scripted import Script, ScriptedServer
 from tests.routing.test_failures import CHUNK, GOOD, OTHER, SECOND, asked, refusing, types
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -121,6 +125,49 @@ async def test_a_hedge_that_is_none_is_refused(server: Front, hedge: Any) -> Non
 async def test_a_hedge_to_a_model_that_there_is_not_is_refused(server: Front) -> None:
     status, _, events = await asked(server, hedge={"after_ms": 50, "model": "nobody/x"})
     assert (status, [event["type"] for event in events][-1]) == (404, "request_rejected")
+
+
+class Forgetful(Exchanges):
+    """The deliberate bug: the call that lost has no end."""
+
+    async def _lost(self, *race: Any) -> None:
+        return
+
+
+async def raced_and_left(tmp_path: Path, kind: type[Exchanges]) -> list[dict[str, Any]]:
+    """The events of a request whose client leaves while two calls race; neither goes on behind that."""
+    async with ScriptedServer() as upstream:
+        upstream.script(CHAT, SILENT)
+        async with serving(tmp_path, upstream, kind=type("Raced", (Server,), {"runs": kind})) as (served, caller):
+            hedge = {"after_ms": 1, "model": "openai/gpt-4.1"}
+            asking = asyncio.create_task(caller.begin(stream=True, hedge=hedge))
+            while len(upstream.requests) < 2:
+                await asyncio.sleep(0.01)
+            (one,) = served.server.exchanges.open
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            for request in upstream.requests:
+                await asyncio.wait_for(request.left.wait(), 5)
+            assert await served.server.exchanges.settled(5)
+            recorded = await served.server.log.read_stream(f"request-{one.submission.request_id}")
+            return [event.body for event in recorded]
+
+
+def unsettled(events: list[dict[str, Any]]) -> list[int]:
+    """The calls without exactly one end, by their numbers."""
+    begun = {event["attempt"] for event in events if event["type"] in ("generation_started", "hedge_started")}
+    ends = [event["attempt"] for event in events if event["type"] in ("generation_failed", "generation_completed")]
+    return [number for number in begun if ends.count(number) != 1]
+
+
+async def test_a_client_that_leaves_ends_both_calls(tmp_path: Path) -> None:
+    events = await raced_and_left(tmp_path, Exchanges)
+    assert (unsettled(events), events[-1]["type"]) == ([], "request_cancelled")
+    assert events[-1]["cost_usd"] > 0
+
+
+async def test_a_call_that_has_no_end_is_noticed(tmp_path: Path) -> None:
+    assert unsettled(await raced_and_left(tmp_path, Forgetful)) == [2]
 
 
 async def test_all_of_it_is_verified(server: Front, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Failure
-from gateway.exchange.policy import Policy, policy_of
+from gateway.exchange.policy import Hedge, Policy, policy_of
 from gateway.exchange.resilience import LONGEST_WAIT_S, Step, Tried, decided_again, next_step
 
 NOW = 1_795_000_000_000_000
@@ -93,17 +93,29 @@ FAILURES = st.builds(
     retry_after_s=st.none() | st.floats(0, 1000),
 )
 POLICIES = st.builds(
-    Policy, st.integers(0, 10), st.lists(st.just("a/b"), max_size=3).map(tuple), st.none() | st.floats(0.1, 100)
+    Policy,
+    st.integers(0, 10),
+    st.lists(st.just("a/b"), max_size=3).map(tuple),
+    st.none() | st.floats(0.1, 100),
+    st.sampled_from(["error", "resume"]),
 )
 
 
-@given(FAILURES, POLICIES, st.builds(Tried, st.integers(0, 11), st.integers(0, 4)), st.floats(0, 200), st.floats(0, 1))
+@given(
+    FAILURES,
+    POLICIES,
+    st.builds(Tried, st.integers(0, 11), st.integers(0, 4)),
+    st.floats(0, 200),
+    st.floats(0, 1),
+    st.booleans(),
+)
 def test_it_ends_stays_in_bounds_and_is_decided_again_the_same(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, shown: bool
 ) -> None:
-    found = next_step(failure, policy, tried, elapsed_s, draw, NOW)
+    found = next_step(failure, policy, tried, elapsed_s, draw, NOW, shown)
     if found is None:
         return
+    assert policy.continuation == "resume" or not shown
     assert tried.retried < policy.retries if found.to is None else found.to == tried.fallen < len(policy.fallback)
     assert 0 <= found.delay_s <= LONGEST_WAIT_S
     if policy.deadline_s is not None:
@@ -119,12 +131,16 @@ def test_a_request_that_says_nothing_has_the_servers_policy() -> None:
     assert policy_of({"retries": 0}, Policy(retries=1)) == Policy()
     asked = policy_of({"fallback": "demo/echo", "deadline_s": 5}, Policy(retries=1))
     assert asked == Policy(1, ("demo/echo",), 5.0)
+    hedged = policy_of({"hedge": {"after_ms": 5, "model": "a/b"}}, Policy(continuation="resume"))
+    assert hedged == Policy(continuation="resume", hedge=Hedge(5, "a/b"))
 
 
 @pytest.mark.parametrize(
     "field",
     [{"retries": -1}, {"retries": 11}, {"retries": True}, {"fallback": [1]}, {"fallback": ["a/b"] * 11},
-     {"fallback": [""]}, {"deadline_s": 0}, {"deadline_s": "5"}, {"deadline_s": float("inf")}],
+     {"fallback": [""]}, {"deadline_s": 0}, {"deadline_s": "5"}, {"deadline_s": float("inf")},
+     {"continuation": "always"}, {"continuation": True}, {"continuation": []},
+     {"hedge": {"after_ms": 1.5, "model": "a/b"}}, {"hedge": {"after_ms": 1, "model": ""}}, {"hedge": {"after_ms": 1, "model": "a/b", "more": 1}}],
 )  # fmt: skip
 def test_what_is_no_policy_is_refused(field: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
