@@ -173,6 +173,16 @@ async def test_a_model_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
             pass
 
 
+@needs_model
+async def test_routes_whose_examples_cannot_be_embedded_change_nothing(tmp_path: Path) -> None:
+    env = environment(tmp_path) | {"ABSTRACTCORE_EMBEDDING_MODEL": "none/such"}
+    async with routed(tmp_path, '[models.desk]\nmembers = ["openai/gpt-4o-mini"]', env=env) as client:
+        client.file.write_text(desk(TOPICS))
+        health = await client.becomes("/health", status="degraded")
+        assert any("cannot be embedded" in reason for reason in health["reasons"])
+        assert (await client.ask("desk", "Invent a dragon.")).text == "openai"
+
+
 @pytest.mark.skipif(find_spec("optimum") is not None, reason="the extra onnx is there")
 async def test_without_the_packages_the_start_ends_with_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"ended with 78: .*--config: .*pip install 'abstractcore-server\[onnx\]'"):
