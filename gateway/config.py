@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gateway.errors import InvalidRequest
-from gateway.exchange.policy import MOST_RETRIES
+from gateway.exchange.policy import CONTINUATIONS, MOST_RETRIES
 from gateway.tools.mcp_config import McpServer, parse
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
@@ -65,6 +65,9 @@ SETTINGS: tuple[Setting, ...] = (
             "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int),
     Setting("fallback", "", "models that take a request whose call failed so, comma separated, in order, unless it "
             "names its own (fallback)", "--fallback", ("ABSTRACTCORE_FALLBACK",)),
+    Setting("continuation", "error", "what becomes of an answer that breaks off after its client saw some of it, if no "
+            "request says otherwise (continuation): error, or resume (another attempt goes on with it)",
+            "--continuation", ("ABSTRACTCORE_CONTINUATION",)),
     Setting("circuit", "fallback", "what becomes of requests to a provider that failed on and on: fallback (to their "
             "next model, where they have one), refuse (also those that have none), off", "--circuit",
             ("ABSTRACTCORE_CIRCUIT",)),
@@ -174,6 +177,7 @@ class Settings:
     total_timeout_s: float = 3600.0
     retries: int = 0
     fallback: tuple[str, ...] = ()
+    continuation: str = "error"
     circuit: str = "fallback"
     circuit_cool_down_s: float = 10.0
     drain_timeout_s: float = 30.0
@@ -344,6 +348,8 @@ def _check(values: dict[str, Any]) -> None:
     _check_tools(values)
     if not 0 <= values["retries"] <= MOST_RETRIES:
         raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
+    if values["continuation"] not in CONTINUATIONS:
+        raise ConfigError(f"--continuation must be {' or '.join(CONTINUATIONS)}")
     if values["circuit"] not in {"fallback", "refuse", "off"}:
         raise ConfigError("--circuit must be fallback, refuse or off")
     if values["embedding_backend"] not in {"torch", "onnx"}:

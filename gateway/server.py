@@ -205,7 +205,7 @@ class Server:
         off = settings.circuit == "off"
         refusing = settings.circuit == "refuse"
         self.circuits = Circuits(self.log, self.redactor, settings.circuit_cool_down_s, refusing)
-        usual = Policy(settings.retries, settings.fallback)
+        usual = Policy(settings.retries, settings.fallback, continuation=settings.continuation)
         if self.configuration is not None:
             backend, model = EMBEDDING[settings.embedding_backend], settings.embedding_model
             self.examples = Examples(Embedder(self.models, backend, model, settings.models_root))

@@ -20,7 +20,7 @@ GOOD: dict[str, str] = {
     "file_url_allowlist": "one.example, TWO.example", "audio": "refuse", "workers": "1",
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
     "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
-    "circuit": "refuse", "semantic_cache": "0.95", "redis_url": "redis://:pass@127.0.0.1:6379/0",
+    "continuation": "resume", "circuit": "refuse", "semantic_cache": "0.95", "redis_url": "redis://:pass@127.0.0.1:6379/0",
     "embedding_backend": "onnx",
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip

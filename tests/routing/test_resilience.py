@@ -140,7 +140,8 @@ def test_a_request_that_says_nothing_has_the_servers_policy() -> None:
     [{"retries": -1}, {"retries": 11}, {"retries": True}, {"fallback": [1]}, {"fallback": ["a/b"] * 11},
      {"fallback": [""]}, {"deadline_s": 0}, {"deadline_s": "5"}, {"deadline_s": float("inf")},
      {"continuation": "always"}, {"continuation": True}, {"continuation": []},
-     {"hedge": {"after_ms": 1.5, "model": "a/b"}}, {"hedge": {"after_ms": 1, "model": ""}}, {"hedge": {"after_ms": 1, "model": "a/b", "more": 1}}],
+     {"hedge": {"after_ms": 1.5, "model": "a/b"}}, {"hedge": {"after_ms": 1, "model": ""}},
+     {"hedge": {"after_ms": 1, "model": "a/b", "more": 1}}],
 )  # fmt: skip
 def test_what_is_no_policy_is_refused(field: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
