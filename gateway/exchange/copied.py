@@ -70,7 +70,7 @@ def unpack(data: bytes) -> Copied:
     """Raises `NotRenderable` for what no gateway of this version has packed."""
     try:
         return _unpacked(orjson.loads(data))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
         raise NotRenderable(f"the copy of its answer cannot be read: {type(error).__name__}") from error
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from eventstore.log import Log
 from gateway.config import ConfigError, Settings, load
 from gateway.embedder import CannotEmbed
-from gateway.exchange.alike import Question
+from gateway.exchange.alike import Near, Question
 from gateway.server import Server
 from gateway.upstreams.local.host import Host
 from tests.cache.calls import CHAT, Caller, environ_priced
@@ -77,7 +78,7 @@ class Asker(Caller):
     """Asks in plain words, and tells how the cache answered."""
 
     async def how(self, text: str, headers: Mapping[str, str] | None = None, **fields: Any) -> str | None:
-        answer = await self.ask(messages=[{"role": "user", "content": text}], headers=headers, **fields)
+        answer = await self.ask(messages=[user(text)], headers=headers, **fields)
         assert answer.status == 200, answer.body
         return answer.headers.get("x-abstractcore-cache")
 
@@ -123,9 +124,9 @@ async def test_a_paraphrase_gets_the_answer_and_another_question_does_not(
     env = {"ABSTRACTCORE_MODELS_ROOT": str(Path(found.origin).parent), "ABSTRACTCORE_EMBEDDING_MODEL": "model"}
     flags = ("--semantic-cache", "0.95")
     async with asking(tmp_path, upstream, *flags, kind=Patient, env=env) as (served, asker):
-        first = await asker.ask(messages=[{"role": "user", "content": RESET}])
+        first = await asker.ask(messages=[user(RESET)])
         for text in SAME:
-            hit = await asker.ask(messages=[{"role": "user", "content": text}])
+            hit = await asker.ask(messages=[user(text)])
             assert (hit.headers["x-abstractcore-cache"], hit.json["choices"]) == ("hit", first.json["choices"])
             assert hit.headers["x-abstractcore-source"] == first.request_id
             (_, event, end) = await served.ended(hit.request_id)
@@ -135,16 +136,6 @@ async def test_a_paraphrase_gets_the_answer_and_another_question_does_not(
         assert [await asker.how(text) for text in OTHER] == ["miss", "miss"]
         assert len(upstream.requests) == 3
     assert_sound(tmp_path)
-
-
-async def test_the_same_question_needs_no_likeness(tmp_path: Path, upstream: ScriptedServer) -> None:
-    async with asking(tmp_path, upstream) as (served, asker):
-        await asker.how("one two three four five")
-        before = WORDS.asked
-        hit = await asker.ask(messages=[{"role": "user", "content": "one two three four five"}])
-        assert (hit.headers["x-abstractcore-cache"], WORDS.asked) == ("hit", before)
-        events = await served.ended(hit.request_id)
-        assert "kind" not in events[1].body
 
 
 FIVE, ALIKE = "tell me of red cats", "tell us of red cats"
@@ -189,14 +180,27 @@ async def test_what_is_not_wanted_or_differs_elsewhere_is_not_given(tmp_path: Pa
             assert await asker.how(f"{alike} ", {"x-abstractcore-semantic-cache": "0.8"}) == "hit"
 
 
-async def test_earlier_turns_that_are_the_same_do_no_harm(tmp_path: Path, upstream: ScriptedServer) -> None:
-    earlier = [SYSTEM, {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+async def test_who_is_alike_is_given_the_answer_in_any_form(tmp_path: Path, upstream: ScriptedServer) -> None:
+    earlier = [SYSTEM, user("one"), {"role": "assistant", "content": "two"}]
+    async with asking(tmp_path, upstream) as (served, asker):
+        first = await asker.ask(messages=[*earlier, user(FIVE)], stream=True)
+        before = WORDS.asked
+        same = await asker.ask(messages=[*earlier, user(FIVE)])
+        assert "kind" not in (await served.ended(same.request_id))[1].body
+        assert WORDS.asked == before  # the same needs no likeness
+        contents = (ALIKE, [{"type": "text", "text": ALIKE}], *(f"tell {who} of red cats" for who in ("him", "her")))
+        async with asyncio.timeout(PATIENCE_S):
+            hits = await asyncio.gather(*(asker.ask(messages=[*earlier, user(each)]) for each in contents))
+        assert [hit.headers["x-abstractcore-source"] for hit in hits] == [first.request_id] * 4
+        assert len(upstream.requests) == 1
+
+
+async def test_an_answer_that_was_stopped_is_none(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with asking(tmp_path, upstream) as (_, asker):
-        answers = [
-            await asker.ask(messages=[*earlier, {"role": "user", "content": content}], stream=streamed)
-            for content, streamed in ((FIVE, True), (ALIKE, False), ([{"type": "text", "text": ALIKE}], True))
-        ]
-        assert [answer.headers["x-abstractcore-cache"] for answer in answers] == ["miss", "hit", "hit"]
+        first = await asker.begin(messages=[user(FIVE)], stream=True)
+        await asker.stop(first.request_id)
+        await first.rest()
+        assert await asker.how(ALIKE) == "miss"
 
 
 async def test_vectors_are_read_from_the_log_after_a_restart(tmp_path: Path, upstream: ScriptedServer) -> None:
@@ -205,14 +209,6 @@ async def test_vectors_are_read_from_the_log_after_a_restart(tmp_path: Path, ups
     async with asking(tmp_path, upstream) as (_, asker):
         assert await asker.how(ALIKE) == "hit"
     assert_sound(tmp_path)
-
-
-async def test_a_failed_answer_is_no_answer(tmp_path: Path, upstream: ScriptedServer) -> None:
-    async with asking(tmp_path, upstream) as (_, asker):
-        first = await asker.begin(messages=[{"role": "user", "content": FIVE}], stream=True)
-        await asker.stop(first.request_id)
-        await first.rest()
-        assert await asker.how(ALIKE) == "miss"
 
 
 async def of_two_keys(tmp_path: Path, upstream: ScriptedServer, kind: type[Server]) -> str | None:
@@ -242,6 +238,22 @@ async def test_a_cache_that_minds_no_key_is_noticed(tmp_path: Path, upstream: Sc
     assert await of_two_keys(tmp_path, upstream, Mingled) == "hit"
 
 
+class Lax(Nearest):
+    """The twin: takes whatever is nearest."""
+
+    async def like(self, question: Question, vector: bytes) -> list[Near]:
+        return await super().like(replace(question, threshold=-1.0), vector)
+
+
+class Undiscerning(ByWords):
+    kind = Lax
+
+
+async def test_a_cache_that_minds_no_threshold_is_noticed(tmp_path: Path, upstream: ScriptedServer) -> None:
+    async with asking(tmp_path, upstream, kind=Undiscerning) as (_, asker):
+        assert [await asker.how(text) for text in (FIVE, "what else is there")] == ["miss", "hit"]
+
+
 class NoModel(Server):
     """A server whose model is not there."""
 
@@ -264,25 +276,18 @@ async def test_without_its_model_the_cache_is_exact_and_health_says_so(
         assert health["reasons"] == ["semantic cache: its embedding model gives no vectors"]
 
 
-async def test_many_at_once_are_each_compared(tmp_path: Path, upstream: ScriptedServer) -> None:
-    async with asking(tmp_path, upstream) as (_, asker):
-        await asker.how(FIVE)
-        texts = [f"tell {name} of red cats" for name in ("us", "him", "her", "them", "it")]
-        async with asyncio.timeout(PATIENCE_S):
-            assert await asyncio.gather(*map(asker.how, texts)) == ["hit"] * 5
-        assert len(upstream.requests) == 1
-
-
 async def test_a_header_that_cannot_be_meant_is_refused(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with asking(tmp_path, upstream) as (_, asker):
         for said in ("maybe", "0", "1.5", "nan"):
             answer = await asker.ask(headers={"x-abstractcore-semantic-cache": said})
             assert (answer.status, answer.json["error"]["param"]) == (400, "x-abstractcore-semantic-cache")
+
+
+async def test_nothing_is_alike_unasked(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with asking(tmp_path, upstream, "--semantic-cache", "0") as (_, asker):
+        assert [await asker.how(text) for text in (FIVE, ALIKE)] == ["miss", "miss"]
         answer = await asker.ask(headers={"x-abstractcore-semantic-cache": "0.9"})
         assert "no semantic cache" in answer.json["error"]["message"]
-        assert await asker.how(FIVE) == "miss"
-        assert await asker.how(ALIKE) == "miss"
 
 
 def test_a_threshold_is_a_cosine() -> None:
