@@ -51,7 +51,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def altered(log: Path, folder: Path, kind: str, change: Change) -> Path:
     """A copy of the log in which the first event of this type was changed, and everything behind it chained anew."""
-    shutil.copytree(log, folder / "logs", ignore=shutil.ignore_patterns("nats", "*.sock"))
+    shutil.copytree(log, folder / "logs", ignore=shutil.ignore_patterns("nats", "*.sock", "projections.db*"))
     with sqlite3.connect(folder / "logs" / "events.db") as rows:
         rows.execute("DROP TRIGGER ledger_no_update")
         digest, changed = b"", False
