@@ -7,7 +7,7 @@ from typing import Any
 
 from eventstore.catalogue.answer import AttachReason, CacheHit, RequestAttached
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import FallbackSelected
+from eventstore.catalogue.generation import FallbackSelected, GenerationStarted, HedgeStarted
 from eventstore.catalogue.request import RequestCancelled, RequestCompleted, RequestFailed, RequestInterrupted
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent, RecordedFrames
@@ -125,7 +125,12 @@ def may_serve_others(events: Sequence[RecordedEvent]) -> bool:
     """Whether the answer of a request with these events is one for who asks the same: it is whole, and of the model
     that was asked. One that stood in for it may soon not be needed any more."""
     whole = bool(events) and events[-1].type == RequestCompleted.type
-    return whole and all(event.type != FallbackSelected.type for event in events)
+    return whole and not any(event.type == FallbackSelected.type for event in events) and not _hedge_won(events)
+
+
+def _hedge_won(events: Sequence[RecordedEvent]) -> bool:
+    beside = {event.body["attempt"] for event in events if event.type == HedgeStarted.type}
+    return any(event.type == GenerationStarted.type and event.body["attempt"] in beside for event in events)
 
 
 def copy_of(events: Sequence[RecordedEvent]) -> bytes | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -17,7 +18,7 @@ from replay.cli import run as replay
 from tests.cache.calls import CHAT, serving
 from tests.clients.front import Front, front
 from tests.gateway.scripted import Script, ScriptedServer
-from tests.routing.test_failures import CHUNK, GOOD, OTHER, SECOND, asked, refusing, types
+from tests.routing.test_failures import BODY, CHUNK, GOOD, OTHER, SECOND, asked, refusing, types
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -125,6 +126,17 @@ async def test_a_hedge_that_is_none_is_refused(server: Front, hedge: Any) -> Non
 async def test_a_hedge_to_a_model_that_there_is_not_is_refused(server: Front) -> None:
     status, _, events = await asked(server, hedge={"after_ms": 50, "model": "nobody/x"})
     assert (status, [event["type"] for event in events][-1]) == (404, "request_rejected")
+
+
+async def test_what_stood_in_is_no_answer_for_others(server: Front) -> None:
+    server.answer("openai", replace(GOOD, delay_s=30), GOOD)
+    server.answer("anthropic", OTHER)
+    told = []
+    async with aiohttp.ClientSession(headers={"x-abstractcore-cache": "use"}) as session:
+        for _ in range(2):
+            async with session.post(f"{server.url}/chat/completions", json={**BODY, **HEDGE, "seed": 1}) as answer:
+                told.append((answer.headers["x-abstractcore-cache"], answer.headers.get("x-abstractcore-fallback")))
+    assert told == [("miss", SECOND), ("miss", None)]
 
 
 class Forgetful(Exchanges):
