@@ -43,6 +43,8 @@ PURE = (
     "gateway/exchange/state.py",
     "gateway/exchange/decide.py",
     "gateway/exchange/estimate.py",
+    "gateway/exchange/attempted.py",
+    "gateway/exchange/hedged.py",
     "gateway/exchange/continuation.py",
     "gateway/exchange/policy.py",
     "gateway/exchange/resilience.py",

@@ -5,21 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import (
     FallbackSelected,
-    GenerationCompleted,
-    GenerationFailed,
     GenerationStarted,
-    HedgeStarted,
     RetryAttempted,
     RetryExhausted,
-    UsageSource,
     ValidationFailed,
 )
 from eventstore.catalogue.request import (
@@ -32,9 +25,10 @@ from eventstore.catalogue.request import (
     RouteSelected,
 )
 from eventstore.catalogue.tool import ToolCalled
-from eventstore.catalogue.values import Usage, Usd
-from eventstore.value import value
-from gateway.exchange.estimate import estimate
+from gateway.exchange.attempted import UNKEPT, generation_completed, generation_failed, identity_of
+from gateway.exchange.attempted import Price as Price  # what whoever decides must bring
+from gateway.exchange.attempted import Views as Views
+from gateway.exchange.hedged import hedge_begun, hedge_lost, hedge_won
 from gateway.exchange.inputs import (
     Answered,
     Broken,
@@ -56,29 +50,8 @@ from gateway.exchange.inputs import (
     Unfit,
 )
 from gateway.exchange.state import Exchange, fold, total
-from gateway.prices.table import LOCAL
 from gateway.wire.held import HELD
 from gateway.wire.structure import MOST_ATTEMPTS
-
-Price = Callable[[str, str, Usage, str | None, str | None, int], tuple[Usd | None, str | None]]
-"""(provider, model, usage, cost that the provider reported, service tier that it named, time in microseconds) ->
-(cost, price rule), None for both where no price is known."""
-
-
-@value
-class Views:
-    """What decisions may look at besides the exchange itself. `now_us`: microseconds since 1970 UTC."""
-
-    price: Price
-    now_us: int
-
-
-HEDGE_LOST = Failure("hedge_lost", "the other call was first", "gateway")
-"""Why a call came to nothing that raced another."""
-UNHEARD = Seen(0, sha256().hexdigest(), began=False, text_length=0, duration_ms=0.0)
-"""An attempt of which nothing came."""
-UNKEPT = "not retained"
-"""Stands for an error's message where content is not retained: it can quote the request. Its kind and code are kept."""
 
 
 class Ended(Exception):
@@ -100,14 +73,14 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
     if isinstance(happened, Failed):
         return _failed(happened, exchange, views)
     if isinstance(happened, HedgeBegun):
-        return [_hedge_begun(happened, exchange)]
+        return [hedge_begun(happened, exchange)]
     if isinstance(happened, HedgeLost):
-        return [_hedge_lost(happened, exchange, views)]
+        return [hedge_lost(happened, exchange, views)]
     if isinstance(happened, HedgeWon):
-        return _hedge_won(happened, exchange, views)
+        return hedge_won(happened, exchange, views)
     if isinstance(happened, RoundEnded):
-        completed = _generation_completed(happened.seen, exchange, views)
-        return [completed, *_tools(happened.seen, exchange, _identity(exchange)), *happened.tools]
+        completed = generation_completed(happened.seen, exchange, views)
+        return [completed, *_tools(happened.seen, exchange, identity_of(exchange)), *happened.tools]
     if isinstance(happened, ToolTold):
         return [happened.event]
     if isinstance(happened, RoundBegun):
@@ -200,8 +173,8 @@ def _refused(happened: Refused) -> list[Event]:
 
 def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Event]:
     seen = happened.seen
-    identity = _identity(exchange)
-    completed = _generation_completed(seen, exchange, views)
+    identity = identity_of(exchange)
+    completed = generation_completed(seen, exchange, views)
     events: list[Event] = [completed, *_tools(seen, exchange, identity)]
     events.append(
         RequestCompleted(
@@ -220,9 +193,9 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
 
 
 def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
-    identity, attempt, call = _identity(exchange), exchange.attempts, happened.call
+    identity, attempt, call = identity_of(exchange), exchange.attempts, happened.call
     return [
-        _generation_completed(happened.seen, exchange, views),
+        generation_completed(happened.seen, exchange, views),
         ValidationFailed(**identity, attempt=exchange.attempt, problem=happened.problem if exchange.retained else None),
         RetryAttempted(
             **identity,
@@ -263,7 +236,7 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
             ignored=list(call.ignored) or None,
         )
     return [
-        _generation_failed(happened.failure, happened.seen, exchange, views),
+        generation_failed(happened.failure, happened.seen, exchange, views),
         following,
         GenerationStarted(
             **identity,
@@ -277,87 +250,15 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
     ]
 
 
-def _hedge_begun(happened: HedgeBegun, exchange: Exchange) -> HedgeStarted:
-    return HedgeStarted(
-        request_id=exchange.request_id,
-        attempt=exchange.attempts + 1,
-        provider=happened.route.provider.name,
-        model=happened.route.model,
-        after_ms=happened.after_ms,
-        url=happened.url,
-        call_digest=happened.call_digest,
-        call_length=len(happened.call.body),
-        inputs={"now_us": happened.now_us},
-        callers_url=happened.callers_url or None,
-        ignored=list(happened.call.ignored) or None,
-    )
-
-
-def _hedge_lost(happened: HedgeLost, exchange: Exchange, views: Views) -> GenerationFailed:
-    """The end of the call beside the attempt, of which nothing was used."""
-    hedge = exchange.hedge
-    assert hedge is not None
-    beside = replace(
-        exchange,
-        attempt=hedge.attempt,
-        provider=hedge.provider,
-        model=hedge.model,
-        callers_url=bool(hedge.callers_url),
-    )
-    seen = replace(UNHEARD, duration_ms=happened.duration_ms)
-    return _generation_failed(happened.failure, _unused(seen, exchange) if happened.used else seen, beside, views)
-
-
-def _hedge_won(happened: HedgeWon, exchange: Exchange, views: Views) -> list[Event]:
-    hedge, seen = exchange.hedge, happened.seen
-    assert hedge is not None
-    if happened.failure.kind == HEDGE_LOST.kind:
-        seen = _unused(seen, exchange)
-    return [
-        _generation_failed(happened.failure, seen, exchange, views),
-        GenerationStarted(
-            request_id=exchange.request_id,
-            provider=hedge.provider,
-            model=hedge.model,
-            attempt=hedge.attempt,
-            decoder=happened.decoder,
-            streamed=happened.call.streamed,
-            url=happened.url,
-            call_digest=happened.call_digest,
-            call_length=len(happened.call.body),
-            held=happened.held,
-        ),
-    ]
-
-
-def _unused(seen: Seen, exchange: Exchange) -> Seen:
-    """What is counted of a call that was ended because another was first: its prompt, which the provider had."""
-    return replace(seen, usage=estimate(exchange.prompt_length, 0), usage_estimated=True)
-
-
 def _round_begun(happened: RoundBegun, exchange: Exchange) -> GenerationStarted:
     return GenerationStarted(
-        **_identity(exchange),
+        **identity_of(exchange),
         attempt=exchange.attempts + 1,
         decoder=happened.decoder,
         streamed=happened.call.streamed,
         url=happened.url,
         call_digest=happened.call_digest,
         call_length=len(happened.call.body),
-    )
-
-
-def _generation_completed(seen: Seen, exchange: Exchange, views: Views) -> GenerationCompleted:
-    return GenerationCompleted(
-        **_identity(exchange),
-        **_account(seen, exchange, views),
-        attempt=exchange.attempt,
-        finish_reason=seen.finish_reason or "stop",
-        duration_ms=seen.duration_ms,
-        ttft_ms=seen.ttft_ms,
-        choices=seen.choices if exchange.retained else None,
-        provider_model=seen.provider_model,
-        provider_request_id=seen.provider_request_id,
     )
 
 
@@ -368,7 +269,7 @@ def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:
         *generation,
         *_exhausted(happened, exchange),
         RequestFailed(
-            **_identity(exchange),
+            **identity_of(exchange),
             status=happened.status,
             attempts=exchange.attempts,
             duration_ms=happened.duration_ms,
@@ -390,7 +291,7 @@ def _exhausted(happened: Failed, exchange: Exchange) -> list[Event]:
         return []
     return [
         RetryExhausted(
-            **_identity(exchange),
+            **identity_of(exchange),
             attempts=exchange.attempts,
             reason=str(happened.failure.status or happened.failure.kind),
             inputs=exhausted.inputs,
@@ -406,7 +307,7 @@ def _left(happened: Left, exchange: Exchange, views: Views) -> list[Event]:
     return [
         *generation,
         RequestCancelled(
-            **_identity(exchange),
+            **identity_of(exchange),
             reason=happened.reason,
             attempts=exchange.attempts,
             duration_ms=happened.duration_ms,
@@ -425,8 +326,8 @@ def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> lis
     if exchange.phase == "generating" and happened.seen is not None:
         failure = Failure("interrupted", f"the gateway ended before the answer did ({happened.reason})", "gateway")
         if exchange.hedge is not None:
-            events.append(_hedge_lost(HedgeLost(failure, True, 0.0), exchange, views))
-        events.append(_generation_failed(failure, happened.seen, exchange, views))
+            events.append(hedge_lost(HedgeLost(failure, True, 0.0), exchange, views))
+        events.append(generation_failed(failure, happened.seen, exchange, views))
     payload = happened.payload
     events.append(
         RequestInterrupted(
@@ -446,86 +347,12 @@ def _interrupted(happened: Interrupted, exchange: Exchange, views: Views) -> lis
 
 def _unfinished(failure: Failure, seen: Seen, exchange: Exchange, views: Views) -> list[Event]:
     """The end of the attempt that was under way; none was between two rounds, while tools ran."""
-    return [] if exchange.phase == "settled" else [_generation_failed(failure, seen, exchange, views)]
-
-
-def _generation_failed(failure: Failure, seen: Seen, exchange: Exchange, views: Views) -> GenerationFailed:
-    return GenerationFailed(
-        **_identity(exchange),
-        **_account(seen, exchange, views),
-        attempt=exchange.attempt,
-        kind=failure.kind,
-        message=failure.message if exchange.retained else UNKEPT,
-        fault_domain=failure.fault_domain,
-        began=seen.began,
-        status=failure.status,
-        code=failure.code,
-        param=failure.param,
-        retry_after_s=failure.retry_after_s,
-        headers=failure.headers,
-        duration_ms=seen.duration_ms,
-        choices=seen.choices if exchange.retained and seen.began else None,
-    )
+    return [] if exchange.phase == "settled" else [generation_failed(failure, seen, exchange, views)]
 
 
 def unkept(error: dict[str, Any]) -> dict[str, Any]:
     """The error without what could quote the request."""
     return {"message": UNKEPT, "type": error["type"], "param": None, "code": error.get("code")}
-
-
-def _identity(exchange: Exchange) -> dict[str, Any]:
-    return {"request_id": exchange.request_id, "provider": exchange.provider, "model": exchange.model}
-
-
-def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
-    """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing; of what
-    is no chat the price is then not known. Nor is what a host takes that the caller named, unless it is a kind that
-    takes nothing."""
-    usage, source = _usage(seen, exchange)
-    cost: Usd | None = Usd(0) if exchange.chat or not seen.began else None
-    rule: str | None = None
-    if source != "none":
-        provider, model = exchange.provider or "", exchange.model or ""
-        cost, rule = views.price(provider, model, usage, seen.cost_reported, seen.service_tier, views.now_us)
-        if exchange.callers_url and rule != LOCAL:
-            cost, rule = None, None
-    return {
-        "tokens_input": usage.input_tokens,
-        "tokens_input_cached": usage.cache_read_tokens,
-        "tokens_output": usage.output_tokens,
-        "usage": usage.compact(),
-        "usage_source": source,
-        "usage_raw": seen.usage_raw,
-        "cost_usd": cost,
-        "price_rule": rule,
-        "frames": seen.frames,
-        "frames_digest": seen.frames_digest,
-    }
-
-
-def used(seen: Seen, exchange: Exchange) -> Usage:
-    """What an attempt is accounted with."""
-    return _usage(seen, exchange)[0]
-
-
-def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
-    if seen.usage is not None and not seen.usage_estimated:
-        return seen.usage, "provider"
-    if not exchange.chat:
-        return Usage(), "none"
-    if seen.usage is not None or seen.began or seen.finish_reason:
-        guess = estimate(exchange.prompt_length, seen.text_length)
-        return _filled(seen.usage, guess) if seen.usage else guess, "estimated"
-    return Usage(), "none"
-
-
-def _filled(said: Usage, guess: Usage) -> Usage:
-    """A preliminary count: that of the prompt stands, that of the answer may lag behind its text."""
-    return replace(
-        said,
-        input_tokens=said.input_tokens or guess.input_tokens,
-        output_tokens=max(said.output_tokens, guess.output_tokens),
-    )
 
 
 def _tools(seen: Seen, exchange: Exchange, identity: dict[str, Any]) -> list[Event]:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from eventstore.envelope import Appended, NewFrames
 from gateway.circuits import Circuits
 from gateway.exchange.attempt import Attempt
+from gateway.exchange.attempted import Price
 from gateway.exchange.calls import Calls, told_elsewhere
-from gateway.exchange.decide import HEDGE_LOST, Price
 from gateway.exchange.hedge import Beside, Racer, ahead_of
+from gateway.exchange.hedged import HEDGE_LOST
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Input, Submission
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge

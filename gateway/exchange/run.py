@@ -20,9 +20,10 @@ from eventstore.log import Log
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
+from gateway.exchange.attempted import used
 from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored, told_elsewhere
 from gateway.exchange.continuation import Said, said_so_far
-from gateway.exchange.decide import Price, Views, decide, used
+from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
 from gateway.exchange.ids import stream_of
