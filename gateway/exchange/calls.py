@@ -62,7 +62,7 @@ class Calls:
         if before > most:  # the attempts before have used it up: this one calls nobody
             running.end(CAP_REACHED)
         cost_of = partial(self._cost_of, plan, before)
-        return Capped(*attempt, prompt_bytes=running.submission.body_length, cost_of=cost_of, most=most)
+        return Capped(*attempt, prompt_bytes=_prompt_bytes(running.submission, plan), cost_of=cost_of, most=most)
 
     def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:
         cost, _ = self._price(plan.provider.name, plan.route.model, usage, None, None, self._now_us())
@@ -70,7 +70,7 @@ class Calls:
 
     def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
         """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
-        cost = self._cost_of(plan, Usd(0), estimate(submission.body_length, 0))
+        cost = self._cost_of(plan, Usd(0), estimate(_prompt_bytes(submission, plan), 0))
         if cost is None or submission.base_url is not None:
             raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
                                  code="no_price")  # fmt: skip
@@ -178,3 +178,8 @@ def told_elsewhere(plan: Plan) -> dict[str, str]:
     """The headers of an answer that comes from another model than was asked first."""
     model = quote(f"{plan.provider.name}/{plan.route.model}"[:LONGEST_HEADER], safe="/:@.+ ")
     return {"x-abstractcore-fallback": model, **ignored(plan)}
+
+
+def _prompt_bytes(submission: Submission, plan: Plan) -> int:
+    """For estimates: the request as it came, or as it is told with the history that it goes on from."""
+    return max(submission.body_length, len(plan.call.body))

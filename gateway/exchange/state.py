@@ -24,7 +24,8 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 @value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
-    body's length in bytes, for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`:
+    length in bytes of the body, or of the longest call, which may hold more (a session's history, results of
+    tools), for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`:
     the call went where its caller said. `attempt` is the number of the attempt under way, `attempts` how many there
     were; `hedge` is the call beside it, while that is open."""
 
@@ -66,6 +67,7 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
             callers_url = bool(event.callers_url)
         elif isinstance(event, GenerationStarted):
             phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
+            prompt_length = max(prompt_length, event.call_length)
             attempts = attempt
             if hedge is not None:  # which won
                 callers_url, hedge = bool(hedge.callers_url), None

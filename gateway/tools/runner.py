@@ -129,10 +129,10 @@ class ToolRunner:
             logger.exception("the tool %s failed", job.name)
             raise ToolTrouble("tool_error", "The tool failed.") from error
 
-    def _cleaned(self, progress: Progress) -> Progress:
+    def _cleaned(self, told: Progress) -> Progress:
         """The same, told without secrets."""
 
-        async def tell(done: float, total: float | None, message: str | None) -> None:
-            await progress(done, total, None if message is None else self.clean(message))
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            await told(progress, total, None if message is None else self.clean(message))
 
         return tell
