@@ -18,8 +18,8 @@ OWNER = "abstractcore"
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Every provider's models as `provider/model`; `?provider=` and `?type=` choose. The further key `providers` says
-    what each provider had to say, failing ones included."""
+    """The virtual models, and every provider's as `provider/model`; `?provider=` and `?type=` choose among the latter.
+    The further key `providers` says what each provider had to say, failing ones included."""
     wanted = _wanted_type(request)
     listings = await services(request).discovery.listings(_wanted_providers(request))
     data = _virtual_objects(request) if wanted is None and "provider" not in request.query else []
