@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -39,30 +39,46 @@ class Embeds(Protocol):
 
 @dataclass(slots=True)
 class _Stream:
-    """What is known of one stream, up to a version."""
+    """What is known of one stream, up to a version: its newest questions, and their vectors as the rows of a matrix."""
 
     version: int = 0
-    rows: deque[tuple[RecordedEvent, Any]] = field(default_factory=lambda: deque(maxlen=NEWEST))
+    events: list[RecordedEvent] = field(default_factory=list)
+    vectors: Any = None
 
-    def take(self, events: Sequence[RecordedEvent]) -> None:
-        """What was read behind some version: others may have read it in the meantime."""
-        for event in events[-NEWEST:]:
-            if event.version > self.version:
-                self.rows.append((event, np.frombuffer(recorded_vector(event.body), "<f2").astype(np.float32)))
-                self.version = event.version
+    def take(self, events: Sequence[RecordedEvent], vectors: Any) -> None:
+        """What was read behind some version; others may have read the same in the meantime."""
+        new = sum(event.version > self.version for event in events)
+        if not new:
+            return
+        if self.vectors is not None and self.vectors.shape[1] == vectors.shape[1]:
+            self.events = [*self.events, *events[-new:]][-NEWEST:]
+            self.vectors = np.concatenate([self.vectors, vectors[-new:]])[-NEWEST:]
+        else:  # the first, or of another model under the same name
+            self.events, self.vectors = list(events[-new:]), vectors[-new:]
+        self.version = events[-1].version
 
     def most_alike(self, vector: Any, threshold: float) -> list[Near]:
         """The best first."""
-        rows = [row for row in self.rows if len(row[1]) == len(vector)]
-        if not rows:
+        if self.vectors is None or self.vectors.shape[1] != len(vector):
             return []
-        cosines = np.stack([row[1] for row in rows]) @ vector
+        cosines = self.vectors @ vector
         best = np.argsort(-cosines, kind="stable")[:BEST]
-        return [self._near(rows[i][0], float(cosines[i])) for i in best if cosines[i] >= threshold]
+        return [_near(self.events[i], float(cosines[i])) for i in best if cosines[i] >= threshold]
 
-    @staticmethod
-    def _near(event: RecordedEvent, cosine: float) -> Near:
-        return Near(event.body["request_id"], event.at, round(min(cosine, 1.0), 4))
+
+def _near(event: RecordedEvent, cosine: float) -> Near:
+    return Near(event.body["request_id"], event.at, round(min(cosine, 1.0), 4))
+
+
+def _floats(vector: bytes) -> Any:
+    return np.frombuffer(vector, "<f2").astype(np.float32)
+
+
+def _newest(events: Sequence[RecordedEvent]) -> tuple[Sequence[RecordedEvent], Any]:
+    """The last of them whose vectors have the newest one's length, and those as a matrix."""
+    vectors = [_floats(recorded_vector(event.body)) for event in events[-NEWEST:]]
+    same = [i for i, vector in enumerate(vectors) if len(vector) == len(vectors[-1])]
+    return [events[-len(vectors) :][i] for i in same], np.stack([vectors[i] for i in same])
 
 
 class Nearest:
@@ -95,9 +111,10 @@ class Nearest:
         name = self.stream(question)
         known = self._streams.setdefault(name, _Stream())
         self._streams.move_to_end(name)
-        known.take(await self._log.read_stream(name, known.version))
-        self._make_room()
-        return known.most_alike(np.frombuffer(vector, "<f2").astype(np.float32), question.threshold)
+        if events := await self._log.read_stream(name, known.version):
+            known.take(*await asyncio.to_thread(_newest, events))
+            self._make_room()
+        return known.most_alike(_floats(vector), question.threshold)
 
     def mark(self, question: Question, request_id: str, vector: bytes) -> StreamWrite:
         """What makes a request one that others can be like."""
@@ -123,6 +140,6 @@ class Nearest:
         return packed(vector)
 
     def _make_room(self) -> None:
-        held = sum(len(known.rows) for known in self._streams.values())
+        held = sum(len(known.events) for known in self._streams.values())
         while held > KEPT and len(self._streams) > 1:
-            held -= len(self._streams.popitem(last=False)[1].rows)
+            held -= len(self._streams.popitem(last=False)[1].events)
