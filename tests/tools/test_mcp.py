@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.tools.mcp_config import parse
-from tests.tools.running import PATIENCE_S, Tooled, mcp_file, over_http, over_stdio, tooled
+from tests.gateway.whole import PATIENCE_S
+from tests.tools.running import Tooled, mcp_file, over_http, over_stdio, tooled
 
 CANARY = "canary-of-mcp-1234567890"
 

@@ -71,7 +71,7 @@ async def test_a_registration_in_an_archive_that_may_be_dropped_is_said_again(tm
         assert [event["type"] for event in await server.recorded("tools")] == ["tool_registered"] * 2
 
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], int, str | None]] = [
     ({"endpoint": "http://169.254.169.254/latest"}, 403, "endpoint_not_allowed"),
     ({"endpoint": "http://localhost/run"}, 403, "endpoint_not_allowed"),
     ({"endpoint": "file:///etc/passwd"}, 400, None),

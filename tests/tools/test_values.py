@@ -79,12 +79,13 @@ def test_what_a_request_is_offered() -> None:
 
 
 def test_what_the_model_is_told_next() -> None:
-    body = {"messages": [{"role": "user", "content": "?"}], "tool_choice": "required", "execute_tools": True}
+    asked = [{"role": "user", "content": "?"}]
+    body = {"messages": asked, "tool_choice": "required", "execute_tools": True}
     message = {"content": None, "tool_calls": [{"id": "a"}], "reasoning_content": "hm"}
     following = continued(body, message, [("a", "04:12")])
     assert [m["role"] for m in following["messages"]] == ["user", "assistant", "tool"]
     assert following["tool_choice"] == "auto"
-    assert len(body["messages"]) == 1
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("text", "cut"), [("é" * 10, False), ("é" * OUTPUT_LIMIT, True)])
