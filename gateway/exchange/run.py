@@ -20,9 +20,7 @@ from eventstore.log import Log
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.attempted import used
-from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored, told_elsewhere
-from gateway.exchange.continuation import Said, said_so_far
+from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
@@ -43,13 +41,12 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
-from gateway.exchange.policy import Policy
-from gateway.exchange.race import Races
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
+from gateway.exchange.sequel import Sequels
 from gateway.exchange.state import fold
-from gateway.exchange.successor import Corrected, Following, Successor, Successors
+from gateway.exchange.successor import Successors
 from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
@@ -59,12 +56,10 @@ from gateway.tools.runner import ToolRunner
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.upstream import Provider, Speech, Upstream
 from gateway.virtual_models import VirtualModels
-from gateway.wire.continued import Continued
 from gateway.wire.held import HELD, Held
 from gateway.wire.rounds import Rounds
-from gateway.wire.structure import MOST_ATTEMPTS
 from gateway.wire.tooltext.models import ToolModes
-from gateway.wire.values import Fold, Unsupported, WireError
+from gateway.wire.values import Unsupported, WireError
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +67,7 @@ ASIDE_BYTES = 1 << 20
 """Longer requests are put into their provider's words in a thread."""
 
 
-class Exchanges(Races):
+class Exchanges(Sequels):
     """Runs exchanges. `open` are those that have no terminal event yet. `listed`: provider -> models, as last
     discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds; `transcribe`: the model that makes text of
     sound in chats, None where providers get the sound."""
@@ -281,110 +276,6 @@ class Exchanges(Races):
         running.heard_at = None
         return plan, following, await self._attempt(running, plan, following)
 
-    def _judged(
-        self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict | None
-    ) -> tuple[Following | None, Verdict | None]:
-        """What an attempt calls for: the one that follows, or the verdict that stands."""
-        if verdict is None:
-            following, verdict = self._checked(running, plan, attempt.fold)
-            if following is not None or verdict is None:
-                return following, None
-        return self._successor(running, plan, attempt, verdict), verdict
-
-    def _successor(self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict) -> Successor | None:
-        """What follows a failure, where the request allows any more: if the client saw some of the answer, only where
-        that can be gone on with."""
-        submission, said = running.submission, None
-        if submission.policy is None or type(verdict) is not Failure:
-            return None
-        if attempt.shown and (said := _so_far(running, plan, attempt, submission.policy)) is None:
-            return None
-        if running.exchange.phase != "generating":
-            return None
-        if plan.loop is not None and plan.loop.done:
-            submission = replace(submission, chat=plan.body)  # another model goes on where this one was
-        elapsed_s = self._monotonic() - running.started_at
-        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said)
-        if isinstance(found, Successor):
-            return found
-        running.exhausted = found
-        return None
-
-    def _checked(self, running: Running, plan: Plan, answer: Fold) -> tuple[Corrected | None, Failure | None]:
-        """What a whole answer calls for: the next attempt, or a failure, or neither: it is right."""
-        try:
-            problem = plan.problem(answer)
-            if problem is None:
-                return None, None
-            if running.exchange.attempt >= MOST_ATTEMPTS:
-                return None, Failure("validation_failed", f"The model gave no valid answer. {problem}")
-            return Corrected(plan.again(answer, problem), problem), None
-        except WireError as error:
-            return None, Failure("validation_failed", str(error))
-        except Exception:  # whatever a schema makes of the check, the exchange gets its end
-            logger.exception("request %s failed at the check of its answer", running.submission.request_id)
-            return None, BROKEN
-
-    async def _again(self, running: Running, following: Following, before: Attempt) -> Attempt:
-        """Record that the attempt before came to nothing, and that another follows; then wait as long as it says."""
-        if isinstance(following, Successor) and following.continued:
-            return await self._resume(running, following, before)
-        plan, renderer = following.plan, before.renderer
-        decoder = plan.speech.decoder(plan.call.streamed)
-        held = isinstance(renderer, Held)
-        happened = following.happened(self._seen(before), decoder.name, self._said(plan), HELD if held else None)
-        appended = await self._record(running, happened, frames=before.rows)
-        if isinstance(renderer, Held):
-            renderer.again(before.fold)
-        else:
-            submission = running.submission
-            renderer = dialect(submission.wire, submission.renderer).renderer(form(submission))
-            renderer = renderer if plan.structure is None else Held(renderer)
-        if isinstance(following, Successor):
-            running.tried = following.tried
-            running.outlet.prepare(ignored(plan) if following.step.to is None else told_elsewhere(plan))
-            await self._pause(running, following.delay_s)
-        return self._begun(running, plan, appended, decoder, renderer)
-
-    async def _resume(self, running: Running, following: Successor, before: Attempt) -> Attempt:
-        """The same where the client has what the attempt before gave, and the next goes on with that."""
-        plan, seen, exchange = following.plan, self._seen(before), running.exchange
-        decoder = plan.speech.decoder(plan.call.streamed)
-        happened = following.happened(seen, decoder.name, self._said(plan), None)
-        appended = await self._record(running, happened, frames=before.rows)
-        if before.text:
-            await running.outlet.release(before.settle(before.text))
-        running.tried = following.tried
-        await self._pause(running, following.delay_s)
-        renderer = Continued.over(before.renderer, before.fold, used(seen, exchange))
-        attempt = self._begun(running, plan, appended, decoder, renderer)
-        attempt.follow(before)
-        return attempt
-
-    def _seen(self, attempt: Attempt) -> Seen:
-        """What an attempt gave that is dropped, as far as it can be said."""
-        try:
-            return attempt.seen(self._monotonic())
-        except WireError:
-            return attempt.least(self._monotonic())
-
-    @staticmethod
-    async def _pause(running: Running, delay_s: float) -> None:
-        """Wait before the next attempt, unless the exchange is ended meanwhile: then nothing will be called."""
-        if isinstance(running.verdict, Failure):  # the attempt's that is over
-            running.verdict = None
-        running.heard_at = None
-        if not delay_s or running.verdict is not None:
-            return
-        running.waiting = True
-        try:
-            await asyncio.sleep(delay_s)
-        except asyncio.CancelledError:
-            running.task.uncancel()
-            running.end(Halt("shutdown"))
-        finally:
-            running.waiting = False
-
     async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:
         """Record how it ended, with the frames still at hand; then release the rest of the answer."""
         running.outlet.ending()
@@ -492,15 +383,6 @@ class Exchanges(Races):
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
-
-
-def _so_far(running: Running, plan: Plan, attempt: Attempt, policy: Policy) -> Said | None:
-    """What the client has of an answer that broke off, where another attempt may go on with it. Turns of sessions are
-    read from single generations, so theirs are not."""
-    held = isinstance(attempt.renderer, Held)
-    if policy.continuation != "resume" or plan.loop is not None or held or running.submission.turn is not None:
-        return None
-    return said_so_far(attempt.fold, attempt.renderer, plan.body)
 
 
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:
