@@ -34,11 +34,14 @@ def split(body: Mapping[str, Any], received_length: int | None = None) -> tuple[
     blobs: dict[str, bytes] = {}
     measure = received_length is None or received_length > LARGE
     skeleton: dict[str, Any] = {}
+    part = _item if measure else _part
     for name, value in body.items():
-        if name in LISTS and type(value) is list:
-            skeleton[name] = [_item(item, blobs, measure) for item in value]
-        else:
+        if type(value) is list and name in LISTS:
+            skeleton[name] = [part(item, blobs, measure) for item in value]
+        elif measure or type(value) is dict:
             skeleton[name] = _part(value, blobs, measure)
+        else:
+            skeleton[name] = value
     return skeleton, list(blobs.values())
 
 
