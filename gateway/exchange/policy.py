@@ -40,9 +40,10 @@ class Policy:
 def policy_of(body: Mapping[str, Any], usual: Policy) -> Policy | None:
     """The policy of a request: its fields of these names, else the server's. None where nothing is to be done. Raises
     `InvalidRequest`."""
+    if _FIELDS.keys().isdisjoint(body):
+        return None if usual == _IDLE else usual
     given = {name: read(value) for name, read in _FIELDS.items() if (value := body.get(name)) is not None}
-    policy = replace(usual, **given) if given else usual
-    return policy if given or policy != _IDLE else None
+    return replace(usual, **given) if given or usual != _IDLE else None
 
 
 def _retries(given: Any) -> int:
