@@ -35,7 +35,7 @@ class Said:
 def said_so_far(fold: Fold, renderer: Renderer, body: Mapping[str, Any]) -> Said | None:
     """What an attempt at `body` gave until it broke off; None where nobody can go on with that: it is more than one
     text, or its end was there already."""
-    if "messages" not in body or any(body.get(field) for field in _OTHERWISE) or body.get("n") not in (None, 1):
+    if any(body.get(field) for field in _OTHERWISE) or body.get("n") not in (None, 1):
         return None
     choices = fold.choices()
     if len(choices) > 1 or fold.finish_reason is not None:
@@ -48,7 +48,8 @@ def said_so_far(fold: Fold, renderer: Renderer, body: Mapping[str, Any]) -> Said
 
 
 def continued(body: dict[str, Any], text: str) -> dict[str, Any]:
-    """A chat, or Anthropic's Messages, that goes on behind this text of the answer; with none it is asked again."""
+    """A chat that goes on behind this text of the answer; with none it is asked again. Messages, which are translated
+    into chat later, are gone on with alike."""
     if not text:
         return body
     turns = [{"role": "assistant", "content": text}, {"role": "user", "content": GO_ON}]
@@ -62,8 +63,3 @@ def resumed(submission: Submission, body: dict[str, Any], said: Said) -> Submiss
     if "messages" in submission.body:
         return replace(submission, body=continued(submission.body, said.all))
     return replace(submission, chat=continued(body, said.now))
-
-
-def goes_on(body: Mapping[str, Any], said: Said) -> bool:
-    """Whether a planned call has what was said: in a protocol of its own it may have been sent as it came."""
-    return not said.all or (body.get("messages") or [{}])[-1].get("content") == GO_ON

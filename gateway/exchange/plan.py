@@ -45,6 +45,11 @@ class Plan:
     structure: Structure | None = None
     loop: Loop | None = None
 
+    @property
+    def as_chat(self) -> bool:
+        """Whether the upstream was asked in chat; else it got the request as it came, and its answer passes so."""
+        return self.speech is self.upstream or isinstance(self.speech, PromptedTools)
+
     def problem(self, answer: Fold) -> str | None:
         """What is wrong with a whole answer, in words for the model. One that calls tools is not looked at."""
         if self.structure is None:

@@ -138,7 +138,8 @@ class Sequels(Races):
 def _so_far(running: Running, plan: Plan, attempt: Attempt, policy: Policy) -> Said | None:
     """What the client has of an answer that broke off, where another attempt may go on with it. Turns of sessions are
     read from single generations, so theirs are not."""
-    held = isinstance(attempt.renderer, Held)
-    if policy.continuation != "resume" or plan.loop is not None or held or running.submission.turn is not None:
+    if policy.continuation != "resume" or not plan.as_chat or running.submission.turn is not None:
+        return None
+    if plan.loop is not None or isinstance(attempt.renderer, Held):
         return None
     return said_so_far(attempt.fold, attempt.renderer, plan.body)

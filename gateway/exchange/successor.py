@@ -8,7 +8,7 @@ from dataclasses import field, replace
 from eventstore.value import value
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError
-from gateway.exchange.continuation import Said, goes_on, resumed
+from gateway.exchange.continuation import Said, resumed
 from gateway.exchange.inputs import Broken, Exhausted, Failure, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
@@ -124,7 +124,7 @@ class Successors:
         """Why it is no use to go there."""
         if self._circuits is not None and self._circuits.open(plan, now_us):
             return "circuit_open"
-        return "cannot_resume" if said is not None and not goes_on(plan.body, said) else None
+        return "cannot_resume" if said is not None and not plan.as_chat else None
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,22 @@ async def test_messages_and_responses_go_on_too(server: Front) -> None:
         assert types(events)[1] == "retry_attempted"
         assert body.count(b"event: message_start") + body.count(b"event: response.created") == 1
         assert b"event: error" not in body
+
+
+async def test_what_passes_as_it_came_is_not_gone_on_with(server: Front) -> None:
+    """Messages to Anthropic itself: neither from there, nor to there."""
+    whole = Script.file("anthropic/text.sse")
+    half = whole.body[: whole.body.rindex(b"event: content_block_stop")]
+    server.answer("anthropic", replace(whole, body=half, framing="close"), whole)
+    sent = {"messages": [{"role": "user", "content": "hi"}], **RESUME}
+    _, body, events = await asked_at(server, "messages", {"model": SECOND, "retries": 1, **sent})
+    assert types(events) == ["generation_failed", "request_failed"]
+    assert "continuation" not in server.asked("anthropic")[-1].json()
+    server.answer("openai", text("Half"))
+    before = len(server.asked("anthropic"))
+    _, body, events = await asked_at(server, "messages", {"model": FIRST, "fallback": [SECOND], **sent})
+    assert types(events)[-1] == "request_failed"
+    assert (b"Half" in body, len(server.asked("anthropic"))) == (True, before)
 
 
 async def test_what_an_attempt_thinks_that_goes_on_is_not_shown(server: Front) -> None:
