@@ -14,6 +14,7 @@ from eventstore.value import value
 from gateway.exchange.plan import Plan
 from gateway.upstreams.upstream import Answer
 from gateway.wire.values import WireError
+from gateway.wire.whole_body import BODY_LIMIT
 
 
 @value
@@ -86,11 +87,13 @@ async def _heard(plan: Plan) -> Heard:
     """The answer, once it has brought a frame, or will bring none."""
     answer = await plan.upstream.open(plan.provider, plan.call, plan.api_key)
     beginning: list[bytes] = []
+    length = 0
     try:
         framer = plan.speech.framer(plan.call.streamed)
         while answer.status == 200 and (data := await answer.read()):
             beginning.append(data)
-            if framer.feed(data):
+            length += len(data)
+            if framer.feed(data) or length > BODY_LIMIT:
                 break
     except WireError:  # who reads it will find the same
         return Heard(answer, beginning)
