@@ -203,25 +203,14 @@ class Exchanges(Sequels):
         await self._refuse(Running(submission, outlet, task, self._monotonic(), 0), error)
 
     async def _serve(self, running: Running, plan: Plan) -> None:
-        submission, call = running.submission, plan.call
+        """Record the request; then make attempts until one of them is the answer, or nothing more may be tried."""
+        submission = running.submission
         barred = None if self.circuits is None else await self.circuits.bar(plan, submission.policy, self._now_us())
         if submission.most_cost is not None:
             self._check_cap(plan, submission, submission.most_cost)
         hedge = None if submission.policy is None else submission.policy.hedge
         beside = None if hedge is None else self._beside(submission, plan, hedge)
-        decoder = plan.speech.decoder(call.streamed)
-        held = HELD if plan.structure is not None else None
-        submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
-        try:
-            appended = await self._record(running, submitted, admit=True)
-        except LogBusy as busy:
-            running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
-            raise not_now(busy) from busy
-        running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
-        running.outlet.prepare(ignored(plan))
-        spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
-        renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
-        attempt = self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
+        attempt = await self._admitted(running, plan)
         verdict: Verdict | None = barred
         if barred is not None:
             attempt.called_at = self._monotonic()
@@ -244,6 +233,24 @@ class Exchanges(Sequels):
             plan, attempt = following.plan, await self._again(running, following, attempt)
             verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
+
+    async def _admitted(self, running: Running, plan: Plan) -> Attempt:
+        """The first attempt, once the request and its call are recorded. Raises `GatewayError` where there is no room
+        for new ones."""
+        submission, call = running.submission, plan.call
+        decoder = plan.speech.decoder(call.streamed)
+        held = HELD if plan.structure is not None else None
+        submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
+        try:
+            appended = await self._record(running, submitted, admit=True)
+        except LogBusy as busy:
+            running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
+            raise not_now(busy) from busy
+        running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
+        running.outlet.prepare(ignored(plan))
+        spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
+        renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
+        return self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))
 
     def _called_all_the_same(self, running: Running, verdict: Verdict | None, barred: Failure | None) -> bool:
         """Whether a provider that is left alone is called after all, where nobody else can take the request."""
