@@ -88,7 +88,12 @@ async def test_a_filled_log_is_one_that_verifies(tmp_path: Path) -> None:
 
 def test_an_interrupt_keeps_the_figures_and_writes_the_report(tmp_path: Path) -> None:
     parts = ("storage", "paced", "open")  # more than are done when the first figure is there
-    running = subprocess.Popen([*TINY, str(tmp_path), "--only", *parts], cwd=ROOT, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [*TINY, str(tmp_path), "--only", *parts],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heeding_interrupts,
+    )
     try:
         for _ in until(PATIENCE_S):
             if (tmp_path / "results.json").exists():
@@ -100,6 +105,11 @@ def test_an_interrupt_keeps_the_figures_and_writes_the_report(tmp_path: Path) ->
         running.wait()
     assert Results(tmp_path).parts["storage"].figures
     assert "**not whole**: interrupted" in (tmp_path / report.MARKDOWN).read_text(encoding="utf-8")
+
+
+def heeding_interrupts() -> None:
+    """What a shell runs in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(seconds: float) -> Iterator[None]:

@@ -22,7 +22,9 @@ from tests.crash.load import openai_body, openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import Gateway
 
-ENDLESS = openai_stream(words=400, usage=False).split(b"data: [DONE]")[0]
+WORDS = openai_stream(words=400, usage=False).split(b"\n\n")
+ENDLESS = b"\n\n".join(WORDS[:401]) + b"\n\n"
+"""It never says that it is done, however much of it comes at once."""
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
 
 def held(words: int) -> Script:
     """So many words, and then silence."""
-    body = b"\n\n".join(ENDLESS.split(b"\n\n")[: words + 1]) + b"\n\n"
+    body = b"\n\n".join(WORDS[: words + 1]) + b"\n\n"
     return Script(body, content_type="text/event-stream", hold=True)
 
 

@@ -78,10 +78,11 @@ class Marking(Server):
     """Moves its low-water mark often, and keeps each."""
 
     mark_s = 0.01
+    marks: tuple[int, ...] = ()
 
     async def _low_water(self) -> int:
         mark = await super()._low_water()
-        self.marks = [*getattr(self, "marks", []), mark]
+        self.marks = (*self.marks, mark)
         return mark
 
 
@@ -107,10 +108,10 @@ async def test_the_next_start_looks_far_enough_back(tmp_path: Path, kind: type[M
         async with gateway(tmp_path / "logs", upstream.base_url, "--drain-timeout", "0", kind=kind) as served:
             asked = asyncio.create_task(client.post(served.url + PATH, json=GROUP))
             await judged(upstream)
-            marks: list[int] = served.server.marks  # type: ignore[attr-defined]  # of the kinds above
-            before = len(marks)
+            assert isinstance(served.server, Marking)
+            before = len(served.server.marks)
             async with asyncio.timeout(PATIENCE_S):
-                while len(marks := served.server.marks) < before + 2:  # type: ignore[attr-defined]
+                while len(marks := served.server.marks) < before + 2:
                     await asyncio.sleep(0.01)
             (started,) = groups(tmp_path / "logs")
             assert (marks[-1] < started.position) is found

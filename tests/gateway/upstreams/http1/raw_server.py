@@ -16,7 +16,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,7 +139,8 @@ async def raw_server(play: Play, *, host: str = "127.0.0.1", tls: bool = False) 
         except asyncio.CancelledError:
             pass  # the server closes
         finally:
-            writer.transport.abort()
+            with suppress(AttributeError):  # asyncio forgot the loop of a connection that has closed by itself
+                writer.transport.abort()
 
     server = await asyncio.start_server(accept, host, 0, ssl=server_tls() if tls else None)
     made.port = server.sockets[0].getsockname()[1]
