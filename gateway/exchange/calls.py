@@ -24,6 +24,7 @@ from gateway.exchange.hedge import Racer
 from gateway.exchange.inputs import Failure, Stop, Submission
 from gateway.exchange.outlet import LONGEST_HEADER, in_header
 from gateway.exchange.plan import Plan
+from gateway.exchange.recording import Recording
 from gateway.exchange.running import Halt, Running, Verdict
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
@@ -38,7 +39,7 @@ BROKEN = Failure("internal_error", "The server failed on this request.", "gatewa
 CAP_REACHED = Stop("cost_cap", "The answer has cost what its request allows.", "caller", reason="cost_cap")
 
 
-class Calls:
+class Calls(Recording):
     """The part of the shell that makes one attempt. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
 
     def __init__(
@@ -49,8 +50,8 @@ class Calls:
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
     ) -> None:
-        self._log, self._price, self._redactor = log, price, redactor
-        self._now_us, self._monotonic = now_us, monotonic
+        super().__init__(log, price, now_us)
+        self._redactor, self._monotonic = redactor, monotonic
         self._url = lru_cache(maxsize=256)(redactor.url)
 
     def _begun(self, running: Running, plan: Plan, appended: Appended, decoder: Decoder, renderer: Renderer) -> Attempt:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
-from eventstore.envelope import Appended, NewFrames
 from gateway.circuits import Circuits
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.attempted import Price
 from gateway.exchange.calls import Calls, told_elsewhere
 from gateway.exchange.hedge import Beside, Racer, ahead_of
 from gateway.exchange.hedged import HEDGE_LOST
-from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Input, Submission
+from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Submission
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge
 from gateway.exchange.running import Halt, Running, Verdict
@@ -22,22 +19,11 @@ from gateway.exchange.successor import elsewhere
 from gateway.wire.held import HELD, Held
 
 
-class Races(Calls, ABC):
+class Races(Calls):
     """The part of the shell that makes a second call beside one that is slow."""
 
     _planner: Planner
     circuits: Circuits | None
-
-    @abstractmethod
-    async def _record(
-        self,
-        running: Running,
-        happened: Input,
-        frames: Sequence[NewFrames] = (),
-        admit: bool = False,
-        price: Price | None = None,
-    ) -> Appended:
-        """Decide, append, and wait until it is durable."""
 
     def _beside(self, submission: Submission, plan: Plan, hedge: Hedge) -> Beside | None:
         """The second call, None where its provider is left alone for now. Raises `GatewayError` where it cannot take

@@ -14,17 +14,16 @@ from hashlib import sha256
 from random import random
 from typing import Any
 
-from eventstore.envelope import Appended, NewFrames, StreamWrite
+from eventstore.envelope import Appended
 from eventstore.errors import LogBusy, LogError
 from eventstore.log import Log
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored
-from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.decide import Price
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
-from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import (
     Answered,
     Failed,
@@ -45,7 +44,6 @@ from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.sequel import Sequels
-from gateway.exchange.state import fold
 from gateway.exchange.successor import Successors
 from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
@@ -361,32 +359,6 @@ class Exchanges(Sequels):
         if not self._log.full:
             headers["x-abstractcore-position"] = str((await self._record(running, refused)).last)
         running.outlet.answer(error.status, headers, body)
-
-    async def _record(
-        self,
-        running: Running,
-        happened: Input,
-        frames: Sequence[NewFrames] = (),
-        admit: bool = False,
-        price: Price | None = None,
-    ) -> Appended:
-        """Decide, append, wait until it is durable, and only then evolve: what the log refused did not happen."""
-        before, submission = running.exchange, running.submission
-        events = decide(happened, before, Views(price or self._price, self._now_us()))
-        write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
-        first = before.version == 0 and submission.retained
-        turn = submission.turn
-        appended = await self._log.append(
-            *(() if turn is None else turn.beside(submission.request_id, before.version == 0, events)),
-            write,  # the last: its frames go by its position
-            frames=frames if submission.retained else (),
-            blobs=submission.blobs if first else (),
-            admit=admit,
-        )
-        running.exchange = fold(before, events)
-        if self.virtual is not None and not before.callers_url:
-            self.virtual.saw(events)
-        return appended
 
 
 STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}

@@ -17,7 +17,7 @@ from gateway.tools.runner import Job, Outcome, ToolRunner
 
 
 class Record(Protocol):
-    """Records what happened to an exchange (`Exchanges._record`)."""
+    """Records what happened to an exchange (`Recording._record`)."""
 
     def __call__(self, running: Running, happened: Input, frames: Sequence[NewFrames] = ...) -> Awaitable[Appended]: ...
 

@@ -1,0 +1,50 @@
+"""What every part of the shell writes through: what happened is decided upon, appended, and only then believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eventstore.envelope import Appended, NewFrames, StreamWrite
+from eventstore.log import Log
+from gateway.exchange.decide import Price, Views, decide
+from gateway.exchange.ids import stream_of
+from gateway.exchange.inputs import Input
+from gateway.exchange.running import Running
+from gateway.exchange.state import fold
+from gateway.virtual_models import VirtualModels
+
+
+class Recording:
+    """The part of the shell that records. `now_us`: microseconds since 1970 UTC; `virtual` sees what is recorded."""
+
+    virtual: VirtualModels | None = None
+
+    def __init__(self, log: Log, price: Price, now_us: Callable[[], int]) -> None:
+        self._log, self._price, self._now_us = log, price, now_us
+
+    async def _record(
+        self,
+        running: Running,
+        happened: Input,
+        frames: Sequence[NewFrames] = (),
+        admit: bool = False,
+        price: Price | None = None,
+    ) -> Appended:
+        """Decide, append, wait until it is durable, and only then evolve: what the log refused did not happen. Raises
+        `LogError`."""
+        before, submission = running.exchange, running.submission
+        events = decide(happened, before, Views(price or self._price, self._now_us()))
+        write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
+        first = before.version == 0 and submission.retained
+        turn = submission.turn
+        appended = await self._log.append(
+            *(() if turn is None else turn.beside(submission.request_id, before.version == 0, events)),
+            write,  # the last: its frames go by its position
+            frames=frames if submission.retained else (),
+            blobs=submission.blobs if first else (),
+            admit=admit,
+        )
+        running.exchange = fold(before, events)
+        if self.virtual is not None and not before.callers_url:
+            self.virtual.saw(events)
+        return appended
