@@ -4,7 +4,8 @@ It listens on 127.0.0.1 alone, with a token, JetStream on and everything else (w
 monitoring) off. All that is its own lies in `<data_dir>/nats/` (mode 0700): `server.conf` and `token` (0600, the only
 places of the token: it is on no command line and in no environment), `jetstream/`, `server.log`, `server.pid`.
 It never outlives us (`tethered`), and one that a crash of the whole machine or an odd platform left running is ended
-before the next one takes its store.
+before the next one takes its store. A store over which one child after another hangs or crashes is set aside as
+`jetstream.broken/`: the relay fills a new one from the log.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import json
 import logging
 import os
 import platform
+import resource
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -38,7 +41,11 @@ KNOWN_SHA256 = {
 
 HOST = "127.0.0.1"
 USUAL_PORT = 4222
-READY_S = 10.0
+PATIENCE_S = (10.0, 30.0, 90.0)
+"""How long each of several children in a row may take to come up before their store is set aside. The last is enough
+to read some ten million messages without their index."""
+OWN_COMPLAINT = 1
+"""nats-server's exit status when it refuses to start: for its configuration, its port, its directory."""
 STOP_S = 5.0
 RESTART_FIRST_S = 0.2
 RESTART_MOST_S = 10.0
@@ -74,6 +81,10 @@ def warning_about(program: Path, known: dict[tuple[str, str], str] = KNOWN_SHA25
     return None if found == expected else f"nats-server is not the known one: sha256 {found}, expected {expected}"
 
 
+class StoreError(NatsServerError):
+    """The child hung or crashed before it listened; what it does then is to read its store."""
+
+
 class NatsFiles:
     """The child's files under `<data_dir>/nats/`."""
 
@@ -84,6 +95,7 @@ class NatsFiles:
         self.pid_file = self.directory / "server.pid"
         self.log_file = self.directory / "server.log"
         self.store = self.directory / "jetstream"
+        self.broken = self.directory / "jetstream.broken"
 
     def prepare(self) -> str:
         """Make the directory and the token, if they are not there. Returns the token."""
@@ -111,6 +123,12 @@ class NatsFiles:
             "logfile_max_num: 2",
         ]
         _write_private(self.config_file, "\n".join(lines) + "\n")
+
+    def set_store_aside(self) -> None:
+        """Keep the store for whoever wants to know what broke it, in place of an earlier one."""
+        shutil.rmtree(self.broken, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.store.rename(self.broken)
 
     def forget_ports(self) -> None:
         """Remove what servers that were killed said of their ports."""
@@ -146,6 +164,8 @@ class NatsServer:
     `changed` is called whenever `state`, `url` or `error` changed. `warning` is for the operator, or None.
     """
 
+    patience_s = PATIENCE_S
+
     def __init__(self, data_dir: Path, changed: Callable[[], None] = lambda: None) -> None:
         self.files = NatsFiles(data_dir)
         self.state: State = "starting"
@@ -157,6 +177,7 @@ class NatsServer:
         self._port = USUAL_PORT
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
+        self._never_ready = 0
 
     async def run(self) -> None:
         """Keep a child running until cancelled; each one that ends is followed by another, after a growing pause."""
@@ -175,6 +196,9 @@ class NatsServer:
             began = time.monotonic()
             try:
                 await self._live(program)
+            except StoreError as e:
+                self._become("restarting", str(e))
+                await self._doubt_the_store()
             except (NatsServerError, OSError) as e:
                 self._become("restarting", str(e))
             if time.monotonic() - began > STEADY_S:
@@ -209,6 +233,7 @@ class NatsServer:
         try:
             self.url = await self._listening(self._process)
             self._port = int(self.url.rpartition(":")[2])
+            self._never_ready = 0
             self._ready.set()
             self._become("running", None)
             await self._process.wait()
@@ -217,20 +242,30 @@ class NatsServer:
             self.url = None
         raise NatsServerError(f"nats-server ended ({self._process.returncode}); see {self.files.log_file}")
 
+    async def _doubt_the_store(self) -> None:
+        """Count a child that its store may have stopped, and after the last of them begin with an empty one."""
+        self._never_ready += 1
+        if self._never_ready == len(self.patience_s):
+            self._never_ready = 0
+            logger.warning("nats-server cannot read its store, which is set aside: %s", self.files.broken)
+            await asyncio.to_thread(self.files.set_store_aside)
+
     async def _spawn(self, program: Path) -> asyncio.subprocess.Process:
         self.files.forget_ports()
         self.files.configure(self._token, self._port if await _is_free(self._port) else -1)
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", tethered.__file__, str(os.getpid()), str(program), "-c",
             str(self.files.config_file),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
             env={},
         )  # fmt: skip
+        _bound_memory(process.pid)
+        return process
 
     async def _listening(self, process: asyncio.subprocess.Process) -> str:
         """The child's URL, once it accepts connections."""
         try:
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(self.patience_s[self._never_ready]):
                 while process.returncode is None:
                     url = self.files.url(process.pid)
                     if url and await _greets(int(url.rpartition(":")[2])):
@@ -238,7 +273,10 @@ class NatsServer:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             await _end(process)
-        raise NatsServerError(f"nats-server did not come up; see {self.files.log_file}")
+            raise StoreError(f"nats-server did not come up in time; see {self.files.log_file}") from None
+        if process.returncode == OWN_COMPLAINT:
+            raise NatsServerError(f"nats-server did not come up; see {self.files.log_file}")
+        raise StoreError(f"nats-server crashed as it came up ({process.returncode}); see {self.files.log_file}")
 
     def _become(self, state: State, error: str | None) -> None:
         if error:
@@ -274,6 +312,14 @@ def _runs_with(pid: int, config_file: Path) -> bool:
     except OSError:
         return False
     return os.fsencode(config_file) in arguments and Path(os.fsdecode(arguments[0])).name.startswith("nats-server")
+
+
+def _bound_memory(pid: int) -> None:
+    """Let a child take half of the machine's memory at most: some damage to its store makes it take all there is."""
+    if sys.platform == "linux":
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

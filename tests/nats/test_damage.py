@@ -45,10 +45,29 @@ def blocks(server: Natsd, stream: str) -> Path:
 
 
 def flip(server: Natsd, stream: str, where: float) -> None:
-    """Turn one bit over, so far into the stream's first block; at 1 in the last message."""
-    block = min(blocks(server, stream).glob("*.blk"), key=lambda file: int(file.stem))
+    """Turn one bit over in a message's payload, so far into the stream's first block; at 1 in the last message."""
+    block = first_block(server.store, stream)
     data = bytearray(block.read_bytes())
-    data[min(int(len(data) * where), len(data) - 40)] ^= 1
+    padding = b"x" * 50
+    data[data.rindex(padding, 0, max(int(len(data) * where), data.index(padding) + 50))] ^= 1
+    block.write_bytes(data)
+
+
+def first_block(store: Path, stream: str) -> Path:
+    """The first file of a stream's messages: one record after the other."""
+    return min(store.rglob(f"streams/{stream}/msgs/*.blk"), key=lambda file: int(file.stem))
+
+
+def flip_sequence(store: Path) -> None:
+    """Turn bit 40 of a number in the ledger: nats-server then believes that a million million messages are missing.
+
+    A record is its length (4 bytes, of which the highest bit says that there are headers), its sequence number (8), …:
+    `server/filestore.go` of nats-server 2.
+    """
+    block = first_block(store, "LEDGER")
+    data = bytearray(block.read_bytes())
+    second = int.from_bytes(data[:4], "little") & 0x7FFFFFFF
+    data[second + 4 + 5] ^= 1
     block.write_bytes(data)
 
 
@@ -183,12 +202,13 @@ class Embedded:
 
 
 @asynccontextmanager
-async def embedded(data_dir: Path) -> AsyncIterator[Embedded]:
-    supervised = NatsServer(data_dir)
+async def embedded(data_dir: Path, kind: type[NatsServer] = NatsServer) -> AsyncIterator[Embedded]:
+    supervised = kind(data_dir)
     running = asyncio.create_task(supervised.run())
     server = Embedded(supervised)
     try:
-        await server.find()
+        async with asyncio.timeout(40):
+            await server.find()
         yield server
     finally:
         running.cancel()
@@ -220,3 +240,50 @@ async def test_heals_a_store_that_was_wiped_under_the_running_server(
 
 async def test_a_server_that_nobody_minds_stays_broken(log: SQLiteLog, data_dir: Path, copy: Copy) -> None:
     assert await wiped_under_it(log, data_dir, copy, minded=False, within_s=4)
+
+
+class Hasty(NatsServer):
+    """Waits less long for a child that hangs, so that a test need not wait."""
+
+    patience_s = (1.0, 1.5, 3.0)
+
+
+class Faithful(Hasty):
+    """The deliberate bug: a supervisor that never gives its store up."""
+
+    doubts = 0
+
+    async def _doubt_the_store(self) -> None:
+        self.doubts += 1
+
+
+async def unreadable_store(log: SQLiteLog, data_dir: Path) -> None:
+    """A log and its copy in the bundled server, of which the server cannot read its own any more."""
+    async with embedded(data_dir) as server, relaying(log, data_dir, server) as relay:  # type: ignore[arg-type]  # it has the url
+        await append(log, 300)
+        await append_run(log, [b"heard", b"later"])
+        assert await relay.flush(20)
+        store = server.supervised.files.store
+    flip_sequence(store)
+
+
+async def test_a_store_that_no_server_can_read_is_set_aside_and_filled_anew(
+    log: SQLiteLog, data_dir: Path, copy: Copy
+) -> None:
+    await unreadable_store(log, data_dir)
+    async with embedded(data_dir, Hasty) as server, relaying(log, data_dir, server):  # type: ignore[arg-type]  # it has the url
+        assert await copy.healed(lambda: server.url) == []
+        assert first_block(server.supervised.files.broken, "LEDGER").exists(), "kept for whoever wants to know"
+
+
+async def test_a_supervisor_that_never_gives_its_store_up_has_no_server(log: SQLiteLog, data_dir: Path) -> None:
+    await unreadable_store(log, data_dir)
+    faithful = Faithful(data_dir)
+    running = asyncio.create_task(faithful.run())
+    try:
+        await until(lambda: faithful.doubts > len(Hasty.patience_s), "it tries once more than it should")
+        assert faithful.url is None
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await faithful.stop()
