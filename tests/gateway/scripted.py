@@ -33,6 +33,7 @@ class Script:
     `framing`: how the end of the body is told: `chunked` and `length` make a cut visible, `close` does not.
     `hold`: after the body the answer stays open until the client leaves.
     `delay_s`: before the head; `pace_s`: between the pieces.
+    `once`: the head waits until this holds.
     """
 
     body: bytes = b""
@@ -45,6 +46,7 @@ class Script:
     hold: bool = False
     delay_s: float = 0.0
     pace_s: float = 0.0
+    once: Callable[[], bool] = lambda: True
 
     @classmethod
     def file(cls, name: str, **changes: Any) -> Script:
@@ -135,6 +137,8 @@ class ScriptedServer:
         request = await self._read(reader)
         script = request.script
         await asyncio.sleep(script.delay_s)
+        while not script.once():
+            await asyncio.sleep(0.005)
         if script.cut is not None and script.cut < 0:
             return False
         try:

@@ -12,12 +12,15 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from eventstore.envelope import RecordedEvent
+from eventstore.reader import Reader
 from gateway.exchange.run import Exchanges
 from gateway.server import Server
 from replay.cli import run as replay
 from tests.cache.calls import CHAT, serving
 from tests.clients.front import Front, front
 from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import PATIENCE_S
 from tests.routing.test_failures import BODY, CHUNK, GOOD, OTHER, SECOND, asked, refusing, types
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +34,27 @@ COMMENTS = Script(b": still thinking\n\n", content_type="text/event-stream", hol
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
     async with front(tmp_path_factory.mktemp("hedge"), args=("--nats", "off", "--circuit", "off")) as started:
         yield started
+
+
+class Race:
+    """Moments of the next race, for scripts that wait for them."""
+
+    def __init__(self, server: Front) -> None:
+        self._server = server
+        self._asked, self._failures = len(server.asked("anthropic")), self._recorded()
+
+    def joined(self) -> bool:
+        """The second call is made."""
+        return len(self._server.asked("anthropic")) > self._asked
+
+    def failed(self) -> bool:
+        """One of the calls has failed, and the log says so."""
+        return self._recorded() > self._failures
+
+    def _recorded(self) -> int:
+        with Reader(self._server.process.data_dir) as reader:
+            rows = [row for row in reader.rows(frames=False) if isinstance(row, RecordedEvent)]
+        return sum(row.type == "generation_failed" for row in rows)
 
 
 async def test_a_first_call_that_is_quick_has_no_second(server: Front) -> None:
@@ -59,11 +83,11 @@ async def test_the_second_wins_where_the_first_brings_nothing(server: Front, slo
     assert (end["provider"], end["attempts"]) == ("anthropic", 2)
     assert end["cost_usd"] == pytest.approx(lost["cost_usd"] + whole["cost_usd"])
     assert body.endswith(b"data: [DONE]\n\n")
-    await asyncio.wait_for(server.asked("openai")[-1].left.wait(), 5) if slow.hold else None
+    await asyncio.wait_for(server.asked("openai")[-1].left.wait(), PATIENCE_S) if slow.hold else None
 
 
 async def test_the_first_wins_where_it_is_first_after_all(server: Front) -> None:
-    server.answer("openai", replace(Script.file("openai/text.sse"), delay_s=0.3))
+    server.answer("openai", Script.file("openai/text.sse", once=Race(server).joined))
     server.answer("anthropic", SILENT)
     _, body, events = await asked(server, stream=True, **HEDGE)
     assert types(events) == ["hedge_started", "generation_failed", "generation_completed", "request_completed"]
@@ -73,12 +97,13 @@ async def test_the_first_wins_where_it_is_first_after_all(server: Front) -> None
     assert (end["provider"], end["attempts"]) == ("openai", 2)
     assert end["cost_usd"] == pytest.approx(lost["cost_usd"] + whole["cost_usd"])
     assert body.endswith(b"data: [DONE]\n\n")
-    await asyncio.wait_for(server.asked("anthropic")[-1].left.wait(), 5)
+    await asyncio.wait_for(server.asked("anthropic")[-1].left.wait(), PATIENCE_S)
 
 
 async def test_the_second_takes_over_from_a_first_that_fails(server: Front) -> None:
-    server.answer("openai", replace(refusing(500), delay_s=0.2))
-    server.answer("anthropic", replace(OTHER, delay_s=0.4))
+    race = Race(server)
+    server.answer("openai", replace(refusing(500), once=race.joined))
+    server.answer("anthropic", replace(OTHER, once=race.failed))
     _, body, events = await asked(server, **HEDGE)
     assert types(events)[:3] == ["hedge_started", "generation_failed", "generation_started"]
     assert (events[4]["kind"], events[4]["status"], events[4]["cost_usd"]) == ("upstream_error", 500, 0)
@@ -86,7 +111,7 @@ async def test_the_second_takes_over_from_a_first_that_fails(server: Front) -> N
 
 
 async def test_a_second_that_fails_leaves_the_first_alone(server: Front) -> None:
-    server.answer("openai", replace(GOOD, delay_s=0.4))
+    server.answer("openai", replace(GOOD, once=Race(server).failed))
     server.answer("anthropic", refusing(529))
     _, body, events = await asked(server, **HEDGE)
     assert types(events) == ["hedge_started", "generation_failed", "generation_completed", "request_completed"]
@@ -95,8 +120,9 @@ async def test_a_second_that_fails_leaves_the_first_alone(server: Front) -> None
 
 
 async def test_where_both_fail_the_policy_goes_on(server: Front) -> None:
-    server.answer("openai", replace(refusing(500), delay_s=0.2))
-    server.answer("anthropic", replace(refusing(529), delay_s=0.4))
+    race = Race(server)
+    server.answer("openai", replace(refusing(500), once=race.joined))
+    server.answer("anthropic", replace(refusing(529), once=race.failed))
     server.say("ollama", "from the third")
     _, body, events = await asked(server, fallback=["ollama/qwen3:4b"], **HEDGE)
     assert types(events) == [
@@ -159,8 +185,8 @@ async def raced_and_left(tmp_path: Path, kind: type[Exchanges]) -> list[dict[str
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
             for request in upstream.requests:
-                await asyncio.wait_for(request.left.wait(), 5)
-            assert await served.server.exchanges.settled(5)
+                await asyncio.wait_for(request.left.wait(), PATIENCE_S)
+            assert await served.server.exchanges.settled(PATIENCE_S)
             recorded = await served.server.log.read_stream(f"request-{one.submission.request_id}")
             return [event.body for event in recorded]
 
