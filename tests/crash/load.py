@@ -152,6 +152,7 @@ class Load:
         self._url, self._run = url, run
         self._numbers = itertools.count()
         self._tasks = [asyncio.create_task(self._client(index)) for index in range(clients)]
+        self._asking: set[RawClient] = set()
         self.answers: list[Received] = []
 
     async def _client(self, index: int) -> None:
@@ -160,13 +161,20 @@ class Load:
                 client = await RawClient.connect(self._url)
             except ConnectionError:
                 return
+            self._asking.add(client)
             try:
                 await client.send(request(body, path))
                 self.answers.append(await client.answer())
             except ConnectionError:
                 self.answers.append(client.received)
             finally:
+                self._asking.discard(client)
                 client.leave()
+
+    async def heard(self) -> None:
+        """Wait until a client has some of an answer."""
+        while not any(answer.body for answer in (*self.answers, *(client.received for client in self._asking))):
+            await asyncio.sleep(0.005)
 
     def _asks(self, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
         for number in self._numbers:

@@ -21,6 +21,7 @@ from tests.crash.check import differing, rebuilt, unrecorded, view, wrongs
 from tests.crash.load import Load, environ, upstream, words_of
 from tests.gateway.raw import Received, ask
 from tests.gateway.scripted import ScriptedServer
+from tests.gateway.whole import PATIENCE_S
 from tests.serverprocess import COMMAND, ROOT, ServerProcess, server_process
 
 CLIENTS = 6
@@ -42,15 +43,19 @@ class Life:
 
     async def lived(self, kills: int) -> None:
         """Load, kill at a random moment, start, and see what is left; so often. In the end it ends in order."""
-        for _ in range(kills):
-            await self.killed()
+        for kill in range(kills):
+            await self.killed(heard=kill == 0)
             await self.server.start()
             self.assert_well()
         await self.ended()
 
-    async def killed(self) -> None:
+    async def killed(self, heard: bool = False) -> None:
+        """At a random moment; `heard`: behind the one at which the first client had something."""
         self._run += 1
         load = Load(self.server.url, self._run, CLIENTS)
+        if heard:
+            async with asyncio.timeout(PATIENCE_S):
+                await load.heard()
         await asyncio.sleep(self._random.uniform(0.02, LONGEST_S))
         await self.server.kill()
         self.answers += await load.over()
@@ -110,7 +115,7 @@ async def test_no_client_knows_more_than_the_log_for_long(tmp_path: Path) -> Non
 
 async def test_a_server_that_releases_before_it_commits_is_caught(tmp_path: Path) -> None:
     async with life(tmp_path / "careless", 1, command=CARELESS) as careless:
-        await careless.killed()
+        await careless.killed(heard=True)
         await careless.server.start()
         found = wrongs(careless.data_dir, careless.answers)
     assert any("do not begin" in wrong for wrong in found)

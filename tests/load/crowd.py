@@ -21,12 +21,12 @@ AT_ONCE = 100
 BUSY_S = 0.5
 QUICK = ("--nats", "off", "--durability", "process")
 """Whether the disk has it in a power cut is not the question here."""
-SOON_S = "1.5"
+SOON_S = "3"
 
 
-def impatient(behind: int = USUAL.behind, head_s: str = SOON_S) -> tuple[str, ...]:
+def impatient(behind: int = USUAL.behind, head_s: str = SOON_S, stalled_s: str = "5") -> tuple[str, ...]:
     """The command of a server with little patience; see `tests/load/impatient_server.py`."""
-    return (sys.executable, "-m", "tests.load.impatient_server", str(behind), head_s)
+    return (sys.executable, "-m", "tests.load.impatient_server", str(behind), head_s, stalled_s)
 
 
 ESTABLISHED = "01"

@@ -1,9 +1,10 @@
 """The server with less patience than the real one, so that tests need less.
 
-    python -m tests.load.impatient_server BEHIND HEAD_S ...
+    python -m tests.load.impatient_server BEHIND HEAD_S STALLED_S ...
 
 BEHIND is how many bytes a client may be behind before it reads the log instead, HEAD_S how many seconds a connection
-may take for the head of its first request; what follows is for the server.
+may take for the head of its first request, STALLED_S how many a client may take nothing; what follows is for the
+server.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from gateway.config import load
 from gateway.connection import Connection
 from gateway.server import Server
 
-STALLED_S = 5.0
 KERNEL_BYTES = 16 << 10
 
 
@@ -35,7 +35,7 @@ class Impatient(Server):
     for them."""
 
     connection = Hasty
-    pace = Pace(stalled_s=STALLED_S)
+    pace = Pace()
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # its connections inherit it
@@ -46,10 +46,10 @@ class Impatient(Server):
         self.desk = replace(self.desk, pace=self.pace)
 
 
-async def serve(behind: str, head_s: str, *args: str) -> None:
+async def serve(behind: str, head_s: str, stalled_s: str, *args: str) -> None:
     Hasty.head_s = float(head_s)
     server = Impatient(load(args, os.environ))
-    server.pace = replace(server.pace, behind=int(behind))
+    server.pace = replace(server.pace, behind=int(behind), stalled_s=float(stalled_s))
     await server.start()
     await greet(server, None)
     await server.wait()

@@ -64,4 +64,4 @@ async def test_nor_one_of_the_server_as_it_is(tmp_path: Path) -> None:
 async def test_a_server_that_waits_for_them_is_caught(tmp_path: Path) -> None:
     async with server_process(tmp_path / "logs", command=impatient(head_s="3600")) as server:
         with pytest.raises(TimeoutError):
-            await assert_they_go(server, await half_open(server, 20), 3 * float(SOON_S))
+            await assert_they_go(server, await half_open(server, 20), 1.5 * float(SOON_S))

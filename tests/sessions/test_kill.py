@@ -39,6 +39,9 @@ def paced(request: Request) -> Script:
     return Script(answer.body, content_type=answer.content_type, delay_s=0.005, split=200, pace_s=0.002)
 
 
+ENDLESS = Script(delay_s=3600.0)
+
+
 class Life:
     """One data directory whose server is killed again and again, and clients that go on with the same sessions."""
 
@@ -58,12 +61,19 @@ class Life:
             self.completed += 1
             self._paths = [first.path, second.path, child.path]
 
-    async def killed(self) -> None:
-        """Load, and death at a random moment; then a start, and a look at what is left."""
+    async def killed(self, amid_turns: bool = False) -> None:
+        """Load, and death at a random moment; then a start, and a look at what is left. `amid_turns`: some have begun,
+        and none ends."""
+        before = len(self._upstream.requests)
+        self._upstream.script(CHAT, ENDLESS if amid_turns else paced)
         clients = [asyncio.create_task(self._client(self._paths[n % 3])) for n in range(CLIENTS * 2)]
+        async with asyncio.timeout(PATIENCE_S):
+            while amid_turns and len(self._upstream.requests) == before:
+                await asyncio.sleep(0.005)
         await asyncio.sleep(self._random.uniform(0.05, LONGEST_S))
         await self._server.kill()
         await asyncio.gather(*clients)
+        self._upstream.script(CHAT, paced)
         await self._server.start()
         self.assert_well()
 
@@ -114,7 +124,7 @@ async def lived(data_dir: Path, seed: int, turns: int, kills: int) -> None:
         await one.opened()
         for kill in range(1, kills + 1):
             await one.went_on(turns * kill // (kills + 1))
-            await one.killed()
+            await one.killed(amid_turns=kill == 1)
         await one.went_on(turns)
         await one.ended()
 
