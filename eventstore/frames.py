@@ -127,28 +127,29 @@ class FrameReader:
 
     def parts(self, row: RecordedFrames) -> list[Part]:
         """The parts of the next row, as `FrameRun.pack` gave them. Raises like `unpack`."""
+        packed = self.skip(row)
+        if row.codec == PLAIN:
+            return [packed]
+        return list(packed.split(RS)) if row.codec == JOINED else _parts(packed)
+
+    def skip(self, row: RecordedFrames) -> bytes:
+        """Count and digest the next row without making its frames, which is all that verification needs. Returns them
+        packed. Raises like `unpack`."""
         if row.frame != self.count + 1:
             raise LogCorrupt(row.position, f"frame {row.frame} follows frame {self.count}")
-        self._digest.update(_digest_head(row.frame, row.count, row.offset_us, row.codec, row.bytes) + row.bytes)
-        parts = self._split(row)
-        count = sum(1 if isinstance(part, bytes) else part.joined.count(SEP) + 1 for part in parts)
+        packed = row.bytes
+        self._digest.update(_digest_head(row.frame, row.count, row.offset_us, row.codec, packed) + packed)
+        if row.codec == TEMPLATE:
+            packed = self._open_template(row)
+        elif row.codec not in (PLAIN, JOINED) and (row.codec != ELIDED or self.template is None):
+            raise LogCorrupt(row.position, f"codec {row.codec} cannot stand here")
+        count = 1 if row.codec == PLAIN else packed.count(RS) + 1
         if count != row.count:
             raise LogCorrupt(row.position, f"{count} frames where the row says {row.count}")
-        self.count += row.count
-        return parts
+        self.count += count
+        return packed
 
-    def _split(self, row: RecordedFrames) -> list[Part]:
-        if row.codec == PLAIN:
-            return [row.bytes]
-        if row.codec == JOINED:
-            return list(row.bytes.split(RS))
-        if row.codec == TEMPLATE:
-            return self._open_template(row)
-        if row.codec == ELIDED and self.template is not None:
-            return _parts(row.bytes)
-        raise LogCorrupt(row.position, f"codec {row.codec} cannot stand here")
-
-    def _open_template(self, row: RecordedFrames) -> list[Part]:
+    def _open_template(self, row: RecordedFrames) -> bytes:
         index, at = _read_uvarint(row.bytes, 0, row.position)
         prefix, at = _read_uvarint(row.bytes, at, row.position)
         suffix, at = _read_uvarint(row.bytes, at, row.position)
@@ -158,7 +159,7 @@ class FrameReader:
             raise LogCorrupt(row.position, "the template lies outside its frame")
         opened = items[index]
         self.template = Template(opened[:prefix], opened[len(opened) - suffix :])
-        return _parts(packed)
+        return packed
 
 
 def _elide(frames: Sequence[bytes], template: Template) -> bytes:

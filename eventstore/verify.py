@@ -6,7 +6,7 @@ and close a run of frames, since the storage does not know what events mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from eventstore.chain import chained, disagreement, well_typed
@@ -39,6 +39,7 @@ class RunClosed:
     digest: str
 
 
+_NOTHING: tuple[()] = ()
 _FRAMES_TYPES = (*[int] * 7, bytes)
 
 RunOf = Callable[[RecordedEvent], RunOpened | RunClosed | None]
@@ -74,15 +75,15 @@ class Verifier:
         self.rows = self.events = 0
         self.unsound: set[str] = set()
 
-    def check(self, row: Recorded) -> Iterator[Finding]:
-        """What is wrong with the next row."""
+    def check(self, row: Recorded) -> Sequence[Finding]:
+        """What is wrong with the next row. Plain lists, made only where something is: most rows are sound frames."""
         self.rows += 1
-        expected, self._position = self._position + 1, row.position
-        if row.position != expected and not (expected == 1 and self._sealed):
-            yield Finding(row.position, f"positions {expected} to {row.position - 1} are missing")
-        found = self._check_frames(row) if isinstance(row, RecordedFrames) else self._check_event(row)
-        for what in found:
-            yield Finding(row.position, what)
+        position = row.position
+        expected, self._position = self._position + 1, position
+        found = self._check_frames(row) if isinstance(row, RecordedFrames) else [*self._check_event(row)]
+        if position != expected and not (expected == 1 and self._sealed):
+            found = [f"positions {expected} to {position - 1} are missing", *found]
+        return [Finding(position, what) for what in found] if found else _NOTHING
 
     def _check_event(self, event: RecordedEvent) -> Iterator[str]:
         self.events += 1
@@ -121,25 +122,26 @@ class Verifier:
         if event.version != (known or 0) + 1:
             yield f"version {event.version} of {event.stream} follows {known or 0}"
 
-    def _check_frames(self, row: RecordedFrames) -> Iterator[str]:
+    def _check_frames(self, row: RecordedFrames) -> Sequence[str]:
         if tuple(map(type, _columns(row))) != _FRAMES_TYPES:
             self.unsound.update(run.stream for run in self._runs.values())  # whose row it is, nobody knows
-            yield "a column is not of the type that was written"
-            return
+            return ["a column is not of the type that was written"]
         run = self._runs.get(row.generation)
         if run is None:
-            if row.generation > self._sealed:
-                yield f"frames of a run that position {row.generation} does not open, or that is closed"
-            return
+            if row.generation <= self._sealed:
+                return _NOTHING
+            return [f"frames of a run that position {row.generation} does not open, or that is closed"]
+        found: Sequence[str] = _NOTHING
         if row.position - row.back != (run.last or row.position):
-            yield f"the run's previous row is at {run.last}, not {row.back} before"
+            found = [f"the run's previous row is at {run.last}, not {row.back} before"]
         run.last = row.position
         if not run.damaged:
             try:
-                run.reader.unpack(row)
+                run.reader.skip(row)
             except LogCorrupt as error:
                 run.damaged = True
-                yield error.what
+                return [*found, error.what]
+        return found
 
     def _check_closed(self, closed: RunClosed) -> Iterator[str]:
         opened = self._opened.pop(closed.key, None)

@@ -27,6 +27,13 @@ def unpacked(rows: list[NewFrames]) -> tuple[list[bytes], FrameReader]:
     return [frame for row in stored(rows) for frame in reader.unpack(row)], reader
 
 
+def skipped(rows: list[NewFrames]) -> FrameReader:
+    reader = FrameReader()
+    for row in stored(rows):
+        reader.skip(row)
+    return reader
+
+
 any_frame = st.one_of(
     st.binary(max_size=40),
     st.binary(max_size=8).map(lambda middle: ENDS.prefix + middle + ENDS.suffix),
@@ -60,6 +67,8 @@ def test_every_frame_comes_back_verbatim(frames: list[list[bytes]], opening: Ope
     found, reader = unpacked(rows)
     assert found == [frame for batch in frames for frame in batch]
     assert (reader.count, reader.digest) == (run.count, run.digest)
+    counted = skipped(rows)
+    assert (counted.count, counted.digest, counted.template) == (run.count, run.digest, reader.template)
 
 
 @given(st.lists(st.binary(max_size=8).filter(lambda middle: RS not in middle and US not in middle), min_size=2))
@@ -103,6 +112,17 @@ def row(**changes: object) -> RecordedFrames:
 def test_a_row_that_cannot_have_been_written_is_named(damaged: RecordedFrames) -> None:
     with pytest.raises(LogCorrupt, match="position 9"):
         FrameReader().unpack(damaged)
+
+
+@given(st.text("\x1e\x1fx", max_size=9), st.sampled_from([JOINED, ELIDED]), st.integers(1, 9))
+def test_a_row_has_as_many_frames_as_were_counted_or_is_refused(packed: str, codec: int, count: int) -> None:
+    reader = FrameReader()
+    reader.unpack(row(codec=TEMPLATE, bytes=b"\x00\x01\x01<>"))
+    try:
+        frames = reader.unpack(row(frame=2, codec=codec, count=count, bytes=packed.encode()))
+    except LogCorrupt:
+        return
+    assert len(frames) == count == reader.count - 1
 
 
 @given(st.lists(st.binary(max_size=20), min_size=1), st.data())
