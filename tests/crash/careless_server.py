@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 
-import uvloop
-
-from gateway.__main__ import greet
-from gateway.config import load
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
 from gateway.server import Server
+from tests.otherserver import run
 
 LATER_S = 30.0
 """Nobody waits for it: the server is killed before."""
@@ -38,13 +33,6 @@ class Careless(Server):
     runs = ReleaseFirst
 
 
-async def serve() -> None:
-    ReleaseFirst.later_s = LATER_S
-    server = Careless(load(sys.argv[1:], os.environ))
-    await server.start()
-    await greet(server, None)
-    await server.wait()
-
-
 if __name__ == "__main__":
-    uvloop.run(serve())
+    ReleaseFirst.later_s = LATER_S
+    run(Careless)

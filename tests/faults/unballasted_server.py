@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-import uvloop
-
 from eventstore.space import DiskSpace
 from eventstore.sqlite import SQLiteLog
-from gateway.__main__ import greet
-from gateway.config import load
 from gateway.server import Server
+from tests.otherserver import run
 
 
 class Careless(DiskSpace):
@@ -35,14 +29,5 @@ class Unballasted(Server):
     store = CarelessLog
 
 
-async def serve() -> int:
-    server = Unballasted(load(sys.argv[1:], os.environ))
-    await server.start()
-    await greet(server, None)
-    await server.wait()
-    await server.stop()
-    return server.exit_code
-
-
 if __name__ == "__main__":
-    sys.exit(uvloop.run(serve()))
+    run(Unballasted)

@@ -10,18 +10,16 @@ server.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from dataclasses import replace
+from typing import ClassVar
 
-import uvloop
-
-from gateway.__main__ import greet, raise_open_files
+from gateway.__main__ import raise_open_files
 from gateway.api.outlet import Pace
-from gateway.config import load
 from gateway.connection import Connection
 from gateway.server import Server
+from tests.otherserver import run
 
 KERNEL_BYTES = 16 << 10
 
@@ -35,7 +33,7 @@ class Impatient(Server):
     for them."""
 
     connection = Hasty
-    pace = Pace()
+    pace: ClassVar[Pace]
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # its connections inherit it
@@ -46,15 +44,12 @@ class Impatient(Server):
         self.desk = replace(self.desk, pace=self.pace)
 
 
-async def serve(behind: str, head_s: str, stalled_s: str, *args: str) -> None:
+def main(behind: str, head_s: str, stalled_s: str, *args: str) -> None:
+    raise_open_files()
     Hasty.head_s = float(head_s)
-    server = Impatient(load(args, os.environ))
-    server.pace = replace(server.pace, behind=int(behind), stalled_s=float(stalled_s))
-    await server.start()
-    await greet(server, None)
-    await server.wait()
+    Impatient.pace = Pace(behind=int(behind), stalled_s=float(stalled_s))
+    run(Impatient, args)
 
 
 if __name__ == "__main__":
-    raise_open_files()
-    uvloop.run(serve(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import uvloop
-
-from gateway.__main__ import greet
-from gateway.config import load
+from gateway.config import Settings
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
 from gateway.server import Server
+from tests.otherserver import run
 
 
 class NatsFirst(Exchanges):
@@ -33,14 +29,10 @@ class Tied(Server):
 
     runs = NatsFirst
 
-
-async def serve() -> None:
-    server = Tied(load(sys.argv[1:], os.environ))
-    NatsFirst.relay = staticmethod(lambda: server.follower.status["relay"])
-    await server.start()
-    await greet(server, None)
-    await server.wait()
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        NatsFirst.relay = staticmethod(lambda: self.follower.status["relay"])
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    run(Tied)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from typing import Any
-
-import uvloop
 
 from eventstore.envelope import Appended, StreamWrite
 from eventstore.sqlite import SQLiteLog
-from gateway.__main__ import greet
-from gateway.config import load
 from gateway.server import Server
+from tests.otherserver import run
 
 LATER_S = 30.0
 """Nobody waits for it: the server is killed before."""
@@ -40,12 +35,5 @@ class Careless(Server):
     store = Apart
 
 
-async def serve() -> None:
-    server = Careless(load(sys.argv[1:], os.environ))
-    await server.start()
-    await greet(server, None)
-    await server.wait()
-
-
 if __name__ == "__main__":
-    uvloop.run(serve())
+    run(Careless)
