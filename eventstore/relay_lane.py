@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Mark:
     sequence: int = 0
 
 
-class Lane:
+class Lane(ABC):
     """The part that both lanes share: read, leave out what is there, batch, publish behind a fence."""
 
     stream: ClassVar[str]
@@ -223,9 +224,9 @@ class Lane:
         newest = {origin: mark.sequence for origin, mark in marks if mark and mark.sequence}
         return Audit(self.stream, newest, self._key, await self._comparison(js))
 
+    @abstractmethod
     async def _start(self, js: JetStream) -> int | None:
         """Take the marks from the stream. Returns the position after which to go on; None: the stream is damaged."""
-        raise NotImplementedError
 
     async def _held(self, js: JetStream) -> Counter[str]:
         """How many messages of each origin the stream holds, as far as its index knows."""
@@ -234,12 +235,13 @@ class Lane:
             held[subject.rpartition(".")[2]] += count
         return held
 
+    @abstractmethod
     def _audited(self) -> Collection[str]:
         """The origins that can be published anew."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _comparison(self, js: JetStream) -> Comparison:
-        raise NotImplementedError
+        """What a page of the stream is compared with."""
 
     async def _drop(self, js: JetStream) -> None:
         """Take out of the stream all that can be published anew. Where that is all there is, without a filter: what
@@ -250,8 +252,9 @@ class Lane:
         for subject in map(of_origin, origins & audited) if origins - audited else (None,):
             await js.purge(self.stream, subject)
 
+    @abstractmethod
     def _key(self, headers: Mapping[str, str]) -> Key:
-        raise NotImplementedError
+        """The place that a message has among its origin's."""
 
     def _mark(self, stored: Stored | None) -> Mark:
         return Mark(self._key(stored.headers), stored.sequence) if stored else Mark()

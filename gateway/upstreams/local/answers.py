@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class RefusedAnswer:
         """Nothing is open."""
 
 
-class WorkerAnswer:
+class WorkerAnswer(ABC):
     """What one request's messages come to. `begun` are those that are here; `end` gives the model back."""
 
     status = 200
@@ -52,9 +53,9 @@ class WorkerAnswer:
         except Refused as refused:
             raise UpstreamFailure("bad_response", f"the model failed: {refused}") from refused
 
+    @abstractmethod
     async def read(self) -> bytes:
         """See `gateway.upstreams.upstream.Answer`."""
-        raise NotImplementedError
 
     async def close(self, ended: bool = False) -> None:
         """The model stops at its next token, if it has not ended."""
