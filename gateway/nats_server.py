@@ -164,6 +164,7 @@ class NatsServer:
     `changed` is called whenever `state`, `url` or `error` changed. `warning` is for the operator, or None.
     """
 
+    usual_port = USUAL_PORT
     patience_s = PATIENCE_S
 
     def __init__(self, data_dir: Path, changed: Callable[[], None] = lambda: None) -> None:
@@ -174,7 +175,7 @@ class NatsServer:
         self.warning: str | None = None
         self._changed = changed
         self._token = ""
-        self._port = USUAL_PORT
+        self._port = self.usual_port
         self._process: asyncio.subprocess.Process | None = None
         self._ready = asyncio.Event()
         self._never_ready = 0

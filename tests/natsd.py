@@ -1,8 +1,7 @@
-"""A real nats-server for tests: on a free port, with a store that outlives a kill."""
+"""A real nats-server for tests: on a port of its own, with a store that outlives a kill."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -10,17 +9,20 @@ import time
 from pathlib import Path
 
 from gateway.nats_server import binary
+from tests.ports import free_port
+
+STARTS_WITHIN_S = 60.0
 
 
 class Natsd:
-    """A server under `directory`. Once started it keeps its port over restarts. `limits` go into its `jetstream`
+    """A server under `directory`. It keeps its port over restarts. `limits` go into its `jetstream`
     block, `more` follows in its configuration; both may be changed while it is down."""
 
     def __init__(self, directory: Path, *, limits: str = "", more: str = "") -> None:
         self.directory = directory
         self.limits, self.more = limits, more
         self.store = directory / "jetstream"
-        self.port = -1
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -37,11 +39,10 @@ class Natsd:
         )
         self._process = subprocess.Popen([binary(), "-c", config])
         ports = self.directory / f"nats-server_{self._process.pid}.ports"
-        deadline = time.monotonic() + 10
-        while self.port == -1 or not ports.exists():
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while not ports.exists():
             assert time.monotonic() < deadline, "nats-server did not start"
-            if ports.exists() and ports.read_text():
-                self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
+            assert self._process.poll() is None, (self.directory / "log").read_text()
             time.sleep(0.01)
 
     def kill(self) -> None:

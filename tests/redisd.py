@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import time
 from importlib.util import find_spec
@@ -11,7 +10,10 @@ from pathlib import Path
 
 import redis
 
+from tests.ports import free_port
+
 PASSWORD = "pa55-of-the-redis"
+STARTS_WITHIN_S = 60.0
 
 
 def binary() -> Path | None:
@@ -28,9 +30,7 @@ class Redisd:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -43,7 +43,7 @@ class Redisd:
         said = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "requirepass": PASSWORD, "loglevel": "warning"}
         flags = [part for name, value in said.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen([str(found), *flags], cwd=self._directory, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             assert time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.01)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ import pytest_asyncio
 pytest.importorskip("mlx_lm", reason="mlx-lm has no build for this platform")
 
 from tests.clients.one_sentence_model import SENTENCE, write_model
+from tests.ports import free_port
 from tests.serverprocess import ServerProcess, server_process
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,13 +43,6 @@ class Running:
 
     gateway: ServerProcess
     model: Path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 
 from tests.clients.front import front
 from tests.gateway.scripted import SCRIPTS, Script
+from tests.ports import free_port
 from tests.serverprocess import ROOT, server_process
 
 DEPLOY = ROOT / "gateway" / "deploy"
@@ -25,13 +25,6 @@ KEY = "a-key-long-enough"
 WITHIN_S = 30.0
 
 pytestmark = pytest.mark.system
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from tests.natsd import Natsd
 
 TYPES = ("thing_begun", "thing_done", "segment_sealed")
 FRAMES = "piece_heard"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 async def append(log: SQLiteLog, count: int, size: int = 20) -> None:
@@ -112,7 +112,7 @@ async def messages(server: Natsd, stream: str) -> list[tuple[str, dict[str, str]
         js = client.jetstream()
         total = (await js.stream_info(stream)).state.messages
         subscription = await js.subscribe("abstractcore.events.>", stream=stream, ordered_consumer=True)
-        found = [await subscription.next_msg(timeout=5) for _ in range(total)]
+        found = [await subscription.next_msg(timeout=10) for _ in range(total)]
         return [(m.subject, m.headers or {}, m.data) for m in found]
     finally:
         await client.close()

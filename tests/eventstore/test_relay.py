@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ async def test_publishes_every_event_once_and_in_order(log: SQLiteLog, data_dir:
     await append(log, 1_234)
     async with relaying(log, data_dir, server) as relay:
         await append(log, 600)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert relay.status.state == "live"
         assert relay.status.ledger_position == relay.status.tokens_position == 1_834
         assert await ledger_faults(server, data_dir) == []
@@ -112,7 +113,7 @@ async def test_publishes_every_event_once_and_in_order(log: SQLiteLog, data_dir:
 async def test_publishes_a_message_a_frame(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     generation = await append_run(log, [b"one", b"two", b"three", b"four"])
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await stored_pieces(server) == [
             (generation + 1, 1, "one"),
             (generation + 1, 2, "two"),
@@ -126,14 +127,14 @@ async def test_a_run_goes_on_where_an_earlier_relay_stopped(log: SQLiteLog, data
     await append_run(log, [b"%d" % n for n in range(30)])
     half = await append_run(log, [b"a", b"b", b"c", b"d"])
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
     client = await nats.connect(server.url)
     info = await client.jetstream().stream_info("TOKENS")
     for sequence in (info.state.last_seq, info.state.last_seq - 1):  # the newest that is left is the run's second
         await client.jetstream().delete_msg("TOKENS", sequence)
     await client.close()
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert (await stored_pieces(server))[-4:] == [
             (half + 1, 1, "a"), (half + 1, 2, "b"), (half + 1, 3, "c"), (half + 2, 4, "d"),
         ]  # fmt: skip
@@ -142,12 +143,12 @@ async def test_a_run_goes_on_where_an_earlier_relay_stopped(log: SQLiteLog, data
 async def test_what_was_archived_unpublished_is_published(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     await append(log, 300)
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
     await append(log, 300)
     await append_run(log, [b"one", b"two"])
     await Small(log, data_dir, leaves_open, sealed, dropped).archive(1 << 62)
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
         assert [text for *_, text in await stored_pieces(server)] == ["one", "two"]
         assert relay.status.state == "live"
@@ -161,7 +162,7 @@ async def test_heals_when_the_server_is_killed_midway(log: SQLiteLog, data_dir: 
             await append(log, 50)
             assert relay.status.lag_events > 0
             server.start()
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
@@ -173,39 +174,42 @@ async def test_starts_without_a_server(log: SQLiteLog, data_dir: Path, server: N
         assert relay.status.state == "down"
         assert "secret-of-the-test" not in str(relay.status)
         server.start()
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
 async def test_a_server_that_hangs_is_left(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     async with relaying(log, data_dir, server, connect=Impatient.connect) as relay:
         await append(log, 100)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         server.freeze()
         await append(log, 1_000, size=5_000)  # more than the sockets between us hold
         await until(lambda: relay.status.state == "down", "the silence is seen")
         server.kill()
         server.start()
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
 async def test_ends_when_told_to_while_a_server_hangs(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     """The client swallows a cancellation that reaches it while it flushes; ours must get through all the same."""
-    async with asyncio.timeout(8), relaying(log, data_dir, server) as relay:
+    async with AsyncExitStack() as running:
+        relay = await running.enter_async_context(relaying(log, data_dir, server))
         await append(log, 1)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         server.freeze()
         await append(log, 2_000, size=5_000)  # more than the sockets between us hold
         await asyncio.sleep(0.3)
         assert relay.status.lag_events > 0
+        async with asyncio.timeout(8):
+            await running.aclose()
 
 
 async def test_lost_answers_lose_and_double_nothing(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     async with relaying(log, data_dir, server, connect=Deaf.connect) as relay:
         for _ in range(4):
             await append(log, 200)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
@@ -217,13 +221,13 @@ async def _killed(server: Natsd, relay: Relay) -> None:
 async def _wiped(log: SQLiteLog, data_dir: Path, server: Natsd, connect: Any) -> list[str]:
     async with relaying(log, data_dir, server, connect=connect) as relay:
         await append(log, 300)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         await _killed(server, relay)
         server.wipe()
         server.start()
         await until(lambda: relay.status.state == "live", "connected again")
         await append(log, 5)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         return await ledger_faults(server, data_dir)
 
 
@@ -236,19 +240,19 @@ async def test_heals_a_server_that_was_rolled_back(
 ) -> None:
     async with relaying(log, data_dir, server) as relay:
         await append(log, 120)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         await _killed(server, relay)
         server.store.rename(tmp_path / "old")
         server.start()
         await until(lambda: relay.status.state == "live", "connected again")
         await append(log, 30)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         await _killed(server, relay)
         server.wipe()
         (tmp_path / "old").rename(server.store)
         server.start()
         await until(lambda: relay.status.state == "live", "connected again")
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
@@ -256,7 +260,7 @@ async def test_heals_a_server_that_was_rolled_back(
 async def test_heals_a_stream_that_somebody_emptied(log: SQLiteLog, data_dir: Path, server: Natsd, damage: str) -> None:
     async with relaying(log, data_dir, server) as relay:
         await append(log, 100)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         client = await nats.connect(server.url)
         if damage == "purge":
             await client.jetstream().purge_stream("LEDGER")
@@ -267,7 +271,7 @@ async def test_heals_a_stream_that_somebody_emptied(log: SQLiteLog, data_dir: Pa
             server.kill()
             server.start()
         await client.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await _faults_or_absent(server, data_dir):
                 await asyncio.sleep(0.1)
 
@@ -289,7 +293,7 @@ async def test_publishes_earlier_incarnations_first(data_dir: Path, server: Nats
     try:
         await append(log, 3)
         async with relaying(log, data_dir, server) as relay:
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             assert await ledger_faults(server, data_dir) == []
             assert len(await stored_pieces(server)) == 6
     finally:
@@ -302,7 +306,7 @@ async def test_an_event_too_large_goes_out_as_a_stub(log: SQLiteLog, data_dir: P
     await append(log, 1, size=(1 << 20) - 2048 - 300)  # just under the limit, or just over: both must do
     await append(log, 3)
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         stored = await messages(server, "LEDGER")
         assert [int(headers[POSITION]) for _, headers, _ in stored] == list(range(1, 9))
         (stub,) = [(headers, orjson.loads(data)) for _, headers, data in stored if WHOLE in headers]
@@ -314,7 +318,7 @@ async def test_an_event_too_large_goes_out_as_a_stub(log: SQLiteLog, data_dir: P
 async def test_a_full_stream_waits_and_loses_nothing(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     await append(log, 10)
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         await _limit(server, 60)
         await append(log, 200)
         await append_run(log, [b"still heard"])
@@ -322,7 +326,7 @@ async def test_a_full_stream_waits_and_loses_nothing(log: SQLiteLog, data_dir: P
         assert "exceeded" in (relay.status.last_error or "")
         await until(lambda: relay.status.tokens_position == 212, "the other lane goes on")
         await _limit(server, -1)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert await ledger_faults(server, data_dir) == []
 
 
@@ -338,10 +342,13 @@ async def _two_relays(log: SQLiteLog, data_dir: Path, server: Natsd, connect: An
         relaying(log, data_dir, server, connect=connect) as one,
         relaying(log, data_dir, server, connect=connect) as two,
     ):
-        for _ in range(10):
+        await append(log, 1)
+        assert await one.flush(60)
+        assert await two.flush(60)
+        for _ in range(10):  # both are there by now
             await append(log, 100)
-        assert await one.flush(20)
-        assert await two.flush(20)
+        assert await one.flush(60)
+        assert await two.flush(60)
         return await ledger_faults(server, data_dir)
 
 
@@ -361,7 +368,7 @@ async def test_without_asking_the_server_a_wipe_loses_events(log: SQLiteLog, dat
 async def test_a_message_that_no_relay_wrote_stops_us(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     async with relaying(log, data_dir, server) as relay:
         await append(log, 2)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         client = await nats.connect(server.url)
         await client.jetstream().publish(f"abstractcore.events.thing_done.{log.origin}", b"?")
         await client.close()
@@ -375,7 +382,7 @@ async def test_frames_that_cannot_be_composed_cost_their_run_alone(
     await append_run(log, [b"not utf-8: \xff", b"two", b"three", b"four"])
     await append_run(log, [b"five"])
     async with relaying(log, data_dir, server) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         assert [text for _, _, text in await stored_pieces(server)] == ["one", "five"]
         assert relay.status.failed_runs == 1
         assert await ledger_faults(server, data_dir) == []
@@ -384,7 +391,7 @@ async def test_frames_that_cannot_be_composed_cost_their_run_alone(
 async def test_a_zombie_with_our_identity_stops_us(log: SQLiteLog, data_dir: Path, server: Natsd) -> None:
     async with relaying(log, data_dir, server) as relay:
         await append(log, 20)
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         await _forge(server, log.origin, 21, {"Abstractcore-Digest": "00" * 32})
         await append(log, 5)
         await until(lambda: relay.status.state == "fenced", "we stop")
@@ -401,11 +408,11 @@ async def test_an_earlier_origin_with_more_than_we_have_is_left_alone(data_dir: 
     log = await SQLiteLog.open(data_dir, durability="process")
     try:
         async with relaying(log, data_dir, server) as relay:
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             await _forge(server, earlier.origin, 6, {"Abstractcore-Digest": "00" * 32})
         async with relaying(log, data_dir, server) as relay:
             await append(log, 5)
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             assert relay.status.foreign == 1
             assert len(await messages(server, "LEDGER")) == 11
     finally:

@@ -17,7 +17,7 @@ from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
 from eventstore.relay_messages import DIGEST, FRAME, OSEQ, POSITION, WHOLE, Compose, OpenRun
 
-HEALS_WITHIN_S = 30.0
+HEALS_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def tokens_of(data_dir: Path, event_type: str, open_run: OpenRun) -> list[Said]:
     return found
 
 
-async def stored(url: str, stream: str) -> list[Said]:
-    """Everything that a stream gives to a consumer, in its order; empty where there is no stream."""
+async def stored(url: str, stream: str, patience_s: float = 0.5) -> list[Said]:
+    """Everything that a stream gives to a consumer, in its order; empty where there is no stream. What does not come
+    within `patience_s` of the last is missing."""
     client = await nats.connect(url, allow_reconnect=False)
     found: list[Said] = []
     try:
@@ -96,7 +97,7 @@ async def stored(url: str, stream: str) -> list[Said]:
         left = (await js.stream_info(stream)).state.messages
         reading = await js.subscribe("abstractcore.events.>", stream=stream, ordered_consumer=True)
         while left:
-            message = await reading.next_msg(timeout=0.5)
+            message = await reading.next_msg(timeout=patience_s)
             found.append(_said(message))
             left = message.metadata.num_pending
     except (NotFoundError, nats.errors.TimeoutError):

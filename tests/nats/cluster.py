@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats
@@ -13,8 +12,9 @@ import nats.errors
 from nats.js.api import StreamConfig
 
 from tests.natsd import Natsd
+from tests.ports import free_port
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 60.0
 
 
 class Cluster:
@@ -64,7 +64,7 @@ class Cluster:
 async def cluster(directory: Path) -> AsyncIterator[Cluster]:
     """A cluster that runs; whether it can store anything yet, `make_streams` finds out."""
     names = ("one", "two", "three")
-    ports = _free_ports(len(names))
+    ports = [free_port() for _ in names]
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     members = [
         Natsd(
@@ -80,11 +80,3 @@ async def cluster(directory: Path) -> AsyncIterator[Cluster]:
     finally:
         for member in members:
             member.kill()
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -92,7 +92,7 @@ class Gateway:
 
     async def says(self, word: str) -> None:
         """Wait until its health has this word in it."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while word not in str(await self.health()):
                 await asyncio.sleep(0.05)
 

@@ -10,7 +10,7 @@ import pytest
 from eventstore.jetstream import JetStream, Message, NoAnswer
 from eventstore.sqlite import SQLiteLog
 from tests.eventstore.relay_rig import FRAMES, append, append_run, relaying, until
-from tests.nats.check import Copy
+from tests.nats.check import HEALS_WITHIN_S, Copy
 from tests.nats.proxy import lossy
 from tests.natsd import Natsd
 
@@ -39,17 +39,23 @@ async def written(log: SQLiteLog) -> None:
 
 
 async def through_losses(
-    log: SQLiteLog, data_dir: Path, server: Natsd, copy: Copy, lose: Callable[[int], bool], over: type[JetStream]
+    log: SQLiteLog,
+    data_dir: Path,
+    server: Natsd,
+    copy: Copy,
+    lose: Callable[[int], bool],
+    over: type[JetStream],
+    within_s: float = HEALS_WITHIN_S,
 ) -> list[str]:
     """The faults that stay where the server's acknowledgements are lost."""
     async with lossy(server.url, lose) as proxy:
         async with relaying(log, data_dir, proxy, connect=over.connect) as relay:  # type: ignore[arg-type]  # it has the url
             await written(log)
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             await written(log)
-            assert await relay.flush(20)
+            assert await relay.flush(60)
         assert proxy.lost
-    return await copy.faults(server.url)
+    return await copy.healed(lambda: server.url, within_s)
 
 
 LOSSES: dict[str, Callable[[int], bool]] = {
@@ -69,7 +75,7 @@ async def test_lost_acknowledgements_lose_and_double_nothing(
 
 
 async def test_sent_once_more_events_double(log: SQLiteLog, data_dir: Path, server: Natsd, copy: Copy) -> None:
-    assert await through_losses(log, data_dir, server, copy, LOSSES["every other"], Repeating)
+    assert await through_losses(log, data_dir, server, copy, LOSSES["every other"], Repeating, 0)
 
 
 async def test_a_server_that_wakes_up_stores_nothing_twice(
@@ -79,11 +85,11 @@ async def test_a_server_that_wakes_up_stores_nothing_twice(
     async with relaying(log, data_dir, server, connect=Impatient.connect) as relay:
         for _ in range(3):
             await written(log)
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             server.freeze()
             await written(log)
             await until(lambda: relay.status.state == "down", "the silence is seen")
             await written(log)
             server.thaw()
         assert await copy.healed(lambda: server.url) == []
-        assert await relay.flush(20)
+        assert await relay.flush(60)

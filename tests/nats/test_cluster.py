@@ -41,7 +41,7 @@ class Story:
 
     async def goes_on(self) -> None:
         await self.written()
-        assert await self.relay.flush(30)
+        assert await self.relay.flush(60)
 
     async def written(self) -> None:
         await append(self._log, 150)

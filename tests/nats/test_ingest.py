@@ -71,7 +71,7 @@ async def told(log: SQLiteLog, name: str, pieces: Sequence[bytes], *, closed: bo
 async def pulling(log: SQLiteLog, data_dir: Path, server: Natsd) -> AsyncIterator[Relay]:
     """A relay that has compared, and is at the head."""
     async with relaying(log, data_dir, server, take=log.ingest, run_of=run_of) as relay:
-        assert await relay.flush(20)
+        assert await relay.flush(60)
         yield relay
 
 
@@ -137,7 +137,7 @@ async def test_a_restored_log_gets_its_end_back(data_dir: Path, server: Natsd) -
             assert (relay.status.foreign, relay.status.refused, relay.status.gone) == (0, [], 0)
             assert list(verify(now, run_of)) == []
             await append(log, 3)
-            assert await relay.flush(20)
+            assert await relay.flush(60)
             assert await ledger_faults(server, data_dir) == []
             assert await Copy(data_dir, FRAMES, open_run).healed(lambda: server.url) == []
         async with pulling(log, data_dir, server) as relay:

@@ -30,7 +30,7 @@ async def recorded(data_dir: Path, server: Natsd) -> list[Recorded]:
         assert [*map(failed, answers)] == [None] * len(texts)
         assert await served.copy.healed(lambda: server.url) == []
         assert await served.process.terminate() == 0
-        assert await served.copy.faults(server.url) == []
+        assert await served.copy.healed(lambda: server.url) == []
     return rows_of(data_dir)
 
 

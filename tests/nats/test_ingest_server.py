@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -35,7 +34,7 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
         cut = await RawClient.connect(served.url)
         body = {"model": MODELS[0], "messages": [{"role": "user", "content": "long"}], "stream": True}
         await cut.send(request({**body, "max_tokens": 500}))
-        await asyncio.sleep(0.1)
+        await cut.until(b"data: ")
         backed_up(data_dir, tmp_path / "older")
         for _ in range(5):
             assert failed(await streamed(served.url, "demo/echo")) is None

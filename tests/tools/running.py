@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from tests.gateway.whole import PATIENCE_S, Gateway, gateway
+from tests.ports import free_port
 from tests.serverprocess import ROOT
 
 FUNCTIONS = ("--tools", "tests.tools.functions")
@@ -78,9 +78,7 @@ def over_stdio(**env: str) -> dict[str, Any]:
 @asynccontextmanager
 async def over_http() -> AsyncIterator[str]:
     """The tests' MCP server as a process of its own; its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *SERVER, "http", str(port), cwd=ROOT, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )

@@ -16,6 +16,7 @@ from gateway.upstreams.http1 import Pool
 from gateway.upstreams.upstream import UpstreamFailure
 from tests.gateway.upstreams.http1.calls import ask, outcome
 from tests.gateway.upstreams.http1.raw_server import PATIENCE_S, Peer, Play, client_tls, once, raw_server, saying
+from tests.ports import free_port
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HI = OK + b"content-length: 2\r\n\r\nhi"
@@ -36,13 +37,6 @@ def silent(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
             waiting.setblocking(False)
             waiting.connect_ex((host, listening.getsockname()[1]))
         yield listening.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_a_refused_connection_is_said_so() -> None:
