@@ -10,7 +10,7 @@ again after a crash it clears away what nobody reads, and goes on behind the las
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
 from itertools import zip_longest
@@ -29,6 +29,9 @@ SEGMENT_ROWS = 65_536
 
 LeavesOpen = Callable[[RecordedEvent], bool]
 """Whether after this event its stream is to be gone on with, so that it must not be archived yet."""
+
+Keep = Callable[[int], Awaitable[None]]
+"""Makes what is to remain of the rows up to a position durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,16 @@ class Archiving:
             pass
         return done
 
-    async def drop(self, until: int, folded: int) -> list[str]:
+    async def drop(self, until: int, folded: int, keep: Keep) -> list[str]:
         """Delete the files of segments that end at or before `until` and before `folded`, the last event that has been
-        folded into everything made of the log, durably. The names of those deleted. Raises `OSError`."""
+        folded into everything made of the log, durably. Before that `keep` has to keep what is made of them; where it
+        raises, nothing is dropped. The names of those deleted. Raises `OSError`."""
         with Reader(self._data_dir) as reader:
             spans = [span for span in reader.segments() if self._may_go(span, until, folded)]
         if spans:
             names = [file_of(self._data_dir, span).name for span in spans]
             through = spans[-1][1]
+            await keep(through)
             await self._log.drop(Dropping(through, self._said_dropped(names, through)))
         else:
             names = []

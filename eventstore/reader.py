@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from eventstore import rows
+from eventstore.archive import DIRECTORY
 from eventstore.archived import Archive, Span
 from eventstore.blobs import checked_blob, damage
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
-from eventstore.errors import LogUnavailable
+from eventstore.errors import LogCorrupt, LogUnavailable
 
 ALL = 1 << 62
 """An `until` that is past every position."""
@@ -154,6 +155,26 @@ class Reader:
     def dropped(self) -> int:
         """The position up to which the archive was dropped: what there is begins behind it."""
         return int(self._fetch(rows.DROPPED, {})[0][0]) if self.sealed() else 0
+
+    def snapshot(self) -> tuple[Path, str] | None:
+        """What the last drop left in place of what it dropped: a file in the archive, and its sha256 in hex, as the
+        event of the drop says. None where nothing was dropped, or nothing was left. Raises `LogCorrupt` where the event
+        is not what was written."""
+        found = self._fetch(rows.LAST_DROP, {}) if self.sealed() else []
+        if not found:
+            return None
+        (position,) = found[0]
+        for event in self.read(position - 1, 1, until=position, frames=False):
+            if isinstance(event, RecordedEvent):
+                return self._left_by(event)
+        raise LogCorrupt(position, "the event that says what was dropped is not there")
+
+    def _left_by(self, drop: RecordedEvent) -> tuple[Path, str] | None:
+        try:
+            name, digest = drop.body.get("snapshot"), drop.body.get("snapshot_digest", "")
+        except (ValueError, AttributeError) as error:
+            raise LogCorrupt(drop.position, "the event that says what was dropped cannot be read") from error
+        return (self.path.parent / DIRECTORY / Path(name).name, digest) if name else None
 
     def segments(self) -> list[Span]:
         """First and last position of every archived segment, in order."""

@@ -81,6 +81,8 @@ SEGMENT_DIGEST = "SELECT digest FROM segments WHERE first = :first"
 
 DROPPED = "SELECT ifnull((SELECT through FROM dropped ORDER BY position DESC LIMIT 1), 0)"
 
+LAST_DROP = "SELECT position FROM dropped ORDER BY position DESC LIMIT 1"
+
 ARCHIVED_STREAM = """
 SELECT version, first, last FROM archived_streams WHERE stream = (SELECT id FROM streams WHERE name = :stream)
 """

@@ -13,13 +13,15 @@ from eventstore.archiving import Archiving, Written
 from eventstore.catalogue.control import SegmentsDropped, SegmentSealed
 from eventstore.envelope import NewEvent
 from eventstore.errors import LogError
+from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.control import ControlError
 from gateway.exchange.runs import leaves_open
 from projections.durable import durable_position
+from projections.snapshotting import NotTaken, take, tidy
 
-FAILURES = (OSError, sqlite3.Error, LogError)
-"""What the disk, the log or the projections' database may refuse."""
+FAILURES = (OSError, sqlite3.Error, LogError, NotTaken)
+"""What the disk, the log, the projections' database or a projection may refuse."""
 
 
 class Archivist:
@@ -32,6 +34,7 @@ class Archivist:
     def __init__(self, log: SQLiteLog, data_dir: Path, previous: dict[str, Any] | None = None) -> None:
         self._data_dir, self._previous = data_dir, previous
         self._folded = 0
+        self._snapshot: tuple[str | None, str | None] = None, None
         self._archiving = self.archiving(log, data_dir, leaves_open, self._sealed, self._dropped)
         self._busy = asyncio.Lock()
 
@@ -54,9 +57,23 @@ class Archivist:
         return {"segments": [{name: getattr(written, name) for name in shown} for written in done]}
 
     async def drop(self, until: int) -> dict[str, Any]:
-        """`{dropped: [names], folded: position}`: whole segments that every projection has folded for good."""
+        """`{dropped: [names], folded: position}`: whole segments that every projection has folded for good, and
+        of which the snapshot holds what tables made of them."""
         self._folded = await asyncio.to_thread(durable_position, self._data_dir)
-        return {"dropped": await self._archiving.drop(until, self._folded), "folded": self._folded}
+        dropped = await self._archiving.drop(until, self._folded, self._keep)
+        await asyncio.to_thread(self._tidy)
+        return {"dropped": dropped, "folded": self._folded}
+
+    async def _keep(self, through: int) -> None:
+        self._snapshot = await asyncio.to_thread(self._taken, through)
+
+    def _taken(self, through: int) -> tuple[str, str]:
+        with Reader(self._data_dir) as reader:
+            return take(self._data_dir, reader, through)
+
+    def _tidy(self) -> None:
+        with Reader(self._data_dir) as reader:
+            tidy(self._data_dir, reader)
 
     def _sealed(self, written: Written) -> NewEvent:
         return SegmentSealed(
@@ -71,7 +88,15 @@ class Archivist:
         ).new()
 
     def _dropped(self, names: list[str], through: int) -> NewEvent:
-        return SegmentsDropped(through=through, segments=names, folded=self._folded, previous=self._cited()).new()
+        snapshot, digest = self._snapshot
+        return SegmentsDropped(
+            through=through,
+            segments=names,
+            folded=self._folded,
+            previous=self._cited(),
+            snapshot=snapshot,
+            snapshot_digest=digest,
+        ).new()
 
     def _cited(self) -> dict[str, Any] | None:
         """For the first event that is said here alone."""

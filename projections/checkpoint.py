@@ -98,6 +98,15 @@ def begin(rows: sqlite3.Connection, name: str, version: int) -> None:
     rows.execute("DELETE FROM projection_files WHERE projection = ?", (name,))
 
 
+def put(rows: sqlite3.Connection, known: Checkpoint) -> None:
+    """Put a projection where a checkpoint says that it was, without files."""
+    rows.execute(
+        "REPLACE INTO projection_checkpoints (name, version, position, event_position, event_digest, state)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (known.name, known.version, known.position, known.event_position, known.event_digest, known.state),
+    )
+
+
 def advance(
     rows: sqlite3.Connection, old: Checkpoint, to: int, last: RecordedEvent | None, state: str | None = None
 ) -> None:

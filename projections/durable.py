@@ -24,7 +24,7 @@ def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTR
     with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as rows:
         known = checkpoint.load(rows)
         for (file,) in rows.execute("SELECT file FROM projection_files").fetchall():
-            _sync(data_dir / file)
+            sync(data_dir / file)
         busy, *_ = rows.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy:
             raise sqlite3.OperationalError(f"{db.NAME} could not be synced: it is in use")
@@ -39,7 +39,8 @@ def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTR
     )
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,8 @@ database does not hold, so a restart, or a second engine that makes a projection
 A projection whose version was raised, whose files were deleted, or whose checkpoint names an event that the log does
 not hold (a restored copy, another log) starts from the beginning, in place: the queries of a new version could not read
 the rows of the old one. Until it has caught up, its position is behind the log's head, and answers made from it say
-that they are stale.
+that they are stale. Where the beginning of the log was dropped, tables begin with the snapshot that was taken of it;
+files begin behind it, and what they held is set aside under another name.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Any
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogUnavailable
 from projections import checkpoint as checkpoints
-from projections import db
+from projections import db, snapshots
 from projections.checkpoint import Checkpoint
-from projections.files import ProjectionFiles
+from projections.files import ProjectionFiles, set_aside
 from projections.projection import Projection, Source, is_file_projection, is_table_projection
 from projections.registry import REGISTRY
 
@@ -121,12 +122,16 @@ class Engine:
         return [(event.position, event.digest) for event in found] == seen
 
     def _reset(self, projection: Projection) -> None:
+        """Back to the beginning; where that was dropped, to what was left of it."""
         checkpoints.begin(self._rows, projection.name, projection.version)
-        if is_file_projection(projection):
-            self._files[projection.name].remove()
-        elif is_table_projection(projection):
+        if is_table_projection(projection):
             projection.truncate(self._rows)
             projection.create(self._rows)
+            snapshots.restore(self._rows, self._reader, projection)
+        elif self._reader.dropped():
+            set_aside(self._data_dir, [projection])
+        else:
+            self._files[projection.name].remove()
 
     def _reopen(self, anew: bool = False) -> None:
         self._rows.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeGuard
 
 from eventstore.envelope import Recorded, RecordedEvent
@@ -29,6 +30,12 @@ class Source(Protocol):
 
     def read_blob(self, digest: bytes) -> bytes:
         """The blob with this sha256. Raises `KeyError` if there is none, `LogCorrupt` if it is damaged."""
+
+    def dropped(self) -> int:
+        """The position up to which history was dropped: what there is begins behind it."""
+
+    def snapshot(self) -> tuple[Path, str] | None:
+        """What was left of what was dropped (`snapshots.py`): a file, and its sha256 in hex."""
 
 
 class TableProjection(Protocol):

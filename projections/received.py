@@ -36,13 +36,17 @@ class ReceivedRequests:
         self._seen = {event.stream: event for event in events if event.type == "request_received"}
 
     def of(self, event: RecordedEvent) -> dict[str, Any]:
-        """Raises `LookupError` where the event's request was not received."""
+        """Empty where the beginning of its stream was dropped. Raises `LookupError` where the event's request was not
+        received."""
         received = self._seen.get(event.stream) or self._read(event.stream)
-        return newest(received)
+        return newest(received) if received else {}
 
-    def _read(self, stream: str) -> RecordedEvent:
-        for event in self._source.read_stream(stream):
+    def _read(self, stream: str) -> RecordedEvent | None:
+        events = self._source.read_stream(stream)
+        for event in events:
             if event.type == "request_received":
                 self._seen[stream] = event
                 return event
+        if events and events[0].version > 1:
+            return None
         raise LookupError(f"{stream} has no request_received")

@@ -3,8 +3,8 @@
 A line is `{"timestamp", "request_id", "attempt", "provider", "model", "prompt", "response", "error", "metadata"}`.
 `model` is without its provider. `prompt` is the request's messages (or `prompt`, or `input`), with `system`,
 `instructions` and `tools` beside it where the request has them; `response` is the list of choices. Neither is there
-where the request forbade to keep content. `error` is there where the attempt failed. `metadata.tokens` is always there:
-`{"input", "input_cached", "output"}`.
+where the request forbade to keep content, and no prompt where it went with history that was dropped. `error` is there
+where the attempt failed. `metadata.tokens` is always there: `{"input", "input_cached", "output"}`.
 """
 
 from __future__ import annotations

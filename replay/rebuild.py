@@ -79,5 +79,7 @@ def _told(done: Mapping[str, Any]) -> str:
         for name, state in done["projections"].items()
     ]
     if done["dropped"]:
-        lines.append(f"history up to position {done['dropped']} is gone: what was made begins behind it")
+        lines.append(
+            f"history up to position {done['dropped']} is gone: tables began with its snapshot, files begin behind it"
+        )
     return "\n".join([*lines, f"by {done['by']} in {done['seconds']} s"])

@@ -14,6 +14,7 @@ from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.verify import Finding, Verifier
 from gateway.exchange.runs import run_of
+from projections.snapshots import damage
 from replay.decisions import check_decisions
 from replay.rerender import Requests, check_requests
 
@@ -49,6 +50,7 @@ def verified(reader: Reader, decisions: bool = False) -> dict[str, Any]:
     began = time.monotonic()
     whole = findings.add(_structure(reader)) and not findings.count
     whole = findings.add(_segments(reader)) and not findings.count and whole
+    findings.add(_snapshot(reader))
     whole = findings.add(_rows(reader, until, verifier)) and whole
     whole = findings.add(_blobs(reader)) and whole
     proved = time.monotonic()
@@ -85,6 +87,11 @@ def _rows(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
 def _segments(reader: Reader) -> Iterator[Finding]:
     for position, what in reader.segment_damages():
         yield Finding(position, what)
+
+
+def _snapshot(reader: Reader) -> Iterator[Finding]:
+    if (left := reader.snapshot()) and (what := damage(*left)):
+        yield Finding(reader.dropped(), what)
 
 
 def _blobs(reader: Reader) -> Iterator[Finding]:

@@ -112,7 +112,8 @@ class SegmentSealed(Event):
 @value(kw_only=True)
 class SegmentsDropped(Event):
     """Archived segments up to `through` were deleted, these files. `folded` is the position up to which every
-    projection had folded the log. `previous` as in `NodeStarted`, where a tool did it."""
+    projection had folded the log. `snapshot` is the file that holds what projections made of all that was dropped, and
+    `snapshot_digest` its sha256 in hex. `previous` as in `NodeStarted`, where a tool did it."""
 
     type: ClassVar[str] = "segments_dropped"
 
@@ -120,6 +121,8 @@ class SegmentsDropped(Event):
     segments: list[str]
     folded: int
     previous: dict[str, Any] | None = None
+    snapshot: str | None = None
+    snapshot_digest: str | None = None
 
 
 @event

@@ -295,13 +295,31 @@ async def test_the_file_shrinks(tmp_path: Path) -> None:
     assert (tmp_path / "events.db").stat().st_size < before / 5
 
 
+async def kept(through: int) -> None:
+    """Nothing is made of these rows."""
+
+
+async def refused(through: int) -> None:
+    raise OSError(f"nothing is kept of rows up to {through}")
+
+
+async def test_nothing_is_dropped_of_which_nothing_is_kept(tmp_path: Path) -> None:
+    rows = await record(tmp_path)
+    await archive(tmp_path)
+    log = await SQLiteLog.open(tmp_path)
+    with pytest.raises(OSError, match="up to 200"):
+        await archiving(log, tmp_path).drop(until=250, folded=1_000, keep=refused)
+    await log.close()
+    assert read(tmp_path) == rows
+
+
 async def test_segments_are_dropped_whole_and_only_when_folded(tmp_path: Path) -> None:
     rows = await record(tmp_path)
     await archive(tmp_path)
     log = await SQLiteLog.open(tmp_path)
-    assert await archiving(log, tmp_path).drop(until=250, folded=100) == []
-    assert len(await archiving(log, tmp_path).drop(until=250, folded=101)) == 1
-    assert len(await archiving(log, tmp_path).drop(until=250, folded=1_000)) == 1
+    assert await archiving(log, tmp_path).drop(until=250, folded=100, keep=kept) == []
+    assert len(await archiving(log, tmp_path).drop(until=250, folded=101, keep=kept)) == 1
+    assert len(await archiving(log, tmp_path).drop(until=250, folded=1_000, keep=kept)) == 1
     assert (await log.read(0, 1))[0].position == 201
     await log.close()
     with Reader(tmp_path) as reader:
@@ -326,7 +344,7 @@ async def test_twin_that_drops_what_is_not_folded_is_seen(tmp_path: Path) -> Non
     await record(tmp_path)
     await archive(tmp_path)
     log = await SQLiteLog.open(tmp_path)
-    assert await archiving(log, tmp_path, Unfolded).drop(until=250, folded=100) != []
+    assert await archiving(log, tmp_path, Unfolded).drop(until=250, folded=100, keep=kept) != []
     await log.close()
 
 

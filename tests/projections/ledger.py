@@ -76,6 +76,12 @@ class Ledger:
     def read_blob(self, digest: bytes) -> bytes:
         return self._blobs[digest]
 
+    def dropped(self) -> int:
+        return 0
+
+    def snapshot(self) -> None:
+        return None
+
 
 def _stream(event: Event) -> str:
     if event.type.startswith("session_"):
