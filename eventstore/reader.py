@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,8 @@ SEGMENTS = 4
 BLOBS = 16
 """Blobs in memory at once, each of any size."""
 STRUCTURE = 20
+LAST = "\U0010ffff"
+"""Behind every character."""
 
 
 class Reader:
@@ -189,8 +192,15 @@ class Reader:
 
     def streams(self, prefix: str, limit: int = 1_000) -> list[str]:
         """Names of streams that begin with `prefix`, in order of name, at most `limit`."""
-        end = prefix + "\U0010ffff"
-        return [name for (name,) in self._fetch(rows.STREAMS_NAMED, {"prefix": prefix, "end": end, "limit": limit})]
+        named = {"prefix": prefix, "end": prefix + LAST, "limit": limit}
+        return [name for (name,) in self._fetch(rows.STREAMS_NAMED, named)]
+
+    def first_unended(self, prefix: str, ends: Iterable[str]) -> int | None:
+        """The position of the first live event of all streams that begin with `prefix` and whose last event is of none
+        of the types `ends`; None where there is no such stream."""
+        named = {"prefix": prefix, "end": prefix + LAST, "ends": json.dumps([*ends])}
+        found: int | None = self._fetch(rows.FIRST_UNENDED, named)[0][0]
+        return found
 
     def close(self) -> None:
         """Let go of the files."""

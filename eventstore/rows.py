@@ -94,6 +94,15 @@ FROM streams WHERE name = ?
 """
 """A stream's id and the version of its last event, archived or not."""
 
+FIRST_UNENDED = """
+SELECT min(first) FROM (
+    SELECT (SELECT position FROM ledger WHERE stream = streams.id ORDER BY version LIMIT 1) AS first,
+           (SELECT type FROM ledger WHERE stream = streams.id ORDER BY version DESC LIMIT 1) AS last
+    FROM streams WHERE name >= :prefix AND name < :end)
+WHERE last NOT IN (SELECT id FROM types WHERE name IN (SELECT value FROM json_each(:ends)))
+"""
+"""Two look-ups a stream, whatever its length; a stream that is archived as a whole has no `last`, and is left out."""
+
 STREAMS_NAMED = "SELECT name FROM streams WHERE name >= :prefix AND name < :end ORDER BY name LIMIT :limit"
 
 
