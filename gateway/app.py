@@ -12,6 +12,7 @@ from gateway.api import (
     circuits,
     docs,
     events,
+    generate_content,
     health,
     messages,
     metrics,
@@ -49,6 +50,14 @@ ROUTES = (
     web.get("/v1/responses/{id}/input_items", responses.input_items),
     web.post("/v1/messages", messages.messages),
     web.post("/v1/messages/count_tokens", messages.count_tokens),
+    web.post("/v1beta/models/{model:.+}:generateContent", generate_content.generate),
+    web.post("/v1beta/models/{model:.+}:streamGenerateContent", generate_content.stream),
+    web.post("/v1beta/models/{model:.+}:countTokens", generate_content.count_tokens),
+    web.post("/v1/models/{model:.+}:generateContent", generate_content.generate),
+    web.post("/v1/models/{model:.+}:streamGenerateContent", generate_content.stream),
+    web.post("/v1/models/{model:.+}:countTokens", generate_content.count_tokens),
+    web.get("/v1beta/models", generate_content.list_models),
+    web.get("/v1beta/models/{model:.+}", generate_content.one_model),
     web.post("/v1/completions", operations.completions),
     web.post("/v1/generate/structured", operations.structured),
     web.post("/v1/generate/multi", multi.multi),
@@ -114,6 +123,13 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/responses": dialects.RESPONSES,
     "/v1/messages": dialects.MESSAGES,
     "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
+    **{
+        f"/{version}/models/{{model}}:{method}": dialects.GENERATE_CONTENT
+        for version in ("v1", "v1beta")
+        for method in generate_content.METHODS  # countTokens is like count_tokens
+    },
+    "/v1beta/models": dialects.GENERATE_CONTENT,  # this and the next are read only: for the shape of their errors
+    "/v1beta/models/{model}": dialects.GENERATE_CONTENT,
     "/v1/completions": dialects.COMPLETIONS,
     "/v1/generate/structured": dialects.STRUCTURED,
     "/v1/generate/multi": dialects.CHAT,  # a group of exchanges; one that was refused is an exchange itself

@@ -16,6 +16,8 @@ from gateway.tickets import Tickets
 
 ANONYMOUS = "anonymous"
 """The key id of every caller of a server without an API key."""
+KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Where it stands beside `Authorization: Bearer`."""
 
 
 class Authenticator:
@@ -31,15 +33,16 @@ class Authenticator:
         """Whether callers must present a key."""
         return self._digest is not None
 
-    def identify(self, headers: Mapping[str, str], ticket: str | None = None) -> str:
+    def identify(self, headers: Mapping[str, str], ticket: str | None = None, key: str | None = None) -> str:
         """The caller's key id for events: `key-<12 hex>`, or `anonymous`. Raises `Unauthorized`.
 
         `headers` are looked up in lower case (a case-insensitive mapping serves). `ticket` is the `access_token` of a
-        GET request's URL; the API key itself is not accepted there.
+        GET request's URL; the API key itself is not accepted there, but for the protocols that have it there: it
+        is `key` then.
         """
         if self._digest is None:
             return ANONYMOUS
-        presented = _presented(headers)
+        presented = _presented(headers) + ([key] if key else [])
         # No early way out: how long the comparison takes must not tell which header was nearly right.
         matches = [hmac.compare_digest(_digest(value), self._digest) for value in presented]
         if any(matches):
@@ -53,7 +56,7 @@ def _presented(headers: Mapping[str, str]) -> list[str]:
     """The credentials that stand in headers, wherever a client library puts them."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    return [value for value in (bearer, headers.get("x-api-key", ""), headers.get("api-key", "")) if value]
+    return [value for value in (bearer, *(headers.get(name, "") for name in KEY_HEADERS)) if value]
 
 
 def _refusal(key: bool, ticket: bool) -> Unauthorized:
@@ -63,7 +66,7 @@ def _refusal(key: bool, ticket: bool) -> Unauthorized:
     if ticket:
         return Unauthorized("The ticket is unknown, already used, or older than 60 seconds.", headers=challenge)
     return Unauthorized(
-        "This server demands its API key, as Authorization: Bearer, x-api-key or api-key.", headers=challenge
+        f"This server demands its API key, as Authorization: Bearer, {' or '.join(KEY_HEADERS)}.", headers=challenge
     )
 
 

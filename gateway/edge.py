@@ -166,10 +166,17 @@ class Edge:
             check_origin(request.method, request.headers)
             check_hop(request.headers, self._hop)
             if _route(request) not in OPEN_ROUTES:
-                request[KEY_ID] = self._authenticator.identify(request.headers, _ticket(request))
+                request[KEY_ID] = self._authenticator.identify(request.headers, _ticket(request), self._key(request))
         except GatewayError as refused:
             return refused
         return None
+
+    def _key(self, request: web.Request) -> str | None:
+        """The API key of the URL, where the route's protocol has it there."""
+        if not request.query_string:
+            return None
+        dialect = self._exchanges.get(_route(request))
+        return request.query.get("key") if dialect is not None and dialect.key_in_url else None
 
     async def _recorded(self, request: web.Request, refused: GatewayError) -> None:
         if request.method == "POST" and _route(request) in self._exchanges and self._limiter.admit():

@@ -26,6 +26,7 @@ from gateway.exchange.submit import Caller, Rules, submit, unread
 from gateway.json_guard import read_json
 from gateway.services import SERVICES
 from gateway.wire.dialect import Dialect
+from gateway.wire.sse import PING
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ async def attend(
     request: web.Request, submission: Submission, dialect: Dialect, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
     """Run it for the client that waits; `headers` are more for its answer."""
-    outlet = outlet_for(request, submission)
+    outlet = outlet_for(request, submission, dialect.ping)
     outlet.prepare(_ids(submission.request_id, dialect))
     if headers is not None:
         outlet.prepare(headers)
@@ -103,7 +104,7 @@ async def attend(
 
 async def attend_again(request: web.Request, submission: Submission, dialect: Dialect) -> web.StreamResponse | None:
     """The answer that the request's Idempotency-Key stands for; None where there is none yet."""
-    outlet, desk = outlet_for(request, submission), request.app[DESK]
+    outlet, desk = outlet_for(request, submission, dialect.ping), request.app[DESK]
     outlet.prepare(_ids(submission.request_id, dialect))
     try:
         keyed = places(submission, request.headers, UNASKED, request.path)[:1]
@@ -134,7 +135,7 @@ def caller_of(request: web.Request, endpoint: str) -> Caller:
     return Caller(request_id(request), endpoint, request.get(KEY_ID, ANONYMOUS), request.remote, request.headers)
 
 
-def outlet_for(request: web.Request, submission: Submission | None) -> HttpOutlet:
+def outlet_for(request: web.Request, submission: Submission | None, ping: bytes = PING) -> HttpOutlet:
     """The client of this request; one whose content is retained can read it from the log."""
     services = request.app[SERVICES]
     follow = None
@@ -142,7 +143,7 @@ def outlet_for(request: web.Request, submission: Submission | None) -> HttpOutle
         follow = partial(follow_answer, services.log, submission.request_id)
     outlet = HttpOutlet(request, follow, services.monotonic, request.app[DESK].pace)
     if submission is not None and submission.streamed:
-        outlet.streams()
+        outlet.streams(ping)
     return outlet
 
 

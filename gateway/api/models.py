@@ -10,6 +10,7 @@ from gateway.api.answers import json_response, services
 from gateway.discovery import Listing
 from gateway.errors import InvalidRequest, NotFound, Unavailable
 from gateway.routing.virtual import Virtual
+from gateway.services import Services
 from gateway.upstreams.upstream import ModelInfo
 
 TYPES = ("text-generation", "text-embedding")
@@ -22,7 +23,7 @@ async def list_models(request: web.Request) -> web.Response:
     The further key `providers` says what each provider had to say, failing ones included."""
     wanted = _wanted_type(request)
     listings = await services(request).discovery.listings(_wanted_providers(request))
-    data = _virtual_objects(request) if wanted is None and "provider" not in request.query else []
+    data = virtual_objects(services(request)) if wanted is None and "provider" not in request.query else []
     data += [
         model_object(listing, model)
         for listing in listings
@@ -34,19 +35,22 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def one_model(request: web.Request) -> web.Response:
     """One model. A bare name means the default provider's, or that of the one provider that lists it."""
-    name = request.match_info["id"]
-    given = services(request)
+    return json_response(await named(services(request), request.match_info["id"]))
+
+
+async def named(given: Services, name: str) -> dict[str, Any]:
+    """The model of a name, in OpenAI's shape. Raises `NotFound`, `Unavailable`."""
     if given.configuration is not None and name in given.configuration.models:
-        return json_response(virtual_object(given.configuration.models[name]))
+        return virtual_object(given.configuration.models[name])
     provider, slash, model = name.partition("/")
     if slash and provider in given.providers:
         (listing,) = await given.discovery.listings([provider])
-        return json_response(_found(listing, model, name))
+        return _found(listing, model, name)
     listings = await given.discovery.listings([given.settings.provider] if given.settings.provider else None)
     having = [each for each in listings if any(listed.id == name for listed in each.models)]
     if len(having) != 1:
         raise _not_found(name)
-    return json_response(_found(having[0], name, name))
+    return _found(having[0], name, name)
 
 
 def model_object(listing: Listing, model: ModelInfo) -> dict[str, Any]:
@@ -79,9 +83,9 @@ def virtual_object(virtual: Virtual) -> dict[str, Any]:
     }
 
 
-def _virtual_objects(request: web.Request) -> list[dict[str, Any]]:
-    configuration = services(request).configuration
-    return [] if configuration is None else [virtual_object(each) for each in configuration.models.values()]
+def virtual_objects(given: Services) -> list[dict[str, Any]]:
+    """The virtual models."""
+    return [] if given.configuration is None else [virtual_object(each) for each in given.configuration.models.values()]
 
 
 def status_object(listing: Listing) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class HttpOutlet:
         self._sent = 0
         self._wrote_at = monotonic()
         self._left = False
-        self._streams = False
+        self._streams, self._ping_with = False, PING
 
     @property
     def response(self) -> web.StreamResponse:
@@ -69,9 +69,9 @@ class HttpOutlet:
     def began(self) -> bool:
         return self._writer is not None
 
-    def streams(self) -> None:
+    def streams(self, ping: bytes) -> None:
         """The answer will be a stream: keep it alive from the start."""
-        self._streams = True
+        self._streams, self._ping_with = True, ping
 
     def prepare(self, headers: Mapping[str, str]) -> None:
         self._headers.update(headers)
@@ -132,7 +132,7 @@ class HttpOutlet:
             return
         try:
             writer = self._writer or await self._open()
-            await writer.write(PING, drain=False)
+            await writer.write(self._ping_with, drain=False)
         except ConnectionError:
             self._left = True
 

@@ -1,7 +1,8 @@
 """What the routes answer and take in their queries, for the documents: the keys that clients can rely on.
 
 Answers have more keys than are named here; none of these types is used on the way of a request. OpenAI's shapes:
-https://platform.openai.com/docs/api-reference; Anthropic's: https://docs.anthropic.com/en/api.
+https://platform.openai.com/docs/api-reference; Anthropic's: https://docs.anthropic.com/en/api; Google's:
+https://ai.google.dev/api.
 """
 
 from __future__ import annotations
@@ -41,6 +42,20 @@ class MessagesError(TypedDict):
 
     type: Literal["error"]
     error: MessagesErrorDetail
+
+
+class GoogleErrorDetail(TypedDict):
+    """What went wrong, in Google's words."""
+
+    code: int
+    message: str
+    status: str
+
+
+class GoogleError(TypedDict):
+    """An error in Google's shape."""
+
+    error: GoogleErrorDetail
 
 
 class TokenUsage(TypedDict):
@@ -167,6 +182,40 @@ class TokenCount(TypedDict):
     """Tokens of a prompt."""
 
     input_tokens: Count
+
+
+class GeneratedContent(TypedDict):
+    """An answer of Google's protocol."""
+
+    candidates: list[dict[str, Any]]
+    usageMetadata: dict[str, Count]
+    modelVersion: str
+    responseId: str
+
+
+class StreamForm(TypedDict):
+    """How a stream is written: server-sent events, else an array."""
+
+    alt: NotRequired[Literal["sse", "json"]]
+
+
+class TotalTokens(TypedDict):
+    """Tokens of a prompt, as Google says it."""
+
+    totalTokens: Count
+
+
+class GoogleModel(TypedDict):
+    """A model, as Google shows it."""
+
+    name: str
+    supportedGenerationMethods: list[str]
+
+
+class GoogleModels(TypedDict):
+    """The models."""
+
+    models: list[GoogleModel]
 
 
 class EmbeddingList(TypedDict):

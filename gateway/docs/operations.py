@@ -18,6 +18,7 @@ from gateway.multi.request import MultiRequest
 from gateway.wire.completions import CompletionsRequest
 from gateway.wire.embeddings import EmbeddingsRequest
 from gateway.wire.forwarded import SPEECH_TYPES, ForwardedRequest
+from gateway.wire.gemini.request import GenerateContentRequest
 from gateway.wire.messages.request import MessagesRequest
 from gateway.wire.openai_chat_request import ChatRequest
 from gateway.wire.responses.request import ResponsesRequest
@@ -53,7 +54,7 @@ class Tag:
 
 TAGS = (
     Tag("Chat and text", ("/v1/chat", "/{provider}", "/v1/responses", "/v1/messages", "/v1/completions",
-                          "/v1/generate", "/v1/stream")),
+                          "/v1/generate", "/v1/stream", "/v1beta", "/v1/models/{model}:")),
     Tag("Sessions", ("/v1/sessions",)),
     Tag("Tools", ("/v1/tools",)),
     Tag("Embeddings, images, audio", ("/v1/embeddings", "/v1/images", "/v1/audio", "/v1/moderations")),
@@ -63,6 +64,21 @@ TAGS = (
 )  # fmt: skip
 
 _HELLO = {"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!"}]}
+_SAY_HELLO = {"contents": [{"role": "user", "parts": [{"text": "Hello!"}]}]}
+_GOOGLES = {
+    "generateContent": Operation(
+        body=GenerateContentRequest, required=("contents",), answer=answers.GeneratedContent, error=answers.GoogleError,
+        example=_SAY_HELLO,
+    ),
+    "streamGenerateContent": Operation(
+        body=GenerateContentRequest, required=("contents",), query=answers.StreamForm,
+        answer=list[answers.GeneratedContent], media=(JSON, SSE), error=answers.GoogleError, example=_SAY_HELLO,
+    ),
+    "countTokens": Operation(
+        body=GenerateContentRequest, required=("contents",), answer=answers.TotalTokens, error=answers.GoogleError,
+        example=_SAY_HELLO,
+    ),
+}  # fmt: skip
 _CHAT = Operation(
     body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO
 )
@@ -93,6 +109,13 @@ OPERATIONS: Mapping[str, Operation] = {
         body=MessagesRequest, required=("messages",), answer=answers.TokenCount, error=answers.MessagesError,
         example=_HELLO,
     ),
+    **{
+        f"POST /{version}/models/{{model}}:{method}": operation
+        for version in ("v1", "v1beta")
+        for method, operation in _GOOGLES.items()
+    },
+    "GET /v1beta/models": Operation(answer=answers.GoogleModels, error=answers.GoogleError),
+    "GET /v1beta/models/{model}": Operation(answer=answers.GoogleModel, error=answers.GoogleError),
     "POST /v1/completions": Operation(
         body=CompletionsRequest, answer=answers.TextCompletion, media=(JSON, SSE),
         example={"model": "demo/echo", "prompt": "Hello!"},

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Protocol
 
 from eventstore.value import value
+from gateway.wire.sse import PING
 from gateway.wire.values import Fold, Piece
 
 
@@ -50,6 +51,10 @@ class Dialect(Protocol):
     """Whether a structured answer is checked here even where its provider promises one."""
     signs: ClassVar[bool] = False
     """Whether its chat bodies can hold `thinking_blocks`, which only providers with that trait take."""
+    ping: ClassVar[bytes] = PING
+    """What keeps a stream alive while it is silent. It is no part of the answer."""
+    key_in_url: ClassVar[bool] = False
+    """Whether its clients may put the server's API key into the URL, as `key`."""
     id_header: ClassVar[str | None] = None
     """The header in which its clients look for the request's id, beside ours."""
 

@@ -8,6 +8,7 @@ from gateway.wire.completions import CompletionsDialect
 from gateway.wire.dialect import Dialect
 from gateway.wire.embeddings import EmbeddingsDialect
 from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions
+from gateway.wire.gemini.dialect import GenerateContentDialect
 from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
 from gateway.wire.responses.dialect import ResponsesDialect
@@ -16,6 +17,7 @@ from gateway.wire.structured import StructuredDialect
 CHAT: Dialect = ChatDialect()
 COMPLETIONS: Dialect = CompletionsDialect()
 EMBEDDINGS: Dialect = EmbeddingsDialect()
+GENERATE_CONTENT: Dialect = GenerateContentDialect()
 IMAGES: Dialect = Images()
 IMAGE_EDITS: Dialect = ImageEdits()
 MESSAGES: Dialect = MessagesDialect()
@@ -26,8 +28,8 @@ STRUCTURED: Dialect = StructuredDialect()
 TRANSCRIPTIONS: Dialect = Transcriptions()
 
 _ALL = (
-    CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH, STRUCTURED,
-    TRANSCRIPTIONS,
+    CHAT, COMPLETIONS, EMBEDDINGS, GENERATE_CONTENT, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH,
+    STRUCTURED, TRANSCRIPTIONS,
 )  # fmt: skip
 DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in _ALL}
 

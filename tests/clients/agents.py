@@ -15,8 +15,8 @@ PROMPT = "Read word.txt and write what it says to copy.txt."
 class Agent:
     """How one is started (`command` after its name) and told of the server's URL and a model; its tools for files.
 
-    `files`: name -> value, to be written as JSON where it works. `reads` and `writes`: a call of its tool, name and
-    arguments. `says`: its last words, from what it printed."""
+    `files`: name -> value, to be written as JSON where it works, or at home (`~/`). `reads` and `writes`: a call of its
+    tool, name and arguments. `says`: its last words, from what it printed."""
 
     name: str
     command: Sequence[str]
@@ -82,4 +82,24 @@ OPENCODE = Agent(
     says=said_by_opencode,
 )
 
-AGENTS = (CLAUDE_CODE, OPENCODE)
+GEMINI = Agent(
+    "gemini",
+    ["-p", PROMPT, "--approval-mode", "yolo", "--skip-trust", "--output-format", "json"],
+    env=lambda url, model: {
+        "GOOGLE_GEMINI_BASE_URL": url,
+        "GEMINI_API_KEY": "not-needed",
+        "GEMINI_MODEL": model,
+    },
+    files=lambda _url, _model: {
+        "~/.gemini/settings.json": {
+            "security": {"auth": {"selectedType": "gemini-api-key"}},
+            "privacy": {"usageStatisticsEnabled": False},
+            "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
+        }
+    },
+    reads=lambda path: ("read_file", {"file_path": str(path)}),
+    writes=lambda path, text: ("write_file", {"file_path": str(path), "content": text}),
+    says=lambda stdout: str(json.loads(stdout)["response"]),
+)
+
+AGENTS = (CLAUDE_CODE, OPENCODE, GEMINI)

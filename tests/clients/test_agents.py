@@ -63,7 +63,9 @@ async def job(server: Front, agent: Agent, directory: Path, model: str, works: W
     work.mkdir()
     (work / "word.txt").write_text(f"{WORD}\n")
     for name, value in agent.files(server.process.url, model).items():
-        (work / name).write_text(json.dumps(value))
+        path = home / name[2:] if name.startswith("~/") else work / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(value))
     provider = model.partition("/")[0]
     server.answer(provider, works([agent.reads(work / "word.txt"), agent.writes(work / "copy.txt", WORD)], DONE))
     ended = await alone(command, work, home=home, env=agent.env(server.process.url, model))

@@ -10,10 +10,13 @@ from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.registry import providers
 from gateway.wire.dialects import CHAT
 
-NOT_ONE = frozenset({"/v1/messages/count_tokens", "/v1/generate/multi"})
-"""No exchange, and a group of exchanges, of chats as above."""
+NOT_ONE = frozenset({"/v1/messages/count_tokens", "/v1/generate/multi", "/v1beta/models"})
+"""No exchanges, and a group of exchanges, of chats as above."""
+WITH_MODEL = "/v1beta/models/{model}:generateContent"
 ENDPOINTS: Mapping[str, str] = {
-    path: dialect.wire for path, dialect in EXCHANGES.items() if "{" not in path and path not in NOT_ONE
+    path: dialect.wire
+    for path, dialect in EXCHANGES.items()
+    if path == WITH_MODEL or ("{" not in path and path not in NOT_ONE)
 }
 """Route -> the wire that it speaks."""
 FAMILIES: Mapping[str, str] = {name: provider.family for name, provider in providers(Settings()).items()}

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.front import MODELS, PLACES, Front, front
-from tests.endpoints.matrix import ENDPOINTS, FAMILIES, how
+from tests.endpoints.matrix import ENDPOINTS, FAMILIES, WITH_MODEL, how
 from tests.gateway.scripted import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -21,6 +21,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HI},
     "/v1/responses": {"input": "Hi"},
     "/v1/messages": {"messages": HI, "max_tokens": 50},
+    WITH_MODEL: {"contents": [{"parts": [{"text": "Hi"}]}]},
     "/v1/completions": {"prompt": "Hi"},
     "/v1/generate/structured": {"prompt": "7", "response_model": {"type": "integer"}},
     "/v1/embeddings": {"input": "Hi"},
@@ -60,7 +61,8 @@ async def test_the_matrix_is_what_the_server_does(server: Front, path: str, prov
     if path == "/v1/generate/structured" and provider in PLACES:
         server.say(provider, "7")
     body = {"model": MODELS.get(provider, "demo/echo"), **BODIES[path]}
-    async with aiohttp.ClientSession() as session, session.post(server.process.url + path, json=body) as answer:
+    url = server.process.url + path.format(model=body["model"])
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
         status, told = answer.status, await answer.read()
     calls = [request for request in server.upstream.requests[asked:] if request.method == "POST"]
     expected = how(path, provider)

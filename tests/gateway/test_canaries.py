@@ -79,11 +79,12 @@ async def tell_tale() -> AsyncIterator[str]:
 
 @dataclass
 class Asked:
-    """One request to send: query, headers, body."""
+    """One request to send: query, headers, body, and where to."""
 
     query: str
     headers: dict[str, str]
     body: dict[str, Any]
+    path: str = "/v1/chat/completions"
 
 
 def requests(canaries: Canaries, upstream: str) -> Iterator[Asked]:
@@ -107,6 +108,12 @@ def requests(canaries: Canaries, upstream: str) -> Iterator[Asked]:
         yield Asked("", {}, usual(tools=[{"type": "mcp", field: {"X-Any": canaries.new()}}]))
     for field in sorted(URL_FIELDS):
         yield Asked("", {}, usual(**{field: f"http://user:{canaries.new()}@127.0.0.1:1/?token={canaries.new()}"}))
+    contents = {"contents": [{"parts": [{"text": "answer"}]}]}
+    for method in ("generateContent", "streamGenerateContent", "countTokens", "noSuchMethod"):
+        path = f"/v1beta/models/openai-compatible/m:{method}"
+        yield Asked(f"?key={canaries.new()}", {"x-goog-api-key": canaries.new()}, contents, path)
+        yield Asked("?alt=sse", {}, {**contents, "api_key": canaries.new()}, path)
+        yield Asked("", {}, {**contents, "apiKey": canaries.new()}, path)
 
 
 async def served(data_dir: Path, careless: bool = False) -> None:
@@ -122,7 +129,7 @@ async def served(data_dir: Path, careless: bool = False) -> None:
         try:
             async with aiohttp.ClientSession() as client:
                 for asked in requests(canaries, upstream):
-                    url = f"{server.url}/v1/chat/completions{asked.query}"
+                    url = f"{server.url}{asked.path}{asked.query}"
                     async with client.post(url, json=asked.body, headers=asked.headers) as answer:
                         await answer.read()
                 async with client.get(f"{server.url}/v1/metrics") as page:
@@ -143,9 +150,9 @@ class Blind(Redactor):
 class Careless(Server):
     """A server that is given the blind one."""
 
-    def _compose(self, node: str, port: int) -> None:
+    def _compose(self) -> None:
         self.redactor = Blind(load_key(self.settings.data_dir), self.settings.secrets())
-        super()._compose(node, port)
+        super()._compose()
 
 
 def written(data_dir: Path, word: str) -> list[str]:

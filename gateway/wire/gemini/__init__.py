@@ -1,0 +1,1 @@
+"""Google's Gemini API as a caller's protocol: https://ai.google.dev/api/generate-content"""
