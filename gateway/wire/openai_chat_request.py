@@ -113,11 +113,15 @@ def _invalid(error: ValidationError) -> InvalidRequest:
         {"field": _path(item["loc"]), "message": item["msg"], "type": item["type"]}
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    first = found[0]
-    code = "invalid_type" if first["type"].endswith("_type") else "invalid_value"
-    return InvalidRequest(
-        f"Invalid value for '{first['field']}': {first['message']}.", param=first["field"], code=code, details=found
-    )
+    field, kind = found[0]["field"], found[0]["type"]
+    if kind == "missing":
+        said, code = f"Missing required parameter: '{field}'.", "missing_required_parameter"
+    elif kind == "extra_forbidden":
+        said, code = f"Unknown parameter: '{field}'.", "unknown_parameter"
+    else:
+        said = f"Invalid value for '{field}': {found[0]['message']}."
+        code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return InvalidRequest(said, param=field, code=code, details=found)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -8,9 +8,13 @@ from typing import Any
 import orjson
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
+from gateway.errors import InvalidRequest
 from gateway.wire import anthropic_request, chat_request, ollama_request
 from gateway.wire.chat_request import GATEWAY_FIELDS
+from gateway.wire.openai_chat_request import validate
 from gateway.wire.values import Unsupported
 
 Encode = Callable[[str, Mapping[str, Any]], tuple[bytes, tuple[str, ...]]]
@@ -99,3 +103,18 @@ def test_null_and_defaults_change_nothing(family: str) -> None:
     quiet = {name: values[0] for name, values in chat_request.DEFAULTS.items() if name not in {"service_tier"}}
     said = orjson.loads(encode("m", LEAST | quiet)[0])
     assert {"tools", "response_format", "format", "n"}.isdisjoint(said)
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Known(TypedDict):
+    name: str
+
+
+def test_what_is_missing_and_what_nobody_knows_have_openais_words() -> None:
+    adapter: TypeAdapter[Known] = TypeAdapter(Known)
+    with pytest.raises(InvalidRequest, match=r"^Missing required parameter: 'name'\.$") as missing:
+        validate(adapter, {})
+    assert (missing.value.param, missing.value.error_code) == ("name", "missing_required_parameter")
+    with pytest.raises(InvalidRequest, match=r"^Unknown parameter: 'nmae'\.$") as unknown:
+        validate(adapter, {"name": "x", "nmae": "y"})
+    assert (unknown.value.param, unknown.value.error_code) == ("nmae", "unknown_parameter")
