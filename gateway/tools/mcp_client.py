@@ -47,15 +47,15 @@ class McpConnection:
         self._lost = asyncio.Event()
 
     async def run(self) -> None:
-        """Connect, stay connected, connect again; until cancelled."""
-        wait = SOONEST_S
+        """Connect, stay connected, connect again; until cancelled. An outage is said once, not at every try."""
+        wait, said = SOONEST_S, None
         while True:
-            try:
-                await self._connected()
-                wait = SOONEST_S
-            except Exception as error:  # noqa: BLE001  the library and its transports raise of all kinds, in groups
-                logger.warning("the MCP server %s cannot be reached: %s", self.server.name, type(error).__name__)
-            self._client, self.offered, self.status = None, {}, "unreachable"
+            why = await self._ended()
+            if self.status == "connected":
+                wait, said = SOONEST_S, None
+            if why != said:
+                logger.warning("the MCP server %s cannot be reached: %s", self.server.name, why)
+            self._client, self.offered, self.status, said = None, {}, "unreachable", why
             self.tried.set()
             await asyncio.sleep(wait)
             wait = min(wait * 2, LATEST_S)
@@ -75,6 +75,14 @@ class McpConnection:
         if result.is_error:
             raise ToolTrouble("tool_error", text_of(result))
         return text_of(result)
+
+    async def _ended(self) -> str:
+        """One connection; the name of what ended it. Never its words, which may quote a command line or a URL."""
+        try:
+            await self._connected()
+        except Exception as error:  # noqa: BLE001  the library and its transports raise of all kinds, in groups
+            return type(first_cause(error)).__name__
+        return "closed"
 
     async def _connected(self) -> None:
         """One connection, until it is lost."""
@@ -130,6 +138,13 @@ class McpConnection:
             source=self.server.name,
         )
         return Offered(tool, McpTool(self, said.name))
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What a group of errors is about: the first error in it that is no group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class McpTool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.tools.mcp_config import parse
+from gateway.tools.mcp_client import McpConnection
+from gateway.tools.mcp_config import McpServer, parse
 from tests.gateway.whole import PATIENCE_S
 from tests.tools.running import Tooled, mcp_file, over_http, over_stdio, tooled
 
@@ -81,6 +82,28 @@ async def test_a_server_that_is_not_there_keeps_nobody_waiting(tmp_path: Path) -
         _, listed = await server.ask("GET", "")
         assert {each["status"] for each in listed["mcp_servers"]} == {"unreachable"}
         assert (await server.ask("POST", "/execute", {"name": "gone__x"}))[0] == 404
+
+
+async def test_an_outage_is_said_once_and_by_its_cause(caplog: pytest.LogCaptureFixture) -> None:
+    tries: asyncio.Queue[None] = asyncio.Queue()
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.put_nowait(None)
+        writer.close()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/mcp"
+    running = asyncio.create_task(McpConnection(McpServer(name="far", url=url)).run())
+    async with listening, asyncio.timeout(PATIENCE_S):
+        while len(warnings(caplog)) < 1 or tries.qsize() < 3:  # the third try: what there was to say of two is said
+            await asyncio.sleep(0.05)
+        running.cancel()
+    assert len(warnings(caplog)) == 1
+    assert "Group" not in warnings(caplog)[0]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [said.getMessage() for said in caplog.records if "cannot be reached" in said.getMessage()]
 
 
 async def test_a_client_that_leaves_cancels_a_call_to_an_mcp_server(tmp_path: Path) -> None:
