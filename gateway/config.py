@@ -19,6 +19,9 @@ from gateway.tools.mcp_config import McpServer, parse
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
 
+NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
+"""What the NATS client speaks."""
+
 
 class ConfigError(Exception):
     """A setting that cannot be used; the message names it and says what would do."""
@@ -338,8 +341,10 @@ def _check(values: dict[str, Any]) -> None:
             raise ConfigError(f"--{name.removesuffix('_s').replace('_', '-')} must lie between 0 and 86400 seconds")
     if values["log_level"] not in {"debug", "info", "warning", "error"}:
         raise ConfigError("--log-level must be debug, info, warning or error")
-    if values["nats"] not in {"embedded", "off"} and "://" not in values["nats"]:
+    if values["nats"] not in {"embedded", "off"} and not values["nats"].startswith(NATS_SCHEMES):
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
+    if values["files_root"] is not None and not values["files_root"].is_dir():
+        raise ConfigError(f"--files-root: there is no folder {values['files_root']}")
     if not values["cache_max_age_s"] >= 0:
         raise ConfigError("ABSTRACTCORE_CACHE_MAX_AGE must be a number of seconds")
     if not 0 <= values["semantic_cache"] <= 1:

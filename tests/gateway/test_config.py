@@ -22,6 +22,7 @@ GOOD: dict[str, str] = {
     "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
     "continuation": "resume", "circuit": "refuse", "semantic_cache": "0.95", "redis_url": "redis://:pass@127.0.0.1:6379/0",
     "embedding_backend": "onnx",
+    "files_root": str(Path(__file__).parent),
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
 
@@ -109,6 +110,7 @@ def test_truth_is_written_in_many_ways(written: str) -> None:
 WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
+    (["--nats", "http://127.0.0.1:4222"], {}), (["--files-root", "/no/such/folder"], {}),
     ([], {"ABSTRACTCORE_AUDIO": "transcribe"}), (["--provider-keys", "GROQ_API_KEY"], {}),
     (["--mcp", "/no/such/file"], {}), ([], {"ABSTRACTCORE_TOOL_ROUNDS": "0"}),
     ([], {"ABSTRACTCORE_TOOL_TIMEOUT": "0"}), (["--workers", "4"], {}),
