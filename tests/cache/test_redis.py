@@ -34,6 +34,12 @@ USE = {"x-abstractcore-cache": "use"}
 GIVEN = ["request_received", "cache_hit", "request_completed"]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that is there has more time to answer than a busy machine takes; one that is silent does not answer."""
+    monkeypatch.setattr(RedisAnswers, "patience_s", 2.0)
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedServer]:
     async with ScriptedServer() as server:

@@ -236,7 +236,7 @@ def check_the_books_are_worth_comparing(served: list[Served]) -> None:
 
 async def check_the_files(data_dir: Path, served: list[Served]) -> None:
     """The original server's line, `jq '.metadata.tokens | .input + .output'` and a sum, gives the same total."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(lines := verbatim(data_dir)) < len(served):
             await asyncio.sleep(0.02)
     tokens = [line["metadata"]["tokens"] for line in lines]

@@ -54,7 +54,7 @@ async def get(http: aiohttp.ClientSession, server: Front, path: str, **params: s
 async def shell(line: str, cwd: Path | None = None) -> bytes:
     """What a line of the README prints."""
     process = await asyncio.create_subprocess_shell(line, cwd=cwd, stdout=asyncio.subprocess.PIPE)
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     return out
 
@@ -65,7 +65,7 @@ async def replay(server: Front, *arguments: str) -> bytes:
         sys.executable, "-m", "replay", *arguments, "--data-dir", str(server.process.data_dir),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     return out
 
@@ -115,7 +115,7 @@ async def feed(answer: aiohttp.ClientResponse, most: int) -> list[dict[str, str]
     found: list[dict[str, str]] = []
     fields: dict[str, str] = {}
     while len(found) < most:
-        line = (await asyncio.wait_for(answer.content.readline(), 10)).decode().rstrip("\n")
+        line = (await asyncio.wait_for(answer.content.readline(), 60)).decode().rstrip("\n")
         name, _, value = line.partition(": ")
         if name:
             fields[name] = value
@@ -205,7 +205,7 @@ async def test_nats_shows_what_is_completed(server: Front, http: aiohttp.ClientS
 
 async def awaited(arrived: asyncio.Queue[Msg], request_id: str) -> dict[str, Any]:
     """The event of this request; the relay may still be busy with those before it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             event: dict[str, Any] = json.loads((await arrived.get()).data)
             if event["request_id"] == request_id:
@@ -239,7 +239,7 @@ async def test_the_log_files_answer_the_original_servers_lines(server: Front, ht
     server.answer("openai", Script.file("openai/error.json", status=500))
     failed, _ = await ask(http, server, MODELS["openai"])
     answered, _ = await ask(http, server, MODELS["ollama"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while answered not in "".join(path.read_text() for path in logs.glob("verbatim_*.jsonl")):
             await asyncio.sleep(0.02)
     errors = await shell("""grep '"level": "error"' abstractcore_*.log""", logs)
@@ -256,7 +256,7 @@ async def test_the_log_files_answer_the_original_servers_lines(server: Front, ht
 async def test_the_original_servers_sum_of_tokens(server: Front, http: aiohttp.ClientSession) -> None:
     await ask(http, server, MODELS["openai"])
     line = "cat verbatim_*.jsonl | jq '.metadata.tokens | .input + .output' | awk '{sum+=$1} END {print sum}'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (total := (await get(http, server, "/v1/usage"))["total"]) and int(
             await shell(line, server.process.data_dir)
         ) != total["tokens_input"] + total["tokens_output"]:

@@ -19,7 +19,7 @@ SOUND = b"RIFF a few words"
 SPOKEN = {"data": b64encode(SOUND).decode(), "format": "mp3"}
 HEARING = {"ABSTRACTCORE_AUDIO": "transcribe", "ABSTRACTCORE_TRANSCRIBE_MODEL": "openai-compatible/whisper-1"}
 TRANSCRIBE = "POST /v1/audio/transcriptions"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def chat(*sounds: dict[str, Any]) -> dict[str, Any]:

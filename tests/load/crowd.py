@@ -31,6 +31,8 @@ def impatient(behind: int = USUAL.behind, head_s: str = SOON_S, stalled_s: str =
 
 ESTABLISHED = "01"
 BEGIN = b"data: "
+BUSY = (b"HTTP/1.1 503", b"HTTP/1.1 504")
+"""The server has too much to do, or the upstream."""
 T = TypeVar("T")
 
 
@@ -51,10 +53,10 @@ async def asking(url: str, model: str, **options: Any) -> RawClient:
 
 
 async def begun(url: str, model: str) -> RawClient:
-    """A client whose stream has begun. Where the server is busy, it asks again later, as it is told to."""
+    """A client whose stream has begun. Where somebody is too busy, it asks again later."""
     while True:
         client = await asking(url, model)
-        while BEGIN not in client.raw and not client.raw.startswith(b"HTTP/1.1 503"):
+        while BEGIN not in client.raw and not client.raw.startswith(BUSY):
             if not await client.more():
                 raise EOFError(bytes(client.raw[-500:]))
         if BEGIN in client.raw:

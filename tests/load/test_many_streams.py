@@ -22,6 +22,7 @@ from tests.serverprocess import server_process
 
 STREAM_KIB = 43
 """What an open stream may take, upstream's socket included: 10,000 of them are to fit into 500 MB with the server."""
+SLOW = "slow-10000-5000"
 FEW_FILES = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -31,7 +32,7 @@ os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[1:]])
 
 @pytest.mark.parametrize("streams", [2_000, pytest.param(9_500, marks=pytest.mark.soak)])
 async def test_an_open_stream_costs_little(tmp_path: Path, streams: int) -> None:
-    """A word a second each. At most as many as this system lets a process open files for, two for each stream."""
+    """A word in five seconds each. At most as many as this system lets a process open files for, two for each."""
     streams = min(streams, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 250)
     async with (
         flood() as upstream,
@@ -39,7 +40,7 @@ async def test_an_open_stream_costs_little(tmp_path: Path, streams: int) -> None
     ):
         (await begun(server.url, "words-5")).leave()  # what the first request loads is not the streams'
         before = resident_kib(server)
-        clients = await all_begun(server.url, ["slow-10000-1000"] * streams)
+        clients = await all_begun(server.url, [SLOW] * streams)
         each = (resident_kib(server) - before) / streams
         for client in clients:
             client.leave()
@@ -65,10 +66,10 @@ async def test_an_orderly_end_leaves_no_request_open(tmp_path: Path) -> None:
     async with (
         flood() as upstream,
         server_process(
-            tmp_path / "logs", env=environ(upstream.base_url), args=(*QUICK, "--drain-timeout", "2")
+            tmp_path / "logs", env=environ(upstream.base_url), args=(*QUICK, "--drain-timeout", "6")
         ) as server,
     ):
-        clients = await all_begun(server.url, ["held-9", "slow-10000-1000"] * 500)
+        clients = await all_begun(server.url, ["held-9", SLOW] * 500)
         ending = asyncio.create_task(server.terminate())
         upstream.release()
         answers = await asyncio.gather(*(client.answer() for client in clients))

@@ -23,7 +23,7 @@ from tests.replay.test_rebuild import tables
 from tests.serverprocess import server_process
 
 ALL = "1000000000"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

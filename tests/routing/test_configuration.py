@@ -49,7 +49,7 @@ def watched(file: Path, kind: type[Configuration] = Watched) -> tuple[Configurat
 
 async def until_said(recorder: Recorder, configuration: Configuration, times: int) -> None:
     watching = asyncio.create_task(configuration.watch())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(recorder.said) < times:
             await asyncio.sleep(0.01)
     watching.cancel()
@@ -72,7 +72,7 @@ async def test_a_file_that_is_gone_for_a_while_changes_nothing_and_is_read_when_
     configuration, recorder = watched(file)
     file.unlink()
     watching = asyncio.create_task(configuration.watch())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (problem := configuration.problem) is None:
             await asyncio.sleep(0.01)
     watching.cancel()

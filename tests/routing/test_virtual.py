@@ -76,7 +76,7 @@ class Client:
 
     async def becomes(self, path: str, **wanted: Any) -> dict[str, Any]:
         """What is there once it says so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not wanted.items() <= (found := await self.get(path)).items():
                 await asyncio.sleep(0.1)
             return found
@@ -199,8 +199,13 @@ async def test_a_member_whose_circuit_is_open_goes_last(tmp_path: Path) -> None:
 async def test_the_least_busy_provider_is_asked(tmp_path: Path) -> None:
     members = f'members = ["{GPT}", "{CLAUDE}"]'
     async with routed(tmp_path, table("auto", "least_busy", members)) as client:
-        for provider in ("openai", "anthropic"):
-            client.server.answer(provider, saying_late(provider, 1.5))
+        providers = ("openai", "anthropic")
+
+        def all_asked() -> bool:
+            return sum(len(client.server.asked(provider)) for provider in providers) == 8
+
+        for provider in providers:
+            client.server.answer(provider, replace(saying(PLACES[provider].family, provider), once=all_asked))
         answers = await asyncio.gather(*(client.ask() for _ in range(8)))
         assert Counter(answer.text for answer in answers) == {"openai": 4, "anthropic": 4}
 

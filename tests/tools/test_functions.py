@@ -82,7 +82,7 @@ async def test_a_tool_that_takes_too_long_is_given_up_and_a_coroutine_is_cancell
         for name in ("patient", "stubborn"):
             ran = await server.execute(name)
             assert (ran["error"], ran["output"]) == ("timeout", "The tool took longer than 0.1 s.")
-        assert await asyncio.to_thread(functions.CANCELLED.wait, 10)
+        assert await asyncio.to_thread(functions.CANCELLED.wait, 30)
     functions.RELEASED.set()
 
 
@@ -104,7 +104,7 @@ async def test_a_client_that_leaves_cancels_its_tool(tmp_path: Path) -> None:
         waiting.cancel()
         events = await server.until("tool-patient", "tool_failed")
         assert events[-1]["kind"] == "cancelled"
-        assert await asyncio.to_thread(functions.CANCELLED.wait, 10)
+        assert await asyncio.to_thread(functions.CANCELLED.wait, 30)
 
 
 async def test_a_server_that_ends_says_that_its_tools_were_interrupted(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_threads_that_are_left_behind_count() -> None:
     with pytest.raises(ToolTrouble, match="Too many"):
         await threads.run("weather", lambda: "never")
     functions.RELEASED.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not threads._free:
             await asyncio.sleep(0.01)
 

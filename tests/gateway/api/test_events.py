@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -230,13 +230,27 @@ async def test_a_listener_that_leaves_ends_its_feed(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
 
-async def unread_bytes(served: Served) -> int:
+async def until_cut_off(before: set[asyncio.Task[Any]]) -> None:
+    """Wait until the server has ended what it began since."""
+    async with asyncio.timeout(30):
+        while not asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
+
+
+async def a_while(_: set[asyncio.Task[Any]]) -> None:
+    await asyncio.sleep(0.5)
+
+
+async def unread_bytes(served: Served, idle: Callable[[set[asyncio.Task[Any]]], Awaitable[None]]) -> int:
     """How much a listener gets that asked for the whole log, read nothing for a while, and then all that there was."""
     large = [completed(new_id(), model="m" * 100_000).new() for _ in range(150)]
     await served.log.append(StreamWrite("request-x", ANY_VERSION, tuple(large)))
+    before = asyncio.all_tasks()
     reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rpartition(":")[2]), limit=1024)
     writer.write(b"GET /v1/events/stream?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    await asyncio.sleep(0.5)
+    await idle(before)
     got = 0
     try:
         while got < 15_000_000 and (data := await reader.read(1 << 20)):
@@ -249,13 +263,13 @@ async def unread_bytes(served: Served) -> int:
 
 async def test_one_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
     async with serving(tmp_path, pace=Pace(stalled_s=0.1, look_s=0.01)) as served:
-        assert await unread_bytes(served) < 15_000_000
+        assert await unread_bytes(served, until_cut_off) < 15_000_000
 
 
 async def test_without_the_deadline_it_would_be_waited_for(tmp_path: Path) -> None:
     """The deliberate bug: patience without end."""
     async with serving(tmp_path, pace=Pace(stalled_s=1000, look_s=0.01)) as served:
-        assert await unread_bytes(served) >= 15_000_000
+        assert await unread_bytes(served, a_while) >= 15_000_000
 
 
 async def test_open_feeds_do_not_hold_up_the_end_of_the_server(tmp_path: Path) -> None:

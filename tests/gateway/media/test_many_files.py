@@ -17,7 +17,7 @@ from gateway.server import Server
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import Gateway, gateway
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def asking(web: ScriptedServer, *names: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ async def test_leaving_ends_the_upstreams_work() -> None:
         opened = await upstream.open(where, upstream.encode(where, "claude-x", HI | {"stream": True}), None)
         await opened.read()
         await opened.close()
-        await asyncio.wait_for(server.requests[0].left.wait(), 5)
+        await asyncio.wait_for(server.requests[0].left.wait(), 30)
 
 
 async def test_errors() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 """How long anything may take that must happen."""
 
 

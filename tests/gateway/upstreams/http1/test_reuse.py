@@ -75,7 +75,7 @@ async def test_a_connection_is_not_used_again_once_it_was_idle_for_long_and_ends
 
 async def test_a_young_idle_connection_outlives_an_old_one() -> None:
     class Hasty(Pool):
-        idle_s = 0.5
+        idle_s = 1.5
 
     pool = Hasty()
     async with raw_server(saying(HI)) as server:
