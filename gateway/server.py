@@ -11,9 +11,8 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -22,15 +21,15 @@ from eventstore.catalogue.control import NodeStarted, NodeStopped
 from eventstore.catalogue.event import Event
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.reader import Reader
-from eventstore.rows import FILE
 from eventstore.sqlite import SQLiteLog, wall_clock_us
+from gateway import listener
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
-from gateway.api.groups import settle as settle_groups
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
-from gateway.auth import Authenticator, RejectionLimiter, is_loopback
+from gateway.auth import Authenticator, RejectionLimiter
 from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
+from gateway.composition import known, limits, media, natives, policy, reuse, rules, said, upstreams
 from gateway.config import Settings
 from gateway.configuration import Configuration
 from gateway.connection import Connection
@@ -40,37 +39,24 @@ from gateway.edge import Edge
 from gateway.embedder import Embedder
 from gateway.errors import GatewayError
 from gateway.examples import Examples
-from gateway.exchange.claims import Caching
-from gateway.exchange.policy import Policy
-from gateway.exchange.recover import LowWater, interrupt, open_streams
 from gateway.exchange.run import Exchanges
-from gateway.exchange.running import Halt, Limits, Watch
-from gateway.exchange.submit import Rules, unread
+from gateway.exchange.running import Halt, Watch
+from gateway.exchange.submit import unread
 from gateway.follower.supervise import Follower
-from gateway.media.extract import Extractor
 from gateway.media.fetch import Fetcher
-from gateway.media.local import LocalFiles
-from gateway.media.prepare import Media
 from gateway.pricing import load_prices, price_by
 from gateway.provider_settings import ProviderSettings
+from gateway.recovery import Recovery
 from gateway.redaction import Redactor, load_key
 from gateway.release import release
 from gateway.reports import Reports
 from gateway.routing.order import ORDERINGS
 from gateway.services import Services
 from gateway.tickets import Tickets
-from gateway.tools.execute import interrupt as end_runs
 from gateway.tools.service import ToolService
-from gateway.upstreams.anthropic import Anthropic
-from gateway.upstreams.backends import load_backends
-from gateway.upstreams.demo import Demo
 from gateway.upstreams.http import HttpClient
-from gateway.upstreams.local.family import EMBEDDING, MLX, TRANSFORMERS, LocalModels
+from gateway.upstreams.local.family import EMBEDDING
 from gateway.upstreams.local.host import Host
-from gateway.upstreams.natives import NATIVES
-from gateway.upstreams.ollama import Ollama
-from gateway.upstreams.openai_compatible import OpenAICompatible
-from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Upstream
 from gateway.virtual_models import VirtualModels
 from gateway.wire.tooltext.models import ToolModes, rules_of
@@ -79,14 +65,8 @@ from projections.registry import REGISTRY
 
 RECORD_S = 5.0
 """How long the interrupted ones get to be recorded; recovery ends any that were not."""
-KEEPALIVE_S = 75.0
-LINGER_S = 2.0
-"""How long an answered request's body is still read, so that its client can hear the answer."""
 MARK_S = 5.0
 """How often the low-water mark is moved."""
-PAST_WITHIN_S = 3.0
-"""How long a start with exchanges to end waits for NATS, which may hold their end."""
-BACKLOG = 4096
 DISK_REFUSED = 74
 """Exit code after the disk refused a write or a sync (EX_IOERR of sysexits.h)."""
 
@@ -134,94 +114,120 @@ class Server:
         if settings.config is not None:
             self.configuration = Configuration(settings.config, ORDERINGS, self._say)
             self.configuration.load()
-        listening = listen(settings.host, settings.port)
+        listening = listener.bound(settings.host, settings.port)
         opened.callback(listening.close)
-        port = listening.getsockname()[1]
-        self.providers = providers(settings, port)
-        self.backends = load_backends(settings.backends, self.providers)
-        self.providers |= {backend.provider.name: backend.provider for backend in self.backends}
+        self.backends, self.providers = known(settings, listening.getsockname()[1])
+        await self._open_log()
+        sealed = await self._restore()
+        self._compose()
+        await self._look_back()
+        await self._follow()
+        await self.recovery.recover()
+        opened.push_async_callback(self.tools.close)
+        await self.tools.start(sealed)
+        await self._serve(listening)
+
+    async def _open_log(self) -> None:
+        """Take the log, and say in it that this node starts."""
+        settings = self.settings
         self.log = await self.store.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
-        opened.push_async_callback(self.log.close)
+        self._opened.push_async_callback(self.log.close)
         if self.log.previous is None:
             for kept in set_aside(settings.data_dir, REGISTRY):
                 logger.warning("a file that was there before the log is kept as %s", kept.name)
-        node = self.log.origin[:9]
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
-        await self._say(
-            NodeStarted(node=node, release=release(), previous=self.log.previous, settings=self._settings_said())
-        )
-        self.provider_settings = ProviderSettings(self.log, self.providers, settings)
-        with Reader(settings.data_dir / FILE) as reader:
+        shown = said(settings, self.redactor)
+        await self._say(NodeStarted(node=self._node, release=release(), previous=self.log.previous, settings=shown))
+
+    async def _restore(self) -> int:
+        """What the log says of providers and prices, and the clients of what is outside; the position up to which the
+        log is archived."""
+        self.provider_settings = ProviderSettings(self.log, self.providers, self.settings)
+        with Reader(self.settings.data_dir) as reader:
             sealed = reader.sealed()
         await self.provider_settings.restore(sealed)
         self.price = price_by(await load_prices(self.log, self.providers), self.providers)
-        self.http = HttpClient(node)
-        opened.push_async_callback(self.http.close)
-        self.tools = ToolService(self.log, settings, self.redactor, time.monotonic)
-        self.caches = await self.caching(settings, self.log, opened)
-        self._compose(node, port)
+        self.http = HttpClient(self._node)
+        self._opened.push_async_callback(self.http.close)
+        self.tools = ToolService(self.log, self.settings, self.redactor, time.monotonic)
+        self.caches = await self.caching(self.settings, self.log, self._opened)
+        return sealed
+
+    async def _look_back(self) -> None:
+        """What the log says of how providers did."""
         await self.circuits.restore(self.providers)
         if self.configuration is not None and self.virtual is not None:
             await self.configuration.announce(self.examples.learn)
-            with Reader(settings.data_dir / FILE) as reader:
+            with Reader(self.settings.data_dir) as reader:
                 self.virtual.restore(reader)
+
+    async def _follow(self) -> None:
+        """Start the process that relays and projects. What is opened here ends while it still runs."""
+        opened = self._opened
         opened.push_async_callback(self.discovery.close)
         opened.push_async_callback(self.fetcher.close)
-        self.follower = Follower(settings, self.log.origin, self.log.ingest)
+        self.follower = Follower(self.settings, self.log.origin, self.log.ingest)
+        self.recovery = Recovery(self.settings.data_dir, self.log, self.price, self.follower, self._positions)
         opened.push_async_callback(self.follower.stop)
         opened.push_async_callback(self._farewell)
         opened.push_async_callback(self.models.close)
         await self.follower.start()
         self.log.on_commit = self.follower.notify
         self.follower.notify(await self.log.head())
-        await self._recover()
-        opened.push_async_callback(self.tools.close)
-        await self.tools.start(sealed)
-        await self._serve(listening, node)
 
-    def _settings_said(self) -> dict[str, Any]:
-        """The settings without secrets, those in URLs too (that of a NATS server can hold its token)."""
-        shown = self.settings.redacted()
-        return {name: self.redactor.url(v) if isinstance(v, str) else v for name, v in shown.items()}
+    @property
+    def _node(self) -> str:
+        """This node's name, the same over restarts."""
+        return self.log.origin[:9]
 
-    def _compose(self, node: str, port: int) -> None:
+    def _compose(self) -> None:
         """What handlers and exchanges share."""
         settings = self.settings
         self.models = Host(self._say_of_model, time.monotonic)
-        families: tuple[Upstream, ...] = (
-            OpenAICompatible(self.http),
-            Anthropic(self.http),
-            Ollama(self.http),
-            LocalModels(
-                "huggingface", TRANSFORMERS, self.models, settings.models_root, EMBEDDING[settings.embedding_backend]
-            ),
-            LocalModels("mlx", MLX, self.models, settings.models_root),
-            Demo(),
-            *self.backends,
-        )
-        self.upstreams: Mapping[str, Upstream] = {family.family: family for family in families}
+        self.upstreams: Mapping[str, Upstream] = upstreams(settings, self.http, self.models, self.backends)
         self.fetcher = Fetcher(settings.file_url_allowlist)
         self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
-        off = settings.circuit == "off"
         refusing = settings.circuit == "refuse"
         self.circuits = Circuits(self.log, self.redactor, settings.circuit_cool_down_s, refusing)
-        usual = Policy(settings.retries, settings.fallback, continuation=settings.continuation)
         if self.configuration is not None:
-            backend, model = EMBEDDING[settings.embedding_backend], settings.embedding_model
-            self.examples = Examples(Embedder(self.models, backend, model, settings.models_root))
-            self.virtual = VirtualModels(
-                self.configuration,
-                self.examples,
-                self.providers,
-                self.discovery,
-                self._capabilities,
-                self.price,
-                usual,
-                settings.audio != "transcribe",
-                wall_clock_us,
-                None if off else self.circuits,
-            )
-        self.exchanges = self.runs(
+            self.virtual = self._virtual_models(self.configuration)
+        self.exchanges = self._exchanges()
+        self.nearest = self.likeness(settings, self.log, self.models)
+        self.desk = Desk(
+            self.exchanges,
+            rules(settings, self.redactor),
+            caching=reuse(settings),
+            elsewhere=self.caches.elsewhere,
+            nearest=self.nearest,
+        )
+
+    @property
+    def _breakers(self) -> Circuits | None:
+        """The circuits, where the settings want any to open."""
+        return None if self.settings.circuit == "off" else self.circuits
+
+    def _virtual_models(self, configuration: Configuration) -> VirtualModels:
+        """What answers for the models that a file names."""
+        settings = self.settings
+        backend, model = EMBEDDING[settings.embedding_backend], settings.embedding_model
+        self.examples = Examples(Embedder(self.models, backend, model, settings.models_root))
+        return VirtualModels(
+            configuration,
+            self.examples,
+            self.providers,
+            self.discovery,
+            self._capabilities,
+            self.price,
+            policy(settings),
+            settings.audio != "transcribe",
+            wall_clock_us,
+            self._breakers,
+        )
+
+    def _exchanges(self) -> Exchanges:
+        """What serves requests."""
+        settings = self.settings
+        return self.runs(
             log=self.log,
             providers=self.providers,
             upstreams=self.upstreams,
@@ -232,42 +238,39 @@ class Server:
             now_us=wall_clock_us,
             monotonic=time.monotonic,
             debug=settings.debug,
-            natives={**NATIVES, **{key: speech for each in self.backends for key, speech in each.speeches().items()}},
+            natives=natives(self.backends),
             runner=self.tools.runner,
             tool_rounds=settings.tool_rounds,
-            circuits=None if off else self.circuits,
+            circuits=self._breakers,
             virtual=self.virtual,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
-            media=Media(
-                self.fetcher,
-                LocalFiles(settings.files_root),
-                Extractor(),
-                self._capabilities,
-                settings.audio != "refuse",
-            ),
+            media=media(settings, self.fetcher, self._capabilities),
             transcribe=settings.transcribe_model if settings.audio == "transcribe" else None,
         )
-        rules = Rules(
-            self.redactor,
-            settings.model,
-            settings.base_url_allowlist,
-            is_loopback(settings.host),
-            settings.tool_call_tags,
-            usual,
-            settings.execute_tools,
-        )
-        self.nearest = self.likeness(settings, self.log, self.models)
-        caching = Caching(settings.cache, settings.cache_max_age_s, settings.semantic_cache)
-        self.desk = Desk(self.exchanges, rules, caching=caching, elsewhere=self.caches.elsewhere, nearest=self.nearest)
 
-    async def _serve(self, listening: socket.socket, node: str) -> None:
+    async def _serve(self, listening: socket.socket) -> None:
         """Answer on the socket, and begin the work that goes on beside the answers."""
         settings, opened = self.settings, self._opened
         self.reports = Reports(settings.data_dir)
         opened.callback(self.reports.close)
         tickets = Tickets(time.monotonic)
-        services = Services(
-            settings=settings,
+        app = make_app(self._services(tickets), self.desk, self._edge(tickets), self.tools)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
+        opened.push_async_callback(self._runner.cleanup)
+        await self._runner.setup()
+        self._listener = await self._listen(listening)
+        self.url = listener.url_of(settings.host, listening)
+        self.archivist = Archivist(self.log, settings.data_dir)
+        control = ControlServer(settings.data_dir, self._command)
+        opened.push_async_callback(control.stop)
+        await control.start()
+        for work in self._works():
+            opened.callback(asyncio.create_task(work).cancel)
+
+    def _services(self, tickets: Tickets) -> Services:
+        """What handlers are given."""
+        return Services(
+            settings=self.settings,
             log=self.log,
             providers=self.providers,
             upstreams=self.upstreams,
@@ -284,54 +287,35 @@ class Server:
             ails=self._ails,
             configuration=self.configuration,
         )
-        edge = Edge(
+
+    def _edge(self, tickets: Tickets) -> Edge:
+        """The door."""
+        settings = self.settings
+        return Edge(
             settings.host,
-            node,
+            self._node,
             Authenticator(settings.api_key, self.redactor, tickets),
             RejectionLimiter(time.monotonic),
             self._record_refusal,
             EXCHANGES,
             settings.debug,
         )
-        self._runner = web.AppRunner(
-            make_app(services, self.desk, edge, self.tools), handle_signals=False, shutdown_timeout=1
-        )
-        opened.push_async_callback(self._runner.cleanup)
-        await self._runner.setup()
-        self._listener = await self._listen(listening)
-        self.url = f"http://{shown(settings.host)}:{listening.getsockname()[1]}"
-        self.archivist = Archivist(self.log, settings.data_dir)
-        control = ControlServer(settings.data_dir, self._command)
-        opened.push_async_callback(control.stop)
-        await control.start()
-        watch = Watch(self.exchanges.open, limits(settings), time.monotonic)
-        if self.nearest is not None:
-            opened.callback(asyncio.create_task(self.nearest.warm()).cancel)
-        works = (watch.run(), self.models.watch(), self._move_mark(), self._end_what_comes_back(), *self._following())
-        for work in works:
-            opened.callback(asyncio.create_task(work).cancel)
 
-    def _following(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        """The work of virtual models: what their file says, and what their members can."""
-        if self.configuration is None or self.virtual is None:
-            return ()
-        return self.configuration.watch(), self.virtual.ask()
+    def _works(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on for as long as the server runs."""
+        yield Watch(self.exchanges.open, limits(self.settings), time.monotonic).run()
+        yield self.models.watch()
+        yield self.recovery.keep_mark(self.mark_s)
+        yield self.recovery.end_what_comes_back()
+        if self.nearest is not None:
+            yield self.nearest.warm()
+        if self.configuration is not None and self.virtual is not None:
+            yield self.configuration.watch()
+            yield self.virtual.ask()
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
-        """Take connections, of our class; the runner ends them as if it had made them."""
-        manager = self._runner.server
-        assert manager is not None
-        loop = asyncio.get_running_loop()
-        made = partial(
-            self.connection,
-            manager,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # None turns it off, which the annotation forgets
-            keepalive_timeout=KEEPALIVE_S,
-            lingering_time=LINGER_S,
-            auto_decompress=False,  # no compressed body is taken, so none shall cost its decompression
-        )
-        return await loop.create_server(made, sock=listening, backlog=BACKLOG)
+        """Take connections, of our class."""
+        return await listener.take(self.connection, self._runner, listening)
 
     async def wait(self) -> None:
         """Until somebody calls `end`, or the log can write no more."""
@@ -361,8 +345,8 @@ class Server:
     async def _farewell(self) -> None:
         """Say that this node ends, while there is still somebody to relay it."""
         if not self._trouble():
-            await self._say(NodeStopped(node=self.log.origin[:9], reason=self._reason, open_requests=self._interrupted))
-            LowWater(self.settings.data_dir).write(await self._low_water())
+            await self._say(NodeStopped(node=self._node, reason=self._reason, open_requests=self._interrupted))
+            await self.recovery.mark()
 
     async def _say(self, event: Event) -> None:
         """An event of this node."""
@@ -379,43 +363,11 @@ class Server:
             return ("completion",)
         return self.discovery.capabilities(provider, model)
 
-    async def _recover(self) -> None:
-        """End what the incarnation before left open. Where something is, the log may be an older copy: what JetStream
-        has of its past comes back first, since the end may be in it."""
-        mark = LowWater(self.settings.data_dir)
-        with Reader(self.settings.data_dir / FILE) as reader:
-            after = mark.read()
-            if after is None or after > reader.head():
-                after = 0 if self.log.previous is None else _start_of(reader, self.log.previous["origin"])
-            if open_streams(reader, after):
-                await self.follower.compared(PAST_WITHIN_S)
-            for stream in open_streams(reader, after):
-                await interrupt(self.log, reader, stream, self.price, wall_clock_us())
-            await end_runs(self.log, reader, after)
-            await settle_groups(self.log, reader, after)
-        mark.write(await self.log.head())
-
-    async def _end_what_comes_back(self) -> None:
-        """End what came back from JetStream without its end, however late it came."""
-        if not await self.follower.compared(None):
-            return
-        with Reader(self.settings.data_dir / FILE) as reader:
-            for stream in open_streams(reader, _start_of(reader, self.log.origin)):
-                if reader.read_stream(stream)[-1].origin != self.log.origin:
-                    await interrupt(self.log, reader, stream, self.price, wall_clock_us())
-
-    async def _move_mark(self) -> None:
-        """Keep the low-water mark near the oldest open exchange, so that a crash costs little to recover from."""
-        mark = LowWater(self.settings.data_dir)
-        while True:
-            await asyncio.sleep(self.mark_s)
-            mark.write(await self._low_water())
-
-    async def _low_water(self) -> int:
-        """A position before the first event of all that is open."""
-        head = await self.log.head()
-        exchanges = (running.position for running in self.exchanges.open)
-        return min([head, *exchanges, *self.tools.direct.open.values(), *self.desk.groups.values()])
+    def _positions(self) -> Iterator[int]:
+        """One before the first event of each thing that is open."""
+        yield from (running.position for running in self.exchanges.open)
+        yield from self.tools.direct.open.values()
+        yield from self.desk.groups.values()
 
     async def _record_refusal(self, request: web.Request, error: GatewayError) -> None:
         """A caller who did not get in."""
@@ -449,38 +401,3 @@ class Server:
 
     def _trouble(self) -> list[str]:
         return ["the log cannot be written"] if self.exit_code else []
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.setblocking(False)
-    try:
-        bound.bind((host, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def shown(host: str) -> str:
-    """The host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
-def limits(settings: Settings) -> Limits:
-    """The timeouts of upstream calls."""
-    return Limits(
-        first_byte_s=settings.first_byte_timeout_s,
-        first_byte_whole_s=settings.first_byte_timeout_s * 5,
-        idle_s=settings.idle_timeout_s,
-        total_s=settings.total_timeout_s,
-    )
-
-
-def _start_of(reader: Reader, origin: str) -> int:
-    """The position before the first event of an incarnation."""
-    events = reader.read_stream(f"node-{origin}")
-    return events[0].position - 1 if events else 0

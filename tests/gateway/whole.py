@@ -22,7 +22,7 @@ from tests.gateway.raw import Received, ask
 PROMPT = [{"role": "user", "content": "Tell me."}]
 COMPATIBLE = "POST /v1/chat/completions"
 KERNEL_BYTES = 16 << 10
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 """A harness's limit, so that a failure ends; no test is about it."""
 
 
@@ -40,8 +40,8 @@ class Paced(Server):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # its connections inherit it
         return await super()._listen(listening)
 
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         self.desk = replace(self.desk, pace=self.pace)
 
 

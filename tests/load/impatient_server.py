@@ -39,8 +39,8 @@ class Impatient(Server):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)  # its connections inherit it
         return await super()._listen(listening)
 
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         self.desk = replace(self.desk, pace=self.pace)
 
 

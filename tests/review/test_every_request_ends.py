@@ -61,20 +61,20 @@ class BreakingFamily(OpenAICompatible):
 
 
 class BreakingDecoder(Server):
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         cast(dict[str, Any], self.upstreams)["openai_compatible"] = BreakingFamily(self.http)
 
 
 class BreakingPrice(Server):
-    def _compose(self, node: str, port: int) -> None:
+    def _compose(self) -> None:
         self.price = cast(Price, lambda *_: 1 // 0)
-        super()._compose(node, port)
+        super()._compose()
 
 
 class BreakingEncoder(Server):
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         cast(dict[str, Any], self.upstreams)["openai_compatible"] = object()
 
 

@@ -35,14 +35,14 @@ SHORTLY = aiohttp.ClientWSTimeout(ws_close=0.1)
 class Hoarding(Paced):
     """The deliberate bug: a client may be behind by any number of bytes, which are kept for it."""
 
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         self.desk = replace(self.desk, shared=ChannelPace(behind=1 << 30))
 
 
 class Impatient(Paced):
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         self.desk = replace(self.desk, shared=ChannelPace(stalled_s=0.3, ping_s=0.2))
 
 

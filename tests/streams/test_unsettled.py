@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,10 +82,10 @@ class Marking(Server):
     mark_s = 0.01
     marks: tuple[int, ...] = ()
 
-    async def _low_water(self) -> int:
-        mark = await super()._low_water()
-        self.marks = (*self.marks, mark)
-        return mark
+    def _positions(self) -> Iterator[int]:
+        positions = list(super()._positions())
+        self.marks = (*self.marks, min(positions, default=sys.maxsize))
+        return iter(positions)
 
 
 class Lost(OpenGroups):
@@ -96,8 +98,8 @@ class Lost(OpenGroups):
 class Forgetful(Marking):
     """The deliberate bug: its mark minds no group."""
 
-    def _compose(self, node: str, port: int) -> None:
-        super()._compose(node, port)
+    def _compose(self) -> None:
+        super()._compose()
         self.desk = replace(self.desk, groups=Lost())
 
 
