@@ -40,7 +40,7 @@ class SegmentReader:
 
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`, of what lies here; only the blocks that hold the stream are read."""
-        found = (row for number in self.segment.streams.get(stream, ()) for row in self._rows_of(number))
+        found = (row for number in self.segment.blocks_of(stream) for row in self._rows_of(number))
         return [row for row in found if isinstance(row, RecordedEvent) and row.stream == stream and row.version > after]
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
@@ -62,6 +62,10 @@ class SegmentReader:
             at += block.length
         if at != self._index_at:
             raise LogCorrupt(self.segment.through, f"{self.path.name}: bytes that belong to no block")
+
+    def is_current(self) -> bool:
+        """Whether the file under this name is still this one: a damaged one may have been made anew."""
+        return self.path.exists() and self.path.stat().st_ino == os.fstat(self._file.fileno()).st_ino
 
     def close(self) -> None:
         """Let go of the file."""
@@ -87,7 +91,7 @@ class SegmentReader:
 
     def _block(self, number: int) -> list[Recorded]:
         block = self.segment.blocks[number]
-        return unpack(block, self._at(block.offset, block.length))
+        return unpack(self.segment.magic, block, self._at(block.offset, block.length))
 
     def _at(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)

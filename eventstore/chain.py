@@ -42,7 +42,7 @@ class Chain:
         """The event's `data`; afterwards `oseq`, `at` and `digest` are this event's. `now` is microseconds."""
         self.oseq += 1
         self.at = max(now, self.at + 1)
-        head = _head(event.type, event.schema, stream, version, self.origin, self.oseq, self.at)
+        head = envelope(event.type, event.schema, stream, version, self.origin, self.oseq, self.at)
         fields = event.fields
         data = head + (b"," + fields[1:] if len(fields) > 2 else b"}")
         self.digest = chained(self.digest, data)
@@ -60,15 +60,21 @@ def disagreement(row: RecordedEvent) -> str | None:
         return "a column is not of the type that was written"
     if row.codec != PLAIN:
         return f"the codec {row.codec} is unknown"
-    lead = b'{"type":"%b","schema":' % row.type.encode()
-    end = row.data.find(b",", len(lead))
-    if not row.data.startswith(lead) or not row.data[len(lead) : end].isdigit():
+    schema = schema_of(row)
+    if schema is None:
         return "the type column and the data differ"
-    schema = int(row.data[len(lead) : end])
-    head = _head(row.type, schema, row.stream, row.version, row.origin, row.oseq, row.at)
+    head = envelope(row.type, schema, row.stream, row.version, row.origin, row.oseq, row.at)
     if not row.data.startswith(head) or row.data[len(head) : len(head) + 1] not in (b",", b"}"):
         return "the columns and the data differ"
     return None
+
+
+def schema_of(row: RecordedEvent) -> int | None:
+    """The schema number that the data says, or None where it does not begin as an event of the row's type does."""
+    lead = b'{"type":"%b","schema":' % row.type.encode()
+    end = row.data.find(b",", len(lead))
+    number = row.data[len(lead) : end]
+    return int(number) if row.data.startswith(lead) and number.isdigit() else None
 
 
 def well_typed(row: RecordedEvent) -> bool:
@@ -77,7 +83,8 @@ def well_typed(row: RecordedEvent) -> bool:
     return tuple(map(type, (*key, row.at, row.codec, row.data, row.digest))) == _TYPES
 
 
-def _head(type_: str, schema: int, stream: str, version: int, origin: str, oseq: int, at: int) -> bytes:
+def envelope(type_: str, schema: int, stream: str, version: int, origin: str, oseq: int, at: int) -> bytes:
+    """What an event's `data` begins with, up to the first of its type's fields; `at` is microseconds since 1970 UTC."""
     seconds, micros = divmod(at, 1_000_000)
     return (
         f'{{"type":"{type_}","schema":{schema},"stream":{quoted(stream)},"version":{version},'

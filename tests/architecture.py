@@ -22,6 +22,12 @@ TOP_LEVEL = frozenset(
 GENERATED = frozenset({"build", "dist", "node_modules", "__pycache__"})
 
 PURE = (
+    "eventstore/archive_block.py",
+    "eventstore/archive_events.py",
+    "eventstore/archive_format.py",
+    "eventstore/archive_format_1.py",
+    "eventstore/archive_frames.py",
+    "eventstore/columns.py",
     "eventstore/envelope.py",
     "eventstore/errors.py",
     "eventstore/frames.py",

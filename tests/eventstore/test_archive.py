@@ -11,16 +11,21 @@ import pytest
 
 from eventstore.archive import SegmentReader, write_segment
 from eventstore.archive_format import unpack
+from eventstore.archived import file_of
+from eventstore.archiving import Written
 from eventstore.envelope import Recorded, RecordedEvent
 from eventstore.errors import LogCorrupt
 from eventstore.memory import MemoryLog
+from eventstore.reader import Reader
+from eventstore.sqlite import SQLiteLog
+from tests.eventstore.archiver import Small, dropped, leaves_open, sealed
 from tests.eventstore.builders import happened, record_run, write
 
 
-async def recorded(runs: int = 3) -> list[Recorded]:
+async def recorded(runs: int = 3, size: int = 10) -> list[Recorded]:
     log = MemoryLog()
     for number in range(runs):
-        await record_run(log, f"request-{number}", b"x" * 10, b"y")
+        await record_run(log, f"request-{number}", b"x" * size, b"y")
     await log.append(write("request-last", 0, happened(n=1), happened(n=2)))
     return await log.read(0, 100_000)
 
@@ -35,7 +40,7 @@ def whole(path: Path) -> bool:
 
 
 async def test_the_rows_come_back_as_they_were(tmp_path: Path) -> None:
-    rows = await recorded(runs=1_100)  # several blocks
+    rows = await recorded(runs=1_100, size=4_000)  # several blocks
     written = write_segment(tmp_path / "archive" / "a.segment", rows)
     assert (written.first, written.through) == (1, len(rows))
     assert written.events + written.frames == len(rows)
@@ -46,7 +51,7 @@ async def test_the_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 async def test_one_request_is_read_by_the_index(tmp_path: Path) -> None:
-    rows = await recorded(runs=1_100)
+    rows = await recorded(runs=1_100, size=4_000)
     write_segment(tmp_path / "a.segment", rows)
     with SegmentReader(tmp_path / "a.segment") as reader:
         events = reader.read_stream("request-900")
@@ -106,13 +111,38 @@ async def test_an_attempt_that_was_cut_off_is_done_again(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["a.segment"]
 
 
+class Mistaken(Small):
+    """The bug: what it writes is not quite what it was given."""
+
+    def _write(self, first: int, through: int) -> Written:
+        written = super()._write(first, through)
+        path = file_of(self._data_dir, (first, through))
+        with SegmentReader(path) as reader:
+            *rows, last = reader.rows()
+        assert isinstance(last, RecordedEvent)
+        write_segment(path, [*rows, replace(last, version=last.version + 1)])
+        return written
+
+
+async def test_twin_whose_file_says_something_else_is_seen_before_rows_go(tmp_path: Path) -> None:
+    log = await SQLiteLog.open(tmp_path)
+    await record_run(log, "request-1", b"x")
+    try:
+        with pytest.raises(LogCorrupt, match="does not hold the rows"):
+            await Mistaken(log, tmp_path, leaves_open, sealed, dropped).archive(1 << 62)
+    finally:
+        await log.close()
+    with Reader(tmp_path) as reader:
+        assert (reader.head(), reader.sealed()) == (3, 0)
+
+
 class Trusting(SegmentReader):
     """The bug: blocks are taken as they are, and not compared with the digests of the index."""
 
     def _block(self, number: int) -> list[Recorded]:
         block = self.segment.blocks[number]
         packed = self._at(block.offset, block.length)
-        return unpack(replace(block, digest=sha256(packed).hexdigest()), packed)
+        return unpack(self.segment.magic, replace(block, digest=sha256(packed).hexdigest()), packed)
 
 
 async def test_twin_without_the_digests_flipped_bits_pass(tmp_path: Path) -> None:

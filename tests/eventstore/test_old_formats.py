@@ -1,0 +1,70 @@
+"""A log that an earlier version wrote is read, proven, gone on with and archived further.
+
+`log_of_version_2.tar.xz` is a data directory with schema version 2 of events.db and two segments of the first format.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+
+from eventstore.archive import SegmentReader
+from eventstore.archive_format import MAGIC
+from eventstore.envelope import ANY_VERSION, RecordedEvent
+from eventstore.reader import Reader
+from eventstore.sqlite import SQLiteLog
+from eventstore.verify import verify
+from tests.eventstore.archiver import Small, dropped, leaves_open, sealed
+from tests.eventstore.builders import run_of, write
+
+OLD = Path(__file__).with_name("log_of_version_2.tar.xz")
+ROWS, ARCHIVED = 342, 200
+HEAD = "b4842b79567093ad7a7d14374a4e1e9ddca697d34a01007b05e0f0bfd09c258d"
+"""The digest of its last event, which binds all the others."""
+
+
+def unpacked(directory: Path) -> Path:
+    with tarfile.open(OLD) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+def whole(data_dir: Path) -> bool:
+    with Reader(data_dir) as reader:
+        rows = list(reader.rows())
+        last = next(row for row in rows if row.position == ROWS)
+        assert isinstance(last, RecordedEvent)
+        found = [*verify(rows, run_of), *reader.segment_damages(), *reader.structure()]
+        return last.digest.hex() == HEAD and found == []
+
+
+def node_events(data_dir: Path) -> str:
+    """A digest over the stream that lies in all segments and in live rows."""
+    with Reader(data_dir) as reader:
+        return sha256(b"".join(event.data for event in reader.read_stream("node-a", after=0)[:60])).hexdigest()
+
+
+async def test_an_old_log_is_read_and_proven(tmp_path: Path) -> None:
+    assert whole(unpacked(tmp_path))
+    with Reader(tmp_path) as reader:
+        assert (reader.head(), reader.sealed()) == (ROWS, ARCHIVED)
+        for number in (0, 1, 30, 59):
+            events = reader.read_stream(f"request-{number}")
+            assert [event.type for event in events] == ["run_opened", "run_closed"]
+            assert reader.read_frames(events[0].position, events[1].position)
+
+
+async def test_an_old_log_is_gone_on_with_and_archived_beside_its_old_segments(tmp_path: Path) -> None:
+    before = node_events(unpacked(tmp_path))
+    log = await SQLiteLog.open(tmp_path)
+    await log.append(write("node-a", ANY_VERSION))
+    await Small(log, tmp_path, leaves_open, sealed, dropped).archive(1 << 62)
+    await log.close()
+    formats = []
+    for path in sorted((tmp_path / "archive").iterdir()):
+        with SegmentReader(path) as reader:
+            formats.append(reader.segment.magic)
+    assert formats == [b"ACLGSEG\x01"] * 2 + [MAGIC] * 2
+    assert whole(tmp_path)
+    assert node_events(tmp_path) == before
