@@ -52,7 +52,7 @@ async def test_an_orderly_end_lets_answers_finish_and_records_those_that_do_not(
         held = Script(stream[:cut], content_type="text/event-stream", hold=True)
         upstream.script(COMPATIBLE, lambda asked: held if b"for ever" in asked.body else finishing)
         async with server_process(
-            tmp_path / "logs", env=environ(upstream.base_url), args=("--nats", "off", "--drain-timeout", "2")
+            tmp_path / "logs", env=environ(upstream.base_url), args=("--nats", "off", "--drain-timeout", "5")
         ) as server:
             finishes, goes_on = await streaming(server), await streaming(server, "Talk for ever.")
             ending = asyncio.create_task(server.terminate())
@@ -148,7 +148,7 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
 class Hasty(Connection):
     """Waits a moment for a head."""
 
-    head_s = 0.3
+    head_s = 1.0
 
 
 class HastyServer(Server):
@@ -169,11 +169,11 @@ async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path, head: by
 async def test_one_that_has_asked_is_not(tmp_path: Path) -> None:
     async with gateway(tmp_path / "logs", "http://127.0.0.1:9", kind=HastyServer) as served:
         client = await RawClient.connect(served.url)
-        for _ in range(2):
+        for pause_s in (1.5 * Hasty.head_s, 0):
             client.raw.clear()
             await client.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert (await client.answer()).status == 200
-            await asyncio.sleep(2 * Hasty.head_s)
+            await asyncio.sleep(pause_s)
 
 
 async def test_the_log_level_is_about_our_own_words(tmp_path: Path) -> None:
