@@ -77,6 +77,8 @@ class FrameRun:
     ) -> tuple[list[NewFrames], list[Part]]:
         """The rows for these frames, and their parts as every later reader of the rows will find them. `opens` names
         the frame whose ends become the run's template (once a run) and that template."""
+        if len(frames) == 1 and opens is None and (middle := self._middle(frames[0])) is not None:
+            return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
         raw = RS.join(frames)
         if US in raw or raw.count(RS) != len(frames) - 1:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
@@ -90,6 +92,17 @@ class FrameRun:
         if self.template is not None and len(packed := _elide(frames, self.template)) < len(raw):
             return [self._row(len(frames), offset_us, ELIDED, packed)], _parts(packed)
         return [self._row(len(frames), offset_us, JOINED if len(frames) > 1 else PLAIN, raw)], list(frames)
+
+    def _middle(self, frame: bytes) -> bytes | None:
+        """What is left of a frame without the template, as a slow model's come one by one; None where it has not its
+        ends, or is not shorter without them, or must stand alone."""
+        template = self.template
+        if template is None or not (frame.startswith(template.prefix) and frame.endswith(template.suffix)):
+            return None
+        ends = len(template.prefix) + len(template.suffix)
+        if not 1 < ends <= len(frame) or US in frame or RS in frame:
+            return None
+        return frame[len(template.prefix) : len(frame) - len(template.suffix)]
 
     def _row(self, count: int, offset_us: int, codec: int, packed: bytes) -> NewFrames:
         row = NewFrames(self, self.count + 1, count, offset_us, codec, packed)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eventstore.envelope import NewFrames, RecordedFrames
 from eventstore.errors import LogCorrupt
-from eventstore.frames import ELIDED, JOINED, PLAIN, RS, TEMPLATE, US, FrameReader, FrameRun, Template
+from eventstore.frames import ELIDED, JOINED, PLAIN, RS, TEMPLATE, US, FrameReader, FrameRun, Middles, Template
 
 ENDS = Template(b'{"content":"', b'"}')
 
@@ -79,6 +79,18 @@ def test_what_frames_share_is_stored_once(middles: list[bytes]) -> None:
     assert [row.codec for row in rows] == [TEMPLATE, ELIDED]
     assert rows[1].bytes == RS.join(US + middle for middle in middles[1:])
     assert unpacked(rows)[0] == frames
+
+
+@given(st.lists(st.binary(max_size=8).filter(lambda middle: RS not in middle and US not in middle), min_size=1))
+def test_a_frame_alone_is_packed_as_it_is_among_others(middles: list[bytes]) -> None:
+    alone, together = FrameRun(1), FrameRun(1)
+    frames = [ENDS.prefix + middle + ENDS.suffix for middle in middles]
+    for run in (alone, together):
+        run.pack(frames[:1], 0, (0, ENDS))
+    packed = [alone.pack([frame], 1) for frame in frames]
+    (among,), _ = together.pack(frames, 1)
+    assert RS.join(rows[0].bytes for rows, _ in packed) == among.bytes
+    assert [(rows[0].codec, parts) for rows, parts in packed] == [(ELIDED, [Middles(middle)]) for middle in middles]
 
 
 def test_the_codecs_by_example() -> None:
