@@ -3,7 +3,7 @@ goes back, to the provider that signed it; items of unknown kinds are passed ove
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -98,6 +98,13 @@ def left_out(item: Mapping[str, Any]) -> str | None:
     return None if kind == "reasoning" and unseal(item.get("encrypted_content")) else str(kind)
 
 
+def parts_left_out(item: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds of the content parts that `messages` passes over."""
+    content = item.get("content")
+    if isinstance(content, list) and left_out(item) is None:
+        yield from (str(part.get("type")) for part in content if part.get("type") not in _PARTS)
+
+
 def _parts(index: int, content: list[Any]) -> list[dict[str, Any]]:
     found = []
     for position, part in enumerate(content):
@@ -106,6 +113,10 @@ def _parts(index: int, content: list[Any]) -> list[dict[str, Any]]:
         if (made := _part(part)) is not None:
             found.append(made)
     return found
+
+
+_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "input_image", "input_file", "input_audio",
+                    "image_url", "file"})  # fmt: skip
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any] | None:

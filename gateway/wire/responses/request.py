@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
-from gateway.wire.responses.items import left_out, messages
+from gateway.wire.responses.items import left_out, messages, parts_left_out
 from gateway.wire.responses.sealed import ASKED
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
@@ -128,6 +128,7 @@ def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     given = body.get("input")
     items = given if isinstance(given, list) else ()
     names |= {f"input[].{kind}" for item in items if (kind := left_out(item)) is not None}
+    names |= {f"input[].content[].{kind}" for item in items for kind in parts_left_out(item)}
     return tuple(sorted(names))
 
 

@@ -100,6 +100,13 @@ def test_signed_thinking_of_a_turn_that_never_came_is_dropped() -> None:
     assert not any("thinking_blocks" in message for message in chat["messages"])
 
 
+def test_content_parts_that_are_left_out_are_named() -> None:
+    parts = [{"type": "input_text", "text": "hey"}, {"type": "input_video", "url": "u"}, {"type": "input_video"}]
+    body = {"model": "m", "input": [{"role": "user", "content": parts}]}
+    assert request.ignored(body) == ("input[].content[].input_video",)
+    assert request.chat(body)["messages"] == [{"role": "user", "content": "hey"}]
+
+
 def test_what_is_left_out_is_named() -> None:
     body = {
         "model": "m", "input": [USER, {"type": "computer_call"}, {"type": "reasoning", "id": "r"}, SEALED, said("a")],
