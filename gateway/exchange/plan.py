@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from eventstore.value import value
-from gateway.errors import InvalidRequest, NotOffered, UnsupportedParameter
+from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.exchange.continuation import continued as continued_answer
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber
 from gateway.routing.choose import Route, choose, credential
+from gateway.routing.offered import not_offered, offering
 from gateway.tools.loop import FIELD, Loop, Looping, continued
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
@@ -112,9 +113,9 @@ class Planner:
             raise InvalidRequest(
                 f"{provider.name} has no URL: send one as base_url, or configure it.", param="base_url"
             )
-        api_key = credential(provider, submission.api_key, submission.base_url)
         upstream = self._upstreams[provider.family]
         speech, body = self._said(submission, provider, upstream)
+        api_key = credential(provider, submission.api_key, submission.base_url)
         if submission.most_cost is not None and speech is upstream:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
@@ -149,8 +150,19 @@ class Planner:
         """By the model that it names, or by what a virtual one came to."""
         known, virtual = (self._providers, self._default_provider, self._listed()), submission.virtual
         if virtual is None:
+            if not submission.model:
+                self._somebody_for(submission)
             return choose(submission.model, *known)
         return replace(choose(virtual.models[0], *known), reason="virtual", inputs=virtual.inputs)
+
+    def _somebody_for(self, submission: Submission) -> None:
+        """Raises `NotOffered` where no model that a request could name would do."""
+        spoken = dialect(submission.wire, submission.renderer)
+        if not spoken.as_chat and not self._offering(spoken.wire):
+            raise not_offered(spoken.wire, None, [])
+
+    def _offering(self, wire: str) -> list[str]:
+        return offering(wire, self._providers.values(), self._natives)
 
     def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
         """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
@@ -159,7 +171,7 @@ class Planner:
             return speech, submission.body
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
-            raise NotOffered(f"{provider.name} has no {spoken.wire.replace('_', ' ')}.", param="model")
+            raise not_offered(spoken.wire, provider.name, self._offering(spoken.wire))
         if submission.chat is not None:
             return upstream, submission.chat
         return upstream, _chat(spoken, submission.body, provider)

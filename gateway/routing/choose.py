@@ -36,7 +36,9 @@ def choose(
     Raises `InvalidRequest` for an empty name, `NotFound` (`model_not_found`) for what nobody has.
     """
     if not name:
-        raise InvalidRequest("The request names no model, and the server has no default model.", param="model")
+        raise InvalidRequest(
+            f"The request names no model, and the server has no default model. {LIST_HINT}.", param="model"
+        )
     provider, slash, model = name.partition("/")
     if slash and provider in providers:
         if not model:

@@ -113,10 +113,10 @@ async def test_ollama_gives_vectors_too(server: Front, client: AsyncOpenAI) -> N
 
 
 async def test_a_provider_without_vectors_says_so(client: AsyncOpenAI) -> None:
-    with pytest.raises(openai.InternalServerError) as refused:
+    with pytest.raises(openai.InternalServerError, match=r"anthropic does not serve /v1/embeddings\. Name") as no:
         await client.embeddings.create(model="anthropic/claude-sonnet-4-5", input="a")
-    assert refused.value.status_code == 501
-    assert refused.value.code == "not_implemented"
+    assert (no.value.status_code, no.value.code) == (501, "not_implemented")
+    assert "openai" in no.value.message.rpartition("does: ")[2]
 
 
 @pytest.mark.parametrize(

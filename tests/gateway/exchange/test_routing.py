@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, NotFound, Unauthorized
 from gateway.routing.callers_url import check_base_url
 from gateway.routing.choose import choose, credential
+from gateway.routing.offered import not_offered, offering
 from gateway.upstreams.upstream import Provider
 
 PROVIDERS = {
@@ -107,3 +110,25 @@ def test_hosts_that_a_caller_may_name(url: str, loopback: bool) -> None:
 def test_hosts_that_it_may_not(url: str, loopback: bool, error: type[GatewayError]) -> None:
     with pytest.raises(error):
         check_base_url(url, ALLOWED, loopback)
+
+
+def test_who_serves_an_endpoint_beside_chat_is_who_is_configured_for_it() -> None:
+    ready = PROVIDERS["openai"]
+    others = [
+        replace(ready, name="keyless", api_key=None),
+        replace(ready, name="nowhere", base_url=""),
+        replace(ready, name="looked-for", probed=True),
+        replace(ready, name="other", family="g"),
+        replace(ready, name="free", api_key=None, needs_key=False),
+    ]
+    assert offering("audio_speech", [ready, *others], {("f", "audio_speech")}) == ["free", "openai"]
+    assert offering("moderations", [ready], {("f", "audio_speech")}) == []
+
+
+def test_what_nobody_serves_is_told_with_a_way_out() -> None:
+    able = not_offered("images_edits", "demo", ["openai", "vllm"])
+    assert able.message == "demo does not serve /v1/images/edits. Name a model of one that does: openai, vllm."
+    nobody = not_offered("audio_speech", None, [])
+    assert nobody.status == 501
+    assert nobody.message.startswith("Nobody is configured here who serves /v1/audio/speech. Configure a provider")
+    assert "--backends" in nobody.message
