@@ -89,10 +89,13 @@ class CompletionsDialect(Dialect):
         for name in NO_CHAT:
             if body.get(name) not in (None, 0, "") and not (name == "best_of" and body[name] == 1):
                 raise UnsupportedParameter(f"This model only chats: it takes no '{name}'.", param=name)
-        if body.get("echo") and body.get("prompt") and not echoed(body):
-            raise UnsupportedParameter("This model only chats: it echoes no prompt so long.", param="echo")
+        text = _one_text(body.get("prompt"))
+        if body.get("echo") and len(text) > LONGEST_ECHO:
+            raise UnsupportedParameter(
+                f"This model only chats: it echoes prompts of up to {LONGEST_ECHO:,} characters.", param="echo"
+            )
         said = {name: value for name, value in body.items() if name not in ("prompt", "echo", *NO_CHAT)}
-        return said | {"messages": [{"role": "user", "content": _one_text(body.get("prompt"))}]}
+        return said | {"messages": [{"role": "user", "content": text}]}
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         prompt = echoed(body)
