@@ -61,6 +61,7 @@ def log_to_stderr(settings: Settings) -> None:
     logging.getLogger().handlers[0].addFilter(Scrub(settings))
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a caller's broken form is the caller's error
 
 
 def raise_open_files() -> None:
@@ -110,15 +111,24 @@ async def greet(server: Server, made_key: str | None) -> None:
     ]
     if made_key is not None:
         lines.append(f"  API key   {made_key}   (made for this address, kept in {settings.data_dir / 'api_key'})")
-    warnings = list(server.log.warnings)
-    if settings.provider is not None and settings.provider not in server.providers:
-        known = ", ".join(sorted(server.providers))
-        warnings.append(f"there is no provider {settings.provider!r} to be the default (--provider); there are {known}")
+    warnings = [*server.log.warnings, *unknown_providers(server)]
     lines += [f"  warning   {warning}" for warning in warnings]
     lines.append(
         f"  try       curl {server.url}/v1/chat/completions{auth} -H 'Content-Type: application/json' -d '{body}'"
     )
     print("\n".join(lines), flush=True)
+
+
+def unknown_providers(server: Server) -> list[str]:
+    """Providers that the settings name and that are not there (yet: one can be configured while the server runs)."""
+    named = [(server.settings.provider, "to be the default (--provider)")]
+    named += [(model.split("/")[0], f"for {model} (--fallback)") for model in server.settings.fallback if "/" in model]
+    known = ", ".join(sorted(server.providers))
+    return [
+        f"there is no provider {name!r} {use}; there are {known}"
+        for name, use in named
+        if name is not None and name not in server.providers
+    ]
 
 
 class Scrub(logging.Filter):
