@@ -1,8 +1,13 @@
-"""Plain `pytest` names what it leaves out: tests marked `system` need `--system`, those marked `soak` `--soak`."""
+"""Plain `pytest` names what it leaves out: tests marked `system` need `--system`, those marked `soak` `--soak`.
+
+Hypothesis tries the same examples every time, so that a run says something of a change and not of its luck, with
+`--soak` others each time; and it leaves the time that one takes to the machine.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 OPTIONAL = {
     "system": "run the tests that need what .ci/run installs (Node and its packages, Debian packages)",
@@ -13,6 +18,14 @@ OPTIONAL = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     for marker, help_text in OPTIONAL.items():
         parser.addoption(f"--{marker}", action="store_true", help=help_text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is read: settings are made from the profile of that moment."""
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    settings.register_profile("usual", patient, derandomize=True)
+    settings.register_profile("soak", patient, derandomize=False)
+    settings.load_profile("soak" if config.getoption("--soak") else "usual")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

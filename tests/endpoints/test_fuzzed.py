@@ -26,7 +26,8 @@ async def fuzzed(url: str, folder: Path, *more: str) -> tuple[int, str]:
     left_out = [word for path in ENDLESS for word in ("--exclude-path", path)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", CHECKS, *left_out,
-        "--suppress-health-check", "all", "--generation-database", "none", "--warnings", "off", "--no-color", *more,
+        "--suppress-health-check", "all", "--generation-database", "none", "--warnings", "off", "--no-color",
+        "--request-timeout", "120", *more,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=folder,
     )  # fmt: skip
     said, _ = await process.communicate()
