@@ -74,6 +74,9 @@ class Archive:
 
     def _reader(self, segment: Span) -> SegmentReader:
         reader = self._open.get(segment)
+        if reader is not None and not reader.is_current():
+            self._open.pop(segment).close()
+            reader = None
         if reader is None:
             reader = self._opened(segment)
             if len(self._open) > KEPT_OPEN:

@@ -186,9 +186,13 @@ class Reader:
     def segment_damages(self) -> Iterator[tuple[int, str]]:
         """Where the archive's files begin that are not as they were sealed, and what is wrong; every byte is read."""
         for segment in self.segments():
-            ((digest,),) = self._fetch(rows.SEGMENT_DIGEST, {"first": segment[0]})
-            if what := self._archive.damage(segment, digest):
+            if what := self._archive.damage(segment, self.segment_digest(segment)):
                 yield segment[0], what
+
+    def segment_digest(self, segment: Span) -> bytes:
+        """The sha256 of an archived segment's file when it was sealed."""
+        ((digest,),) = self._fetch(rows.SEGMENT_DIGEST, {"first": segment[0]})
+        return bytes(digest)
 
     def streams(self, prefix: str, limit: int = 1_000) -> list[str]:
         """Names of streams that begin with `prefix`, in order of name, at most `limit`."""

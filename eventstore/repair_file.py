@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 from eventstore import rows
 from eventstore.database import initialise
 from eventstore.envelope import RecordedFrames
-from eventstore.errors import LogCorrupt
 from eventstore.ingest import PulledEvent
 from eventstore.jetstream import JetStream, Stored
 from eventstore.relay_messages import DIGEST, POSITION, WHOLE, RowHeader, frame_key, ledger_key
@@ -61,21 +60,19 @@ async def _all(js: JetStream, stream: str) -> AsyncIterator[tuple[str, Stored]]:
             yield stored.subject.rpartition(".")[2], stored
 
 
-def kept(path: Path) -> tuple[list[Kept], list[RecordedFrames]]:
-    """The rows that can still be read, each looked up by itself, so that a damaged page costs what it holds alone.
-
-    Raises `LogCorrupt` where rows were archived: what remains does not begin where its chains do."""
+def kept(path: Path, after: int) -> tuple[list[Kept], list[RecordedFrames], int]:
+    """The live rows behind `after` that can still be read, each looked up by itself, so that a damaged page costs what
+    it holds alone; and the head."""
     with closing(sqlite3.connect(rows.read_only(path), uri=True)) as connection:
-        if connection.execute(rows.SEALED).fetchone()[0]:
-            raise LogCorrupt(0, "parts of it lie in archives, and it cannot be mended without them")
-        head = connection.execute(rows.HEAD).fetchone()[0]
-        events = [Kept(*row) for row in _each(connection, _LEDGER_ROW, head, (int, bytes, bytes))]
-        frames = [RecordedFrames(*row) for row in _each(connection, _FRAMES_ROW, head, _FRAMES_TYPES)]
-    return events, frames
+        head: int = connection.execute(rows.HEAD).fetchone()[0]
+        span = range(after + 1, head + 1)
+        events = [Kept(*row) for row in _each(connection, _LEDGER_ROW, span, (int, bytes, bytes))]
+        frames = [RecordedFrames(*row) for row in _each(connection, _FRAMES_ROW, span, _FRAMES_TYPES)]
+    return events, frames, head
 
 
-def _each(connection: sqlite3.Connection, sql: str, head: int, types: tuple[type, ...]) -> Iterator[tuple[Any, ...]]:
-    for position in range(1, head + 1):
+def _each(connection: sqlite3.Connection, sql: str, span: range, types: tuple[type, ...]) -> Iterator[tuple[Any, ...]]:
+    for position in span:
         try:
             row = connection.execute(sql, (position,)).fetchone()
         except sqlite3.Error:
@@ -85,7 +82,8 @@ def _each(connection: sqlite3.Connection, sql: str, head: int, types: tuple[type
 
 
 def write_mended(damaged: Path, made: Path, mended: Mended) -> None:
-    """The new file, at `made`: the mended rows, and blobs and facts about the file as the damaged one has them."""
+    """The new file, at `made`: the mended rows, and as the damaged one has them the blobs, what it knows of its
+    archive, and the facts about itself."""
     with closing(sqlite3.connect(made, isolation_level="IMMEDIATE")) as connection:
         initialise(connection)
         names: dict[str, dict[str, int]] = {"origins": {}, "streams": {}, "types": {}}
@@ -104,28 +102,48 @@ def write_mended(damaged: Path, made: Path, mended: Mended) -> None:
                 row = mended.frames[position]
                 run = (position, row.generation, row.back, row.frame, row.count, row.offset_us, row.codec)
                 connection.execute("INSERT INTO frames VALUES (?,?,?,?,?,?,?,?)", (*run, row.bytes))
+            _copy(damaged, connection, names)
             for table, known in names.items():
                 connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, name) for name, n in known.items()])  # noqa: S608  our own names
-            _copy(damaged, connection)
 
 
 def _number(known: dict[str, int], name: str) -> int:
     return known.setdefault(name, len(known) + 1)
 
 
-def _copy(damaged: Path, connection: sqlite3.Connection) -> None:
+def _copy(damaged: Path, connection: sqlite3.Connection, names: dict[str, dict[str, int]]) -> None:
     with closing(sqlite3.connect(rows.read_only(damaged), uri=True)) as old:
-        connection.executemany("INSERT INTO about VALUES (?, ?)", old.execute("SELECT name, value FROM about"))
-        connection.executemany(
-            "INSERT INTO blobs VALUES (?, ?, ?)", old.execute("SELECT digest, codec, bytes FROM blobs")
-        )
+        for table in ("about", "blobs"):
+            _copy_rows(connection, table, old.execute(f"SELECT * FROM {table}"))  # noqa: S608  our own names
+        if old.execute(rows.SEALED).fetchone()[0]:
+            _copy_archive(old, connection, names)
+
+
+def _copy_archive(old: sqlite3.Connection, connection: sqlite3.Connection, names: dict[str, dict[str, int]]) -> None:
+    """The event that sealed a segment may lie in a later one, so the trigger that asks for it is made afterwards."""
+    (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sealed_needs_its_event'").fetchone()
+    connection.execute("DROP TRIGGER sealed_needs_its_event")
+    for table in ("sealed", "segments", "dropped"):
+        _copy_rows(connection, table, old.execute(f"SELECT * FROM {table}"))  # noqa: S608  our own names
+    connection.execute(trigger)
+    for table, named in (("archived_streams", "streams"), ("archived_origins", "origins")):
+        sql = f"SELECT name, {table}.* FROM {table} JOIN {named} ON {named}.id = {table}.{named[:-1]}"  # noqa: S608
+        numbered = [(_number(names[named], name), *row) for name, _, *row in old.execute(sql)]
+        _copy_rows(connection, table, numbered)
+
+
+def _copy_rows(connection: sqlite3.Connection, table: str, found: Iterable[tuple[Any, ...]]) -> None:
+    for row in found:
+        connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608  as above
 
 
 def put_in_place(made: Path, path: Path) -> None:
-    """Keep the damaged file beside, and rename the new one over it. The damaged one's write-ahead log must be empty."""
-    kept_as = path.with_name(DAMAGED)
-    kept_as.unlink(missing_ok=True)
-    os.link(path, kept_as)
+    """Keep the damaged file, if there is one, beside as `<name>.damaged`, and rename the new one over it. A damaged
+    database's write-ahead log must be empty."""
+    if path.exists():
+        kept_as = path.with_name(path.name + ".damaged")
+        kept_as.unlink(missing_ok=True)
+        os.link(path, kept_as)
     os.replace(made, path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,5 +1,5 @@
-"""Make rows that are not as they were written again from JetStream, to the byte, and record it. The server must not be
-running. What JetStream no longer has cannot be repaired: then nothing is changed."""
+"""Make rows and archived files that are not as they were written again from JetStream, to the byte, and record it. The
+server must not be running. What JetStream no longer has cannot be repaired: then nothing is changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import shutil
 import sqlite3
-import tempfile
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import orjson
 
 from eventstore import rows
+from eventstore.archive import DIRECTORY
 from eventstore.catalogue.control import LogRepaired
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.jetstream import JetStream, JetStreamError
 from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
-from eventstore.repair import Mended, mend_events, mend_frames
+from eventstore.repair import Before, Copies, Mended, mend_events, mend_frames, missing
+from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, copies, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
 from gateway.exchange.runs import run_of
@@ -30,6 +31,8 @@ from replay.verify import verified
 
 HELP = "make damaged rows again from NATS (server stopped)"
 NATS_WITHIN_S = 15.0
+ASIDE = "repair.partial"
+"""The directory in which files are made before they take their places."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,23 +51,45 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def repaired(data_dir: Path, nats: str) -> dict[str, Any]:
-    """`{events, frames, lost}`: positions of the rows made again, and sentences. The caller holds the lock.
+    """`{events, frames, files, lost}`: positions of the rows made again, files of the archive made anew, and sentences.
+    The caller holds the lock.
 
     Raises `ReplayError` where NATS cannot be asked, or where what was made does not verify."""
     path = data_dir / rows.FILE
     _settle(path)
-    with Reader(path) as reader:
-        if reader.sealed():
-            raise ReplayError("a log with an archive cannot be repaired: restore its directory from a backup")
-    mended = await asyncio.to_thread(kept, path)
-    found = Mended()
     copied = await _copies(data_dir, nats)
-    mend_events(mended[0], copied, found)
-    mend_frames(mended[1], copied, run_of, found)
-    _check_whole(found)
-    if not found.lost:
-        await _replace(data_dir, found)
-    return {"events": found.changed_events, "frames": found.changed_frames, "lost": found.lost}
+    aside = _empty(data_dir / ASIDE)
+    try:
+        archive = await asyncio.to_thread(mend_archive, data_dir, aside / DIRECTORY, copied, run_of)
+        found = _live(path, copied, archive.before) if not archive.lost else None
+        lost = archive.lost + (found.lost if found else [])
+        if found and not lost:
+            archive.put_in_place()
+            await _replace(data_dir, aside, found, archive)
+    finally:
+        shutil.rmtree(aside)
+    return {
+        "events": sorted(archive.events + (found.changed_events if found else [])),
+        "frames": sorted(archive.frames + (found.changed_frames if found else [])),
+        "files": [made.name for made, _ in archive.made],
+        "lost": lost,
+    }
+
+
+def _live(path: Path, copied: Copies, before: Before) -> Mended:
+    events, frames, head = kept(path, before.through)
+    found = Mended(before.through, head)
+    mend_events(events, copied, found, before)
+    mend_frames(frames, copied, run_of, found, before)
+    found.lost += missing(found)
+    return found
+
+
+def _empty(directory: Path) -> Path:
+    """Made new: an attempt that was killed may have left one."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _settle(path: Path) -> None:
@@ -74,7 +99,7 @@ def _settle(path: Path) -> None:
             raise ReplayError(f"another process reads {path}: stop it first")
 
 
-async def _copies(data_dir: Path, nats: str) -> Any:
+async def _copies(data_dir: Path, nats: str) -> Copies:
     async with AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(NATS_WITHIN_S):
@@ -94,40 +119,38 @@ async def _bundled(data_dir: Path, opened: AsyncExitStack) -> str:
     return await server.address()
 
 
-def _check_whole(found: Mended) -> None:
-    """Every position is there once, or it is not the log."""
-    positions = found.events.keys() | found.frames.keys()
-    if both := found.events.keys() & found.frames.keys():
-        found.lost.append(f"position {min(both)}: two rows belong there")
-    if missing := sorted(set(range(1, max(positions, default=0) + 1)) - positions):
-        found.lost.append(f"{len(missing)} rows, the first at position {missing[0]}: nobody has them")
-
-
-async def _replace(data_dir: Path, found: Mended) -> None:
-    """Write the file anew, have it say so itself, prove it, and put it in place."""
-    if not found.changed_events and not found.changed_frames:
+async def _replace(data_dir: Path, aside: Path, found: Mended, archive: MendedArchive) -> None:
+    """Write the file anew, have it say so itself, prove it with its archive, and put it in place."""
+    if not (found.changed_events or found.changed_frames or archive.made):
         with Reader(data_dir) as reader:
             if not verified(reader)["findings"]:
                 return
-    made = Path(tempfile.mkdtemp(prefix="repair-", dir=data_dir))
-    try:
-        write_mended(data_dir / rows.FILE, made / rows.FILE, found)
-        log = await SQLiteLog.open(made)
-        event = LogRepaired(node=log.origin[:9], events=found.changed_events, frames=found.changed_frames)
-        await log.append(StreamWrite(f"node-{log.origin}", ANY_VERSION, (event.new(),)))
-        await log.close()
-        with Reader(made) as reader:
-            if findings := verified(reader)["listed"]:
-                raise ReplayError(f"what was made does not verify, nothing is changed: {findings[0]['what']}")
-        put_in_place(made / rows.FILE, data_dir / rows.FILE)
-    finally:
-        shutil.rmtree(made)
+    made = aside / rows.FILE
+    await asyncio.to_thread(write_mended, data_dir / rows.FILE, made, found)
+    log = await SQLiteLog.open(aside)
+    changed = sorted(archive.events + found.changed_events), sorted(archive.frames + found.changed_frames)
+    event = LogRepaired(node=log.origin[:9], events=changed[0], frames=changed[1])
+    await log.append(StreamWrite(f"node-{log.origin}", ANY_VERSION, (event.new(),)))
+    await log.close()
+    _lend(data_dir / DIRECTORY, aside / DIRECTORY)
+    with Reader(aside) as reader:
+        if findings := verified(reader)["listed"]:
+            raise ReplayError(f"what was made does not verify, the file stays as it is: {findings[0]['what']}")
+    put_in_place(made, data_dir / rows.FILE)
+
+
+def _lend(archive: Path, beside: Path) -> None:
+    """The archive to what was made, to be proven with it."""
+    shutil.rmtree(beside, ignore_errors=True)
+    if archive.exists():
+        beside.symlink_to(archive.absolute(), target_is_directory=True)
 
 
 def _told(report: dict[str, Any]) -> str:
     if report["lost"]:
         return "\n".join([*report["lost"], "nothing is changed"])
     rows_made = len(report["events"]) + len(report["frames"])
-    if not rows_made:
+    if not rows_made and not report["files"]:
         return "every row is as it was written"
-    return f"{rows_made} rows made again; the damaged file is kept as {DAMAGED}"
+    files = "".join(f", {name} made anew" for name in report["files"])
+    return f"{rows_made} rows made again{files}; what was damaged is kept as {DAMAGED} or, in the archive, *.damaged"

@@ -86,12 +86,6 @@ def test_damage_in_a_file_is_found(replay: Run, recorder: Recorder) -> None:
     assert b"No such file" in replay("verify").stdout
 
 
-def test_repair_leaves_an_archived_log_alone(replay: Run, recorder: Recorder) -> None:
-    replay("archive", "--before", ALL)
-    refused = replay("repair", "--nats", "nats://127.0.0.1:1")
-    assert (refused.returncode, b"archive" in refused.stderr) == (1, True)
-
-
 def test_only_what_every_projection_has_folded_is_dropped(replay: Run, recorder: Recorder) -> None:
     replay("archive", "--before", "20")
     replay("archive", "--before", ALL)

@@ -1,0 +1,87 @@
+"""A log whose older part is archived is made again from JetStream too, file by file, to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import nats
+import pytest
+
+from eventstore import rows
+from eventstore.archiving import Archiving
+from eventstore.envelope import Recorded
+from eventstore.reader import Reader
+from eventstore.sqlite import SQLiteLog
+from gateway.archivist import Archivist
+from projections.engine import Engine
+from replay.repair import repaired
+from replay.verify import verified
+from tests.nats.load import gateway
+from tests.nats.test_ingest_repair import flipped, recorded, rows_of
+from tests.natsd import Natsd
+
+
+class Small(Archiving):
+    """Segments of few rows."""
+
+    segment_rows = 60
+
+
+class SmallArchivist(Archivist):
+    archiving = Small
+
+
+async def archived(data_dir: Path, server: Natsd, drop: int = 0) -> tuple[list[Recorded], dict[Path, bytes]]:
+    """Exchanges of which most are archived: the live rows that JetStream has, and the archive's files."""
+    head = (await recorded(data_dir, server))[-1].position
+    with Reader(data_dir) as reader:
+        engine = Engine(data_dir, reader)
+        while engine.step():
+            pass
+        engine.close()
+    log = await SQLiteLog.open(data_dir)
+    archivist = SmallArchivist(log, data_dir, log.previous)
+    await archivist.asked("archive", head - 40)
+    assert len((await archivist.asked("drop", drop))["dropped"]) == bool(drop)
+    await log.close()
+    segments = {path: path.read_bytes() for path in (data_dir / "archive").glob("*.segment")}
+    assert len(segments) > 1
+    return [row for row in rows_of(data_dir) if head - 35 < row.position <= head], segments
+
+
+@pytest.mark.parametrize("drop", [0, 70])
+async def test_files_and_live_rows_are_made_good(data_dir: Path, server: Natsd, drop: int) -> None:
+    lively, segments = await archived(data_dir, server, drop)
+    before = rows_of(data_dir)
+    random = Random(1)
+    for path, content in segments.items():
+        at = random.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    file = data_dir / rows.FILE
+    file.write_bytes(flipped(flipped(file.read_bytes(), lively, random), lively, random))
+    report = await repaired(data_dir, server.url)
+    assert report["lost"] == []
+    assert sorted(report["files"]) == sorted(path.name for path in segments)
+    assert {path: path.read_bytes() for path in segments} == segments
+    assert rows_of(data_dir)[:-1] == before
+    with Reader(data_dir) as reader:
+        assert verified(reader)["listed"] == []
+        assert reader.read_stream(f"node-{reader.read(reader.head() - 1, 1)[0].origin}")[0].type == "log_repaired"
+    assert not (data_dir / "repair.partial").exists()
+    async with gateway(data_dir, server.url) as served:
+        await served.says("healthy")
+
+
+async def test_what_nobody_has_changes_nothing(data_dir: Path, server: Natsd) -> None:
+    _, segments = await archived(data_dir, server)
+    client = await nats.connect(server.url)
+    await client.jetstream().purge_stream("TOKENS")
+    await client.close()
+    path = min(segments)
+    path.unlink()
+    content = (data_dir / rows.FILE).read_bytes()
+    report = await repaired(data_dir, server.url)
+    assert report["lost"]
+    assert not path.exists()
+    assert (data_dir / rows.FILE).read_bytes() == content
