@@ -19,20 +19,26 @@ LARGE = 1024
 """Bytes of JSON above which a part becomes a blob."""
 MARK = "$blob"
 WITHIN = "$parts"
+_MARK = MARK.encode()
+_ESCAPE = b"\\u"
+"""JSON can say any character by its number."""
 LISTS = frozenset({"messages", "input"})
 WORST = 6
 """Bytes of JSON that one character of text can take: a control character is `\\u001f`."""
 
 
-def split(body: Mapping[str, Any], received_length: int | None = None) -> tuple[dict[str, Any], list[bytes]]:
-    """The skeleton of a body that was parsed from `received_length` bytes, and the blobs it names, each once.
+def split(body: dict[str, Any], received: bytes | None = None) -> tuple[dict[str, Any], list[bytes]]:
+    """The skeleton of a body that was parsed from the bytes `received`, and the blobs it names, each once.
 
     Keys keep their order; `body` is not changed, and parts that are small are shared with it. Where the whole body
-    came in at most `LARGE` bytes no part is measured. An object with the key `$blob` is always stored as a blob,
-    however small, so that what a caller wrote is never taken for a reference.
+    came in at most `LARGE` bytes no part is measured, and where these can hold no `$blob` either, no part is looked
+    at. An object with the key `$blob` is always stored as a blob, however small, so that what a caller wrote is never
+    taken for a reference.
     """
+    measure = received is None or len(received) > LARGE
+    if received is not None and not measure and _MARK not in received and _ESCAPE not in received:
+        return body, []
     blobs: dict[str, bytes] = {}
-    measure = received_length is None or received_length > LARGE
     skeleton: dict[str, Any] = {}
     part = _item if measure else _part
     for name, value in body.items():

@@ -83,7 +83,7 @@ def submit(
     if base_url is not None:
         check_base_url(base_url, rules.base_url_allowlist, rules.bound_to_loopback)
     retained = _retained(headers)
-    recorded, blobs = split(rules.redactor.body(sent), len(raw)) if retained else ({}, [])
+    recorded, blobs = split(rules.redactor.body(sent), raw) if retained else ({}, [])
     streamed = body.get("stream") is True
     formed = sent if whole is sent else {**whole, **sent}  # what a session was opened with counts too
     return Submission(

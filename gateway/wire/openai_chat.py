@@ -224,6 +224,8 @@ def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
     """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; unknown or broken counts are 0."""
+    if "prompt_tokens_details" not in raw and "completion_tokens_details" not in raw:
+        return Usage(input_tokens=count(raw.get("prompt_tokens")), output_tokens=count(raw.get("completion_tokens")))
     prompt, completion = _details(raw.get("prompt_tokens_details")), _details(raw.get("completion_tokens_details"))
     return Usage(
         input_tokens=count(raw.get("prompt_tokens")),

@@ -236,18 +236,28 @@ class Fold:
 
     def _add_meta(self, meta: Meta) -> None:
         mine = self.meta
-        for name in ("usage", "usage_raw", "cost_reported", "model", "id", "error"):
-            if (value := getattr(meta, name)) is not None:
-                setattr(mine, name, value)
         if meta.usage is not None:
-            mine.usage_estimated = meta.usage_estimated
-        mine.ended = mine.ended or meta.ended
+            mine.usage, mine.usage_estimated = meta.usage, meta.usage_estimated
+        if meta.usage_raw is not None:
+            mine.usage_raw = meta.usage_raw
+        if meta.cost_reported is not None:
+            mine.cost_reported = meta.cost_reported
+        if meta.model is not None:
+            mine.model = meta.model
+        if meta.id is not None:
+            mine.id = meta.id
+        if meta.error is not None:
+            mine.error = meta.error
+        if meta.ended:
+            mine.ended = True
         if meta.top:
             mine.top = {**(mine.top or {}), **meta.top}
 
     @property
     def finish_reason(self) -> str | None:
         """Of the first choice that has one."""
+        if self._first is not None and self._first.finish_reason:
+            return self._first.finish_reason  # no choice comes before it
         return next((c.finish_reason for _, c in sorted(self._choices.items()) if c.finish_reason), None)
 
     def text_length(self) -> int:

@@ -26,8 +26,8 @@ def store(blobs: list[bytes]) -> dict[bytes, bytes]:
     return {hashlib.sha256(blob).digest(): blob for blob in blobs}
 
 
-def rejoined(body: dict[str, Any], received_length: int | None = None) -> dict[str, Any]:
-    skeleton, blobs = split(body, received_length)
+def rejoined(body: dict[str, Any], received: bytes | None = None) -> dict[str, Any]:
+    skeleton, blobs = split(body, received)
     through_the_log = orjson.loads(orjson.dumps(skeleton))
     return join(through_the_log, store(blobs).__getitem__)
 
@@ -65,17 +65,19 @@ def test_tools_are_one_part() -> None:
 
 def test_a_small_body_is_not_measured() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x" * 5000}]}
-    assert split(body, received_length=LARGE) == (body, [])
+    assert split(body, received=b"x" * LARGE) == (body, [])
 
 
 @pytest.mark.parametrize("small", [{"$blob": "00" * 32}, {"$blob": 1, "x": 2}])
 @pytest.mark.parametrize("place", [lambda part: {"x": part}, lambda part: {"messages": [part]}])
-def test_what_a_caller_writes_is_never_taken_for_a_reference(small: Any, place: Any) -> None:
-    body = place(small)
-    skeleton, blobs = split(body, received_length=10)
+@pytest.mark.parametrize("written", [b"$blob", b"\\u0024blob", b"\\u0024\\u0062\\u006C\\u006f\\u0062"])
+def test_what_a_caller_writes_is_never_taken_for_a_reference(small: Any, place: Any, written: bytes) -> None:
+    received = orjson.dumps(place(small)).replace(b"$blob", written)
+    body = orjson.loads(received)
+    skeleton, blobs = split(body, received)
     assert blobs == [orjson.dumps(small)]
     assert skeleton != body
-    assert rejoined(body, 10) == body
+    assert rejoined(body, received) == body
 
 
 def test_the_body_is_left_as_it_was() -> None:
