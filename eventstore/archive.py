@@ -64,8 +64,11 @@ class SegmentReader:
             raise LogCorrupt(self.segment.through, f"{self.path.name}: bytes that belong to no block")
 
     def is_current(self) -> bool:
-        """Whether the file under this name is still this one: a damaged one may have been made anew."""
-        return self.path.exists() and self.path.stat().st_ino == os.fstat(self._file.fileno()).st_ino
+        """Whether no other file has taken this one's name: a damaged one may have been made anew."""
+        try:
+            return self.path.stat().st_ino == os.fstat(self._file.fileno()).st_ino
+        except FileNotFoundError:
+            return True
 
     def close(self) -> None:
         """Let go of the file."""
