@@ -37,6 +37,7 @@ class Recovery:
         self._data_dir, self._log, self._price = data_dir, log, price
         self._follower, self._positions = follower, positions
         self._mark = LowWater(data_dir)
+        self._recovered = False
 
     async def recover(self) -> None:
         """End what the incarnation before left open. Where something is, the log may be an older copy: what JetStream
@@ -52,6 +53,7 @@ class Recovery:
             await end_runs(self._log, reader, after)
             await settle_groups(self._log, reader, after)
         self._mark.write(await self._log.head())
+        self._recovered = True
 
     async def end_what_comes_back(self) -> None:
         """End what came back from JetStream without its end, however late it came."""
@@ -69,7 +71,10 @@ class Recovery:
             await self.mark()
 
     async def mark(self) -> None:
-        """Move the mark to a position before the first event of all that is open."""
+        """Move the mark to a position before the first event of all that is open. A start that failed leaves it: what
+        it did not end is for the next."""
+        if not self._recovered:
+            return
         head = await self._log.head()
         self._mark.write(min([head, *self._positions()]))
 

@@ -10,7 +10,7 @@ from eventstore.catalogue.generation import GenerationStarted
 from eventstore.envelope import RecordedEvent
 from eventstore.frames import FrameRun
 from eventstore.reader import Reader
-from gateway.config import load
+from gateway.config import Settings, load
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recover import MARK, LowWater, open_streams
 from gateway.exchange.render import render_again
@@ -45,9 +45,13 @@ def words(*texts: str) -> list[bytes]:
     return [frame({"content": text}) for text in texts]
 
 
+def settings(data_dir: Path) -> Settings:
+    return load(["--port", "0", "--nats", "off", "--data-dir", str(data_dir)], {})
+
+
 async def restarted(data_dir: Path) -> None:
     """One more run of the server, in order."""
-    server = Server(load(["--port", "0", "--nats", "off", "--data-dir", str(data_dir)], {}))
+    server = Server(settings(data_dir))
     await server.start()
     await server.stop()
 
@@ -115,6 +119,32 @@ async def test_a_mark_that_is_lost_old_or_wrong_loses_nothing(tmp_path: Path, ma
         (tmp_path / MARK).write_text(mark)
     await restarted(tmp_path)
     assert read(tmp_path, name).state == "interrupted"
+
+
+class Unfollowed(Server):
+    """A start that fails before anything is ended."""
+
+    async def _follow(self) -> None:
+        await super()._follow()
+        raise OSError("no process")
+
+
+class Forward(Unfollowed):
+    """The deliberate bug: its mark moves all the same."""
+
+    async def _farewell(self) -> None:
+        await super()._farewell()
+        LowWater(self.settings.data_dir).write(await self.log.head())
+
+
+@pytest.mark.parametrize(("kind", "state"), [(Unfollowed, "interrupted"), (Forward, "open")])
+async def test_a_start_that_fails_leaves_it_to_the_next(tmp_path: Path, kind: type[Server], state: str) -> None:
+    async with Crash(tmp_path) as log:
+        name = await log.cut(*words(*WORDS))
+    with pytest.raises(OSError, match="no process"):
+        await kind(settings(tmp_path)).start()
+    await restarted(tmp_path)
+    assert read(tmp_path, name).state == state
 
 
 async def test_open_streams_are_found_from_any_mark_before_them(tmp_path: Path) -> None:
