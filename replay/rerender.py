@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from eventstore.catalogue.request import TERMINAL
@@ -25,20 +25,36 @@ class Requests:
     unretained: int = 0
     open: dict[str, int] = field(default_factory=dict)
 
+    def add(self, others: Requests) -> None:
+        """Count what was found about other requests, too."""
+        self.seen += others.seen
+        self.rendered += others.rendered
+        self.unretained += others.unretained
+        self.open |= others.open
+
+
+Mine = Callable[[str], bool]
+"""Whether a stream is one of those to look at."""
+
 
 def check_requests(reader: Reader, until: int, requests: Requests, unsound: Collection[str] = ()) -> Iterator[Finding]:
     """Every request up to a position: one terminal event, the last of its stream, with the digest of the answer that
     its events give now. Counts into `requests` as it goes. `unsound` streams are left out: they are not as written."""
+    for _, finding in findings_of(reader, until, requests, lambda stream: stream not in unsound):
+        yield finding
+
+
+def findings_of(reader: Reader, until: int, requests: Requests, mine: Mine) -> Iterator[tuple[int, Finding]]:
+    """As `check_requests`, of the streams that are `mine`: each finding behind the position of its request's end."""
     for row in reader.rows(0, until=until, frames=False):
-        if not isinstance(row, RecordedEvent) or not row.stream.startswith("request-"):
-            continue
-        if row.stream in unsound:
+        if not isinstance(row, RecordedEvent) or not row.stream.startswith("request-") or not mine(row.stream):
             continue
         if row.version == 1:
             requests.seen += 1
             requests.open[row.stream] = row.position
         if row.type in TERMINAL and requests.open.pop(row.stream, None) is not None:
-            yield from _ended(reader, row, requests)
+            for finding in _ended(reader, row, requests):
+                yield row.position, finding
 
 
 def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ finished answer rendered again."""
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,9 +17,12 @@ from eventstore.verify import Finding, Verifier
 from gateway.exchange.runs import run_of
 from projections.snapshots import damage
 from replay.decisions import check_decisions
-from replay.rerender import Requests, check_requests
+from replay.rerender import Requests
+from replay.rerender_parts import check_in_parts
 
 HELP = "check digests, frames and every rendered answer"
+SHARED_FROM = 20_000
+"""Ledger events from which on rendering is shared: every process takes a second to begin."""
 LISTED = 100
 """Findings that are shown; all are counted."""
 
@@ -30,20 +34,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also decide again, from its recorded inputs, each virtual route and what followed each failure",
     )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes that render (default: one a core, for a small log one)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where anything was found. Requests without an end are reported, but are no finding."""
     with Reader(options.data_dir) as reader:
-        report = verified(reader, options.decisions)
+        report = verified(reader, options.decisions, options.jobs)
     print(orjson.dumps(report).decode() if options.json else _told(report))
     return 1 if report["findings"] else 0
 
 
-def verified(reader: Reader, decisions: bool = False) -> dict[str, Any]:
+def verified(reader: Reader, decisions: bool = False, jobs: int | None = 1) -> dict[str, Any]:
     """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
     of `open` requests, and how long each half took, in seconds. Where SQLite cannot walk the file, or a stream has a
-    row that is not as it was written, nothing is rendered from it. Raises `LogCorrupt` where not even the end is found.
+    row that is not as it was written, nothing is rendered from it. `jobs` processes render, None for as many as are
+    worth it. Raises `LogCorrupt` where not even the end is found.
     """
     until = reader.head()
     verifier, requests, findings = Verifier(run_of, reader.dropped()), Requests(), _Findings()
@@ -55,7 +63,8 @@ def verified(reader: Reader, decisions: bool = False) -> dict[str, Any]:
     whole = findings.add(_blobs(reader)) and whole
     proved = time.monotonic()
     if whole:
-        findings.add(check_requests(reader, until, requests, verifier.unsound))
+        jobs = _worth(verifier.events) if jobs is None else jobs
+        findings.add(check_in_parts(reader, until, requests, verifier.unsound, jobs))
         if decisions:
             findings.add(check_decisions(reader, until))
     return {
@@ -72,6 +81,11 @@ def verified(reader: Reader, decisions: bool = False) -> dict[str, Any]:
         "seconds_rows": round(proved - began, 3),
         "seconds_rendering": round(time.monotonic() - proved, 3),
     }
+
+
+def _worth(events: int) -> int:
+    """How many processes should render the answers among so many events."""
+    return os.cpu_count() or 1 if events >= SHARED_FROM else 1
 
 
 def _structure(reader: Reader) -> Iterator[Finding]:

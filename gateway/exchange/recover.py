@@ -1,8 +1,8 @@
 """After a crash: every exchange that was left open ends in `request_interrupted`, its frames bound and accounted.
 
 Which were open is found from a low-water mark: a position at or before the first event of every open exchange, kept
-in a small file while the server runs. The mark is a hint: an old one costs time, a missing one is replaced by the start
-of the incarnation before.
+in a small file while the server runs. The mark is a hint: an old one costs time, as does a missing one, which is found
+again from the ends of streams (`gateway.lost_mark`).
 """
 
 from __future__ import annotations
