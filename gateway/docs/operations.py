@@ -140,7 +140,7 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
     ),
     "POST /v1/audio/speech": Operation(
-        body=ForwardedRequest, required=("input", "voice"), media=tuple(SPEECH_TYPES.values())
+        body=ForwardedRequest, required=("input",), media=tuple(SPEECH_TYPES.values())
     ),
     "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
     "POST /v1/sessions": Operation(

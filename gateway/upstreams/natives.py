@@ -43,6 +43,17 @@ class Whole:
         return self.reads()
 
 
+class SpokenText(Whole):
+    """https://platform.openai.com/docs/api-reference/audio/createSpeech, which does not know `format`."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        sent = dict(body)
+        asked = sent.pop("format", None)
+        if asked and not sent.get("response_format"):
+            sent["response_format"] = asked
+        return Whole.encode(self, provider, model, sent)
+
+
 class Completions:
     """The old completions, where a server has them. A prompt that we can repeat ourselves we do repeat ourselves."""
 
@@ -83,7 +94,7 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "images_generations"): Whole("/images/generations"),
     ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
-    ("openai_compatible", "audio_speech"): Whole("/audio/speech", SpeechDecoder),
+    ("openai_compatible", "audio_speech"): SpokenText("/audio/speech", SpeechDecoder),
     ("anthropic", "messages"): NativeMessages(),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
     ("huggingface", "embeddings"): LocalEmbeddings(),

@@ -112,9 +112,15 @@ class Moderations(Forwarded):
 
 
 class Speech(Forwarded):
+    """`voice` is for the provider to demand: a backend can have one of its own. `format` is what the original
+    AbstractCore server called `response_format`."""
+
     wire = "audio_speech"
-    required = ("input", "voice")
+    required = ("input",)
     types = SPEECH_TYPES
+
+    def _format(self, body: Mapping[str, Any]) -> str:
+        return str(body.get("response_format") or body.get("format") or next(iter(self.types)))
 
 
 class Transcriptions(Forwarded):

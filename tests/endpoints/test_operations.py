@@ -206,6 +206,13 @@ async def test_speech_is_heard_and_spoken(server: Front, client: AsyncOpenAI) ->
     [done] = [e for e in await events(server, said.headers["x-request-id"]) if e["type"] == "generation_completed"]
     assert (done["usage_source"], done["cost_usd"]) == ("none", None)  # nobody said what it came to
 
+    async with aiohttp.ClientSession() as session:  # as the original server's documents have it
+        asking = {"model": "openai/tts-1", "input": "Hello!", "format": "wav"}
+        async with session.post(f"{server.url}/audio/speech", json=asking) as wav:
+            assert (wav.status, wav.headers["content-type"]) == (200, "audio/wav")
+    sent = asked(server, f"{OPENAI}/audio/speech").json()
+    assert sent == {"model": "tts-1", "input": "Hello!", "response_format": "wav"}
+
     play(server, f"{OPENAI}/audio/transcriptions", Script.json({"text": "hi", "usage": {"type": "duration"}}))
     heard = await client.audio.transcriptions.create(model="openai/whisper-1", file=("a.wav", sound))
     assert heard.text == "hi"
