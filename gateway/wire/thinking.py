@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.wire.values import WireError
+from gateway.errors import InvalidRequest
 
 LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 USUAL = "medium"
@@ -13,7 +13,10 @@ USUAL = "medium"
 
 
 def wish(thinking: Any) -> str | None:
-    """`off`, `on`, or a level; None where the provider decides (null, `auto`). Raises `WireError` for another word."""
+    """`off`, `on`, or a level; None where the provider decides (null, `auto`).
+
+    Raises `InvalidRequest` for another word.
+    """
     if thinking is None or thinking == "auto" or isinstance(thinking, dict):
         return None
     if isinstance(thinking, bool):
@@ -22,7 +25,11 @@ def wish(thinking: Any) -> str | None:
         return "off"
     if thinking == "on" or thinking in LEVELS:
         return str(thinking)
-    raise WireError(f"'thinking' must be null, auto, on, off, or one of {', '.join(LEVELS)}.")
+    raise InvalidRequest(
+        f"'thinking' must be null, auto, on, off, or one of {', '.join(LEVELS)}.",
+        param="thinking",
+        code="invalid_value",
+    )
 
 
 def effort(thinking: Any) -> str | None:
