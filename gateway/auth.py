@@ -66,7 +66,8 @@ def _refusal(key: bool, ticket: bool) -> Unauthorized:
     if ticket:
         return Unauthorized("The ticket is unknown, already used, or older than 60 seconds.", headers=challenge)
     return Unauthorized(
-        f"This server demands its API key, as Authorization: Bearer, {' or '.join(KEY_HEADERS)}.", headers=challenge
+        f"This server demands its API key: as Authorization: Bearer, or as {' or '.join(KEY_HEADERS)}.",
+        headers=challenge,
     )
 
 
