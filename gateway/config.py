@@ -23,13 +23,17 @@ NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 """What the NATS client speaks."""
 
 
+DAY_S = 86_400
+
+
 class ConfigError(Exception):
     """A setting that cannot be used; the message names it and says what would do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A row of the table. `secret` ones are never printed, recorded or put on a command line."""
+    """A row of the table. `secret` ones are never printed, recorded or put on a command line. `choices`: the words that
+    it may be; `within`: the least and the most."""
 
     name: str
     default: Any
@@ -38,11 +42,26 @@ class Setting:
     env: tuple[str, ...] = ()
     kind: type = str
     secret: bool = False
+    choices: tuple[str, ...] = ()
+    within: tuple[float, float] | None = None
+
+    @property
+    def shown(self) -> str:
+        """How whoever sets it knows it."""
+        return self.flag or self.env[0]
+
+    def check(self, value: Any) -> None:
+        """Raises `ConfigError`."""
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.shown} must be {', '.join(self.choices[:-1])} or {self.choices[-1]}")
+        if self.within is not None and not self.within[0] <= value <= self.within[1]:
+            unit = " seconds" if self.name.endswith("_s") else ""
+            raise ConfigError(f"{self.shown} must lie between {self.within[0]} and {self.within[1]}{unit}")
 
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("host", "127.0.0.1", "address to listen on; any but loopback demands an API key", "--host"),
-    Setting("port", 8000, "port to listen on; 0 takes a free one", "--port", kind=int),
+    Setting("port", 8000, "port to listen on; 0 takes a free one", "--port", kind=int, within=(0, 65535)),
     Setting("data_dir", "logs", "where the log and everything made from it lives", "--data-dir",
             ("ABSTRACTCORE_DATA_DIR",)),
     Setting("nats", "embedded", "embedded, off, or the URL of a NATS server with JetStream", "--nats",
@@ -51,7 +70,8 @@ SETTINGS: tuple[Setting, ...] = (
             ("ABSTRACTCORE_DEFAULT_PROVIDER",)),
     Setting("model", None, "model of a request that names none", "--model", ("ABSTRACTCORE_DEFAULT_MODEL",)),
     Setting("debug", False, "add field errors to error answers and log more", "--debug", ("ABSTRACTCORE_DEBUG",), bool),
-    Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level"),
+    Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level",
+            choices=("debug", "info", "warning", "error")),
     Setting("workers", 1, "processes that serve; more than one is refused, as one process writes one log", "--workers",
             kind=int),
     Setting("reload", False, "start again whenever a source file changes, for work on the server itself", "--reload",
@@ -59,25 +79,27 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("config", None, "TOML file of virtual models, read again when it changes", "--config",
             ("ABSTRACTCORE_CONFIG",), Path),
     Setting("durability", "power", "power: an event survives a power cut; process: it survives a crash of the server",
-            "--durability"),
+            "--durability", choices=("power", "process")),
     Setting("first_byte_timeout_s", 120.0, "seconds a provider may take to begin a stream (a whole answer: five times)",
-            "--first-byte-timeout", kind=float),
-    Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float),
-    Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float),
+            "--first-byte-timeout", kind=float, within=(0, DAY_S)),
+    Setting("idle_timeout_s", 60.0, "seconds a provider may be silent within an answer", "--idle-timeout", kind=float,
+            within=(0, DAY_S)),
+    Setting("total_timeout_s", 3600.0, "seconds an answer may take", "--total-timeout", kind=float, within=(0, DAY_S)),
     Setting("retries", 0, "how often a call that failed before its client saw anything is made again, unless a request "
-            "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int),
+            "says otherwise (retries)", "--retries", ("ABSTRACTCORE_RETRIES",), int,
+            within=(0, MOST_RETRIES)),
     Setting("fallback", "", "models that take a request whose call failed so, comma separated, in order, unless it "
             "names its own (fallback)", "--fallback", ("ABSTRACTCORE_FALLBACK",)),
     Setting("continuation", "error", "what becomes of an answer that breaks off after its client saw some of it, if no "
             "request says otherwise (continuation): error, or resume (another attempt goes on with it)",
-            "--continuation", ("ABSTRACTCORE_CONTINUATION",)),
+            "--continuation", ("ABSTRACTCORE_CONTINUATION",), choices=CONTINUATIONS),
     Setting("circuit", "fallback", "what becomes of requests to a provider that failed on and on: fallback (to their "
             "next model, where they have one), refuse (also those that have none), off", "--circuit",
-            ("ABSTRACTCORE_CIRCUIT",)),
+            ("ABSTRACTCORE_CIRCUIT",), choices=("fallback", "refuse", "off")),
     Setting("circuit_cool_down_s", 10.0, "seconds until such a provider is tried again; twice as many each time",
-            "--circuit-cool-down", kind=float),
+            "--circuit-cool-down", kind=float, within=(0, DAY_S)),
     Setting("drain_timeout_s", 30.0, "seconds that running answers get to finish when the server ends",
-            "--drain-timeout", kind=float),
+            "--drain-timeout", kind=float, within=(0, DAY_S)),
     Setting("allow_unauthenticated", False, "serve a non-loopback address without an API key",
             "--allow-unauthenticated", kind=bool),
     Setting("api_key", None, "the key that clients must present", env=("ABSTRACTCORE_API_KEY",), secret=True),
@@ -99,13 +121,13 @@ SETTINGS: tuple[Setting, ...] = (
             "otherwise (execute_tools)", env=("ABSTRACTCORE_DEFAULT_EXECUTE_TOOLS",), kind=bool),
     Setting("tool_timeout_s", 60.0, "seconds a tool may take", env=("ABSTRACTCORE_TOOL_TIMEOUT",), kind=float),
     Setting("tool_rounds", 10, "how often one request's model may call tools that the server runs",
-            env=("ABSTRACTCORE_TOOL_ROUNDS",), kind=int),
+            env=("ABSTRACTCORE_TOOL_ROUNDS",), kind=int, within=(1, 100)),
     Setting("allow_unsafe_unload_after", False, "let requests unload models of an Ollama that others may use too",
             env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
     Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
     Setting("embedding_backend", "torch", "what makes the vectors of huggingface's embedding models: torch, or onnx "
-            "where the extra onnx is installed", env=("ABSTRACTCORE_EMBEDDING_BACKEND",)),
+            "where the extra onnx is installed", env=("ABSTRACTCORE_EMBEDDING_BACKEND",), choices=("torch", "onnx")),
     Setting("embedding_model", "sentence-transformers/all-MiniLM-L6-v2", "huggingface's model by which the server "
             "itself compares texts", env=("ABSTRACTCORE_EMBEDDING_MODEL",)),
     Setting("backends", "", "local backends to load, comma separated: entry points of installed packages",
@@ -125,11 +147,11 @@ SETTINGS: tuple[Setting, ...] = (
             env=("ABSTRACTCORE_CACHE_MAX_AGE",), kind=float),
     Setting("semantic_cache", 0.0, "how alike a question must be to an earlier one to get its answer from the cache, "
             "as a cosine such as 0.95; 0: it must be the same", "--semantic-cache", ("ABSTRACTCORE_SEMANTIC_CACHE",),
-            float),
+            float, within=(0, 1)),
     Setting("redis_url", None, "a Redis, such as redis://:password@host:6379/0, by which gateways with the same API "
             "key and settings share answers (needs the extra redis)", env=("ABSTRACTCORE_REDIS_URL",), secret=True),
     Setting("audio", "native", "audio in chat: native (providers that hear get it), transcribe (they get its text) or "
-            "refuse", env=("ABSTRACTCORE_AUDIO",)),
+            "refuse", env=("ABSTRACTCORE_AUDIO",), choices=("native", "transcribe", "refuse")),
     Setting("transcribe_model", None, "the model that audio in chat is transcribed by, such as openai/whisper-1",
             env=("ABSTRACTCORE_TRANSCRIBE_MODEL",)),
     Setting("openai_api_key", None, "key for openai", env=("OPENAI_API_KEY",), secret=True),
@@ -327,44 +349,26 @@ def _lent_keys(setting: str, rows: str, environ: Mapping[str, str]) -> dict[str,
 
 
 def _check(values: dict[str, Any]) -> None:
-    if not 0 <= values["port"] <= 65535:
-        raise ConfigError("--port must lie between 0 and 65535")
+    """What no row of the table says alone. Raises `ConfigError`."""
+    for setting in SETTINGS:
+        setting.check(values[setting.name])
     if values["workers"] != 1:
         raise ConfigError(
             "--workers must be 1: one process writes one log, and serves thousands of streams. For more, start another "
             "server with a --port and a --data-dir of its own"
         )
-    if values["durability"] not in {"power", "process"}:
-        raise ConfigError("--durability must be power or process")
-    for name in ("first_byte_timeout_s", "idle_timeout_s", "total_timeout_s", "drain_timeout_s", "circuit_cool_down_s"):
-        if not 0 <= values[name] <= 86_400:
-            raise ConfigError(f"--{name.removesuffix('_s').replace('_', '-')} must lie between 0 and 86400 seconds")
-    if values["log_level"] not in {"debug", "info", "warning", "error"}:
-        raise ConfigError("--log-level must be debug, info, warning or error")
     if values["nats"] not in {"embedded", "off"} and not values["nats"].startswith(NATS_SCHEMES):
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     if values["files_root"] is not None and not values["files_root"].is_dir():
         raise ConfigError(f"--files-root: there is no folder {values['files_root']}")
     if not values["cache_max_age_s"] >= 0:
         raise ConfigError("ABSTRACTCORE_CACHE_MAX_AGE must be a number of seconds")
-    if not 0 <= values["semantic_cache"] <= 1:
-        raise ConfigError("--semantic-cache must lie between 0 and 1")
-    _check_redis(values["redis_url"])
-    _check_tools(values)
-    if not 0 <= values["retries"] <= MOST_RETRIES:
-        raise ConfigError(f"--retries must lie between 0 and {MOST_RETRIES}")
-    if values["continuation"] not in CONTINUATIONS:
-        raise ConfigError(f"--continuation must be {' or '.join(CONTINUATIONS)}")
-    if values["circuit"] not in {"fallback", "refuse", "off"}:
-        raise ConfigError("--circuit must be fallback, refuse or off")
-    if values["embedding_backend"] not in {"torch", "onnx"}:
-        raise ConfigError("ABSTRACTCORE_EMBEDDING_BACKEND must be torch or onnx")
-    if values["audio"] not in {"native", "transcribe", "refuse"}:
-        raise ConfigError("ABSTRACTCORE_AUDIO must be native, transcribe or refuse")
     if values["audio"] == "transcribe" and not values["transcribe_model"]:
         raise ConfigError("ABSTRACTCORE_AUDIO=transcribe needs ABSTRACTCORE_TRANSCRIBE_MODEL, such as openai/whisper-1")
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
+    _check_redis(values["redis_url"])
+    _check_tools(values)
 
 
 def _check_redis(url: str | None) -> None:
@@ -385,8 +389,6 @@ def _check_redis(url: str | None) -> None:
 def _check_tools(values: dict[str, Any]) -> None:
     if not 0 < values["tool_timeout_s"] <= 3600:
         raise ConfigError("ABSTRACTCORE_TOOL_TIMEOUT must lie between 0 and 3600 seconds")
-    if not 1 <= values["tool_rounds"] <= 100:
-        raise ConfigError("ABSTRACTCORE_TOOL_ROUNDS must lie between 1 and 100")
     try:
         rules_of(values["tool_modes"] or "")
     except ValueError as e:
