@@ -14,8 +14,6 @@ from tests.clients.front import MODELS, PLACES, Front, front
 from tests.endpoints.matrix import ENDPOINTS, FAMILIES, WITH_MODEL, how
 from tests.gateway.scripted import Script
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 HI = [{"role": "user", "content": "Hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HI},
@@ -54,6 +52,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fron
         yield started
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("path", ENDPOINTS)
 async def test_the_matrix_is_what_the_server_does(server: Front, path: str, provider: str) -> None:
