@@ -8,107 +8,131 @@ it is the text of the answer, as the event at its end has it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 from eventstore.columns import ColumnReader, folded, numbers, texts, unfolded
 from eventstore.envelope import RecordedFrames
 from eventstore.frames import RS, US
 
 
-@dataclass(slots=True)
-class _Runs:
-    """What the rows so far say of the next one."""
-
-    generation_at: dict[int, int] = field(default_factory=dict)
-    next_frame: dict[int, int] = field(default_factory=dict)
-    begun_us: dict[int, int] = field(default_factory=dict)
-    clock_us: int = 0
-
-    def offset_us(self, generation: int) -> int:
-        """The offset of a row of this run that comes when the last row of any run came."""
-        return self.clock_us - self.begun_us.get(generation, self.clock_us)
-
-    def pass_on(self, position: int, generation: int, frame: int, offset_us: int) -> None:
-        """A row, `frame` being the number of the next one's first."""
-        self.generation_at[position] = generation
-        self.next_frame[generation] = frame
-        begun = self.begun_us.setdefault(generation, self.clock_us - offset_us)
-        self.clock_us = begun + offset_us
-
-
 def packed(rows: Sequence[RecordedFrames]) -> bytes:
     """The columns."""
-    runs = _Runs()
-    back, begins, begins_back, frame, offset = [], [], [], [], []
-    for row in rows:
-        goes_on = row.back and runs.generation_at.get(row.position - row.back) == row.generation
-        back.append(row.back if goes_on else 0)
-        if not goes_on:
-            begins.append(row.position - row.generation)
-            begins_back.append(row.back)
-        frame.append(row.frame - runs.next_frame.get(row.generation, 1))
-        offset.append(row.offset_us - runs.offset_us(row.generation))
-        runs.pass_on(row.position, row.generation, row.frame + row.count, row.offset_us)
+    generations, counts = [row.generation for row in rows], [row.count for row in rows]
     return b"".join(
         (
-            *map(numbers, (back, begins, begins_back, folded(frame), folded(offset))),
-            numbers([row.count for row in rows]),
+            _links(rows),
+            numbers(counts),
+            numbers(folded(_surprises(generations, [row.frame for row in rows], counts))),
+            numbers(folded(_lateness(generations, [row.offset_us for row in rows]))),
             numbers([row.codec for row in rows]),
-            _contents(rows),
+            _contents(rows, generations),
         )
     )
 
 
 def unpacked(columns: ColumnReader, positions: Sequence[int]) -> list[RecordedFrames]:
     """The rows again, at these positions."""
-    back, begins, begins_back = columns.numbers(), iter(columns.numbers()), iter(columns.numbers())
-    frame, offset = unfolded(columns.numbers()), unfolded(columns.numbers())
-    count, codec = columns.numbers(), columns.numbers()
-    runs, found = _Runs(), []
+    generations, backs = _linked(columns, positions)
+    counts = columns.numbers()
+    frames = _numbered(generations, unfolded(columns.numbers()), counts)
+    offsets = _timed(generations, unfolded(columns.numbers()))
+    codecs = columns.numbers()
+    contents = _filled(columns, generations, counts)
+    return list(map(RecordedFrames, positions, generations, backs, frames, counts, offsets, codecs, contents))
+
+
+def _links(rows: Iterable[RecordedFrames]) -> bytes:
+    """How far back a row's run goes on, 0 where it begins here; and of those that do the generation, as a distance, and
+    how far back they go on before this block."""
+    generation_at: dict[int, int] = {}
+    back, begins, begins_back = [], [], []
+    for row in rows:
+        goes_on = row.back > 0 and generation_at.get(row.position - row.back) == row.generation
+        back.append(row.back if goes_on else 0)
+        if not goes_on:
+            begins.append(row.position - row.generation)
+            begins_back.append(row.back)
+        generation_at[row.position] = row.generation
+    return numbers(back) + numbers(begins) + numbers(begins_back)
+
+
+def _linked(columns: ColumnReader, positions: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Each row's generation, and how far back its run goes on."""
+    backs, begins, begins_back = columns.numbers(), iter(columns.numbers()), iter(columns.numbers())
+    generation_at: dict[int, int] = {}
     for number, position in enumerate(positions):
-        distance = back[number]
-        generation = runs.generation_at[position - distance] if distance else position - next(begins)
-        first = frame[number] + runs.next_frame.get(generation, 1)
-        offset_us = offset[number] + runs.offset_us(generation)
-        runs.pass_on(position, generation, first + count[number], offset_us)
-        distance = distance or next(begins_back)
-        found.append(
-            RecordedFrames(position, generation, distance, first, count[number], offset_us, codec[number], b"")
-        )
-    return _filled(found, columns)
+        if back := backs[number]:
+            generation_at[position] = generation_at[position - back]
+        else:
+            generation_at[position] = position - next(begins)
+            backs[number] = next(begins_back)
+    return list(generation_at.values()), backs
 
 
-def _contents(rows: Sequence[RecordedFrames]) -> bytes:
+def _surprises(generations: Iterable[int], frames: Iterable[int], counts: Iterable[int]) -> list[int]:
+    """How much each row's frame differs from the next one of its run; a run begins with 1."""
+    due: dict[int, int] = {}
+    found = []
+    for generation, frame, count in zip(generations, frames, counts, strict=True):
+        found.append(frame - due.get(generation, 1))
+        due[generation] = frame + count
+    return found
+
+
+def _numbered(generations: Iterable[int], surprises: Iterable[int], counts: Iterable[int]) -> list[int]:
+    due: dict[int, int] = {}
+    found = []
+    for generation, surprise, count in zip(generations, surprises, counts, strict=True):
+        frame = due.get(generation, 1) + surprise
+        found.append(frame)
+        due[generation] = frame + count
+    return found
+
+
+def _lateness(generations: Iterable[int], offsets: Iterable[int]) -> list[int]:
+    """How much later each row came than the one before it, in microseconds. When a run began is not known, so its first
+    row here is taken to have come with the one before it, and its offset is written."""
+    begun: dict[int, int] = {}
+    clock, found = 0, []
+    for generation, offset in zip(generations, offsets, strict=True):
+        due = clock - begun.get(generation, clock)
+        found.append(offset - due)
+        clock = begun.setdefault(generation, clock - offset) + offset
+    return found
+
+
+def _timed(generations: Iterable[int], lateness: Iterable[int]) -> list[int]:
+    begun: dict[int, int] = {}
+    clock, found = 0, []
+    for generation, late in zip(generations, lateness, strict=True):
+        offset = clock - begun.get(generation, clock) + late
+        found.append(offset)
+        clock = begun.setdefault(generation, clock - offset) + offset
+    return found
+
+
+def _contents(rows: Sequence[RecordedFrames], generations: Sequence[int]) -> bytes:
     """How many pieces each row has beside one a frame, whether each is the middle of a frame, and the pieces."""
     more, middle, pieces = [], [], []
-    for row in _in_runs(rows):
-        parts = row.bytes.split(RS)
-        more.append(len(parts) - row.count)
+    for number in _in_runs(generations):
+        parts = rows[number].bytes.split(RS)
+        more.append(len(parts) - rows[number].count)
         middle += [part.startswith(US) for part in parts]
         pieces += [part.removeprefix(US) for part in parts]
     return numbers(folded(more)) + numbers(middle) + texts(pieces)
 
 
-def _filled(rows: list[RecordedFrames], columns: ColumnReader) -> list[RecordedFrames]:
+def _filled(columns: ColumnReader, generations: Sequence[int], counts: Sequence[int]) -> list[bytes]:
     more, middle = unfolded(columns.numbers()), columns.numbers()
-    pieces = zip(middle, columns.texts(), strict=True)
-    filled = [
-        RecordedFrames(
-            row.position,
-            row.generation,
-            row.back,
-            row.frame,
-            row.count,
-            row.offset_us,
-            row.codec,
-            RS.join([US + piece if is_middle else piece for is_middle, piece in islice(pieces, row.count + beside)]),
-        )
-        for row, beside in zip(_in_runs(rows), more, strict=True)
-    ]
-    return sorted(filled, key=lambda row: row.position)
+    pieces = [US + piece if is_middle else piece for is_middle, piece in zip(middle, columns.texts(), strict=True)]
+    contents, at = [b""] * len(generations), 0
+    for number, beside in zip(_in_runs(generations), more, strict=True):
+        end = at + counts[number] + beside
+        contents[number] = RS.join(pieces[at:end])
+        at = end
+    return contents
 
 
-def _in_runs(rows: Sequence[RecordedFrames]) -> list[RecordedFrames]:
-    return sorted(rows, key=lambda row: row.generation)
+def _in_runs(generations: Sequence[int]) -> list[int]:
+    """The numbers of the rows, run by run."""
+    return sorted(range(len(generations)), key=generations.__getitem__)
