@@ -7,11 +7,11 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from eventstore.archiving import Archiving, Written
-from eventstore.catalogue.control import SegmentsDropped, SegmentSealed
-from eventstore.envelope import NewEvent
+from eventstore.catalogue.control import LogRepaired, SegmentsDropped, SegmentSealed
+from eventstore.envelope import ANY_VERSION, NewEvent, StreamWrite
 from eventstore.errors import LogError
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
@@ -32,7 +32,7 @@ class Archivist:
     """The class that does it; tests prove its worth with broken ones."""
 
     def __init__(self, log: SQLiteLog, data_dir: Path, previous: dict[str, Any] | None = None) -> None:
-        self._data_dir, self._previous = data_dir, previous
+        self._log, self._data_dir, self._previous = log, data_dir, previous
         self._folded = 0
         self._snapshot: tuple[str | None, str | None] = None, None
         self._archiving = self.archiving(log, data_dir, leaves_open, self._sealed, self._dropped)
@@ -49,6 +49,19 @@ class Archivist:
                 return await (self.archive(until) if command == "archive" else self.drop(until))
             except FAILURES as error:
                 raise ControlError(f"{type(error).__name__}: {error}") from error
+
+    async def repaired(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record that archived rows were made again: positions of `events` and of `frames`. Raises `ControlError`."""
+        events, frames = request.get("events"), request.get("frames")
+        if not (_is_positions(events) and _is_positions(frames)):
+            raise ControlError("events and frames are not positions")
+        origin = self._log.origin
+        event = LogRepaired(node=origin[:9], events=events, frames=frames)
+        try:
+            await self._log.append(StreamWrite(f"node-{origin}", ANY_VERSION, (event.new(),)))
+        except LogError as error:
+            raise ControlError(f"{type(error).__name__}: {error}") from error
+        return {}
 
     async def archive(self, until: int) -> dict[str, Any]:
         """`{segments: [{name, first, through, events, frames, size}]}` of what was archived."""
@@ -102,3 +115,7 @@ class Archivist:
         """For the first event that is said here alone."""
         previous, self._previous = self._previous, None
         return previous
+
+
+def _is_positions(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(position) is int and position > 0 for position in value)

@@ -383,6 +383,10 @@ class Server:
                 return await self.follower.rebuild(request.get("projection"))
             case "archive" | "drop" as command:
                 return await self.archivist.asked(command, request.get("until"))
+            case "nats":
+                return dict(self.follower.status["nats"])
+            case "repaired":
+                return await self.archivist.repaired(request)
         raise ControlError("unknown command")
 
     def _refused(self, error: Exception) -> None:

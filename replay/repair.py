@@ -1,5 +1,6 @@
-"""Make rows and archived files that are not as they were written again from JetStream, to the byte, and record it. The
-server must not be running. What JetStream no longer has cannot be repaired: then nothing is changed."""
+"""Make rows and archived files that are not as they were written again from JetStream, to the byte, and record it.
+Beside a running server only archived files: it holds the rest. What JetStream no longer has cannot be repaired: then
+nothing is changed."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import argparse
 import asyncio
 import shutil
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,20 @@ from eventstore import rows
 from eventstore.archive import DIRECTORY
 from eventstore.catalogue.control import LogRepaired
 from eventstore.envelope import ANY_VERSION, StreamWrite
-from eventstore.jetstream import JetStream, JetStreamError
+from eventstore.errors import LogLocked
 from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
 from eventstore.repair import Before, Copies, Mended, mend_events, mend_frames, missing
 from eventstore.repair_archive import MendedArchive, mend_archive
-from eventstore.repair_file import DAMAGED, copies, kept, put_in_place, write_mended
+from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
 from gateway.exchange.runs import run_of
-from gateway.nats_server import NatsServer
 from replay.recorded import ReplayError
+from replay.repair_beside import repaired_beside
+from replay.repair_sources import copied_from, copied_of_bundled, emptied
 from replay.verify import verified
 
-HELP = "make damaged rows again from NATS (server stopped)"
-NATS_WITHIN_S = 15.0
-ASIDE = "repair.partial"
-"""The directory in which files are made before they take their places."""
+HELP = "make damaged rows again from NATS; of a running server, its archive"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +43,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where something could not be found again; then the log is as it was."""
-    with DirectoryLock(options.data_dir):
-        report = asyncio.run(repaired(options.data_dir, options.nats))
+    try:
+        with DirectoryLock(options.data_dir):
+            report = asyncio.run(repaired(options.data_dir, options.nats))
+    except LogLocked as locked:
+        report = repaired_beside(options.data_dir, options.nats, locked)
     print(orjson.dumps(report).decode() if options.json else _told(report))
     return 1 if report["lost"] else 0
 
@@ -57,17 +59,14 @@ async def repaired(data_dir: Path, nats: str) -> dict[str, Any]:
     Raises `ReplayError` where NATS cannot be asked, or where what was made does not verify."""
     path = data_dir / rows.FILE
     _settle(path)
-    copied = await _copies(data_dir, nats)
-    aside = _empty(data_dir / ASIDE)
-    try:
+    copied = await (copied_of_bundled(data_dir) if nats == "embedded" else copied_from(nats))
+    with emptied(data_dir) as aside:
         archive = await asyncio.to_thread(mend_archive, data_dir, aside / DIRECTORY, copied, run_of)
         found = _live(path, copied, archive.before) if not archive.lost else None
         lost = archive.lost + (found.lost if found else [])
         if found and not lost:
             archive.put_in_place()
             await _replace(data_dir, aside, found, archive)
-    finally:
-        shutil.rmtree(aside)
     return {
         "events": sorted(archive.events + (found.changed_events if found else [])),
         "frames": sorted(archive.frames + (found.changed_frames if found else [])),
@@ -85,38 +84,11 @@ def _live(path: Path, copied: Copies, before: Before) -> Mended:
     return found
 
 
-def _empty(directory: Path) -> Path:
-    """Made new: an attempt that was killed may have left one."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700)
-    return directory
-
-
 def _settle(path: Path) -> None:
     """Everything into the file itself: what a crash left beside it belongs to it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise ReplayError(f"another process reads {path}: stop it first")
-
-
-async def _copies(data_dir: Path, nats: str) -> Copies:
-    async with AsyncExitStack() as opened:
-        try:
-            async with asyncio.timeout(NATS_WITHIN_S):
-                url = await _bundled(data_dir, opened) if nats == "embedded" else nats
-            js = await JetStream.connect(url.split(","))
-            opened.push_async_callback(js.close)
-            return await copies(js)
-        except (JetStreamError, TimeoutError) as error:
-            raise ReplayError(f"NATS cannot be asked: {error}") from error
-
-
-async def _bundled(data_dir: Path, opened: AsyncExitStack) -> str:
-    server = NatsServer(data_dir)
-    task = asyncio.create_task(server.run())
-    opened.push_async_callback(server.stop)
-    opened.callback(task.cancel)
-    return await server.address()
 
 
 async def _replace(data_dir: Path, aside: Path, found: Mended, archive: MendedArchive) -> None:
@@ -149,8 +121,10 @@ def _lend(archive: Path, beside: Path) -> None:
 def _told(report: dict[str, Any]) -> str:
     if report["lost"]:
         return "\n".join([*report["lost"], "nothing is changed"])
+    beside = "; a server runs, so live rows were left alone" if report.get("beside") else ""
     rows_made = len(report["events"]) + len(report["frames"])
     if not rows_made and not report["files"]:
-        return "every row is as it was written"
+        return f"every row is as it was written{beside}"
     files = "".join(f", {name} made anew" for name in report["files"])
-    return f"{rows_made} rows made again{files}; what was damaged is kept as {DAMAGED} or, in the archive, *.damaged"
+    where = f"what was damaged is kept as {DAMAGED} or, in the archive, *.damaged"
+    return f"{rows_made} rows made again{files}; {where}{beside}"

@@ -129,7 +129,7 @@ class SegmentsDropped(Event):
 @value(kw_only=True)
 class LogRepaired(Event):
     """Rows that were not as they had been written were made again, to the byte: the positions of ledger `events` and of
-    `frames` rows. First event of an incarnation of its own, that of the tool that did it."""
+    `frames` rows. First event of an incarnation of its own, that of the tool that did it, where no server ran."""
 
     type: ClassVar[str] = "log_repaired"
 

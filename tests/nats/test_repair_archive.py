@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import aiohttp
 import nats
 import pytest
 
 from eventstore import rows
 from eventstore.archiving import Archiving
-from eventstore.envelope import Recorded
+from eventstore.envelope import Recorded, RecordedEvent
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
 from projections.engine import Engine
+from replay import cli
 from replay.repair import repaired
 from replay.verify import verified
-from tests.nats.load import gateway
+from tests.nats.load import gateway, streamed
 from tests.nats.test_ingest_repair import flipped, recorded, rows_of
 from tests.natsd import Natsd
+from tests.serverprocess import server_process
+
+REPAIRED = "log_repaired"
 
 
 class Small(Archiving):
@@ -67,7 +74,9 @@ async def test_files_and_live_rows_are_made_good(data_dir: Path, server: Natsd, 
     assert rows_of(data_dir)[:-1] == before
     with Reader(data_dir) as reader:
         assert verified(reader)["listed"] == []
-        assert reader.read_stream(f"node-{reader.read(reader.head() - 1, 1)[0].origin}")[0].type == "log_repaired"
+        (said,) = reader.read(reader.head() - 1, 1)
+        assert isinstance(said, RecordedEvent)
+        assert said.type == REPAIRED
     assert not (data_dir / "repair.partial").exists()
     async with gateway(data_dir, server.url) as served:
         await served.says("healthy")
@@ -85,3 +94,35 @@ async def test_what_nobody_has_changes_nothing(data_dir: Path, server: Natsd) ->
     assert report["lost"]
     assert not path.exists()
     assert (data_dir / rows.FILE).read_bytes() == content
+
+
+async def events(session: aiohttp.ClientSession, url: str) -> Any:
+    async with session.get(url) as answer:
+        return (await answer.json())["data"]
+
+
+async def test_beside_a_running_server_archived_files_are_made_good(tmp_path: Path) -> None:
+    data_dir = tmp_path / "logs"
+    async with server_process(data_dir, env={}, args=()) as server, aiohttp.ClientSession() as session:
+        answers = [await streamed(server.url, "demo/echo", f"one two {n}") for n in range(4)]
+        assert await asyncio.to_thread(replayed, data_dir, "archive", "--before", "1000000") == 0
+        url = f"{server.url}/v1/requests/{answers[0].request_id}/events"
+        before = await events(session, url)
+        (path,) = (data_dir / "archive").glob("*.segment")
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(replayed, data_dir, "repair"):  # until JetStream has all of it
+                assert path.read_bytes() != content
+        assert path.read_bytes() == content
+        assert await events(session, url) == before
+        assert before
+        assert await server.terminate() == 0
+    with Reader(data_dir) as reader:
+        (said,) = [row for row in reader.rows(frames=False) if isinstance(row, RecordedEvent) and row.type == REPAIRED]
+        assert len(said.body["events"] + said.body["frames"]) == reader.sealed()
+        assert verified(reader)["listed"] == []
+
+
+def replayed(data_dir: Path, *arguments: str) -> int:
+    return cli.run([*arguments, "--data-dir", str(data_dir)], {})
