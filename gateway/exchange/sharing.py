@@ -92,9 +92,7 @@ class Sharing:
 
         Raises `KeyReused`, and what `Exchanges.run` raises.
         """
-        names = {place.stream for place in places}
         vector: bytes | None = None
-        stays = Staying(outlet, any(place.kind == "idempotency" for place in places))
         while True:
             found = await self._look(submission, places)
             if not isinstance(found, tuple):
@@ -109,18 +107,24 @@ class Sharing:
                     await self._share(submission, outlet, near)
                     return
                 marks = (self._nearest.mark(question, submission.request_id, vector),) if vector else ()
-            if any(claim.place.kind == "cache" for claim in found):
-                outlet.prepare({CACHE_HEADER: "miss"})
-            try:
-                await self._exchanges.run(replace(submission, turn=Claims(found, submission.turn, marks)), stays)
-            except WrongExpectedVersion as moved:
-                if moved.stream not in names:
-                    raise
-            else:
-                if self._elsewhere is not None:
-                    for place in places:
-                        self._elsewhere.publish(place, submission.request_id)
+            if await self._called(replace(submission, turn=Claims(found, submission.turn, marks)), outlet, places):
                 return
+
+    async def _called(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
+        """Make the call, whose answer is these places' from then on. False where another was faster at one of them."""
+        kinds = {place.kind for place in places}
+        if "cache" in kinds:
+            outlet.prepare({CACHE_HEADER: "miss"})
+        try:
+            await self._exchanges.run(submission, Staying(outlet, "idempotency" in kinds))
+        except WrongExpectedVersion as moved:
+            if all(moved.stream != place.stream for place in places):
+                raise
+            return False
+        if self._elsewhere is not None:
+            for place in places:
+                self._elsewhere.publish(place, submission.request_id)
+        return True
 
     async def again(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that is at these places. Raises `KeyReused`."""
