@@ -1,8 +1,9 @@
 """Bytes on the disk per token, live and archived: `python -m tests.benchmarks.archive_size [answers]`.
 
 The whole server in its own process records streamed answers of 64 tokens, each of other words and with an id of its
-own, once as from an upstream that writes all at once and once a token at a time. Then the log is archived. Everything
-that a request leaves behind is counted, its events too, and what stays in events.db after the archiving beside it.
+own, once as from an upstream that writes all at once and once a token at a time; and long ones, for which the events
+that every request leaves weigh less. Then the log is archived. Everything that a request leaves behind is counted, its
+events too, and what stays in events.db after the archiving beside it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,29 @@ import orjson
 from eventstore.sqlite import SQLiteLog
 from tests.serverprocess import ROOT, server_process
 
-TOKENS = 64
+TOKENS, LONG = 64, 512
+"""Of a short and of a long answer."""
 CONNECTIONS = 50
 PACE_S = 0.005
 WORDS = 5_000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """So many, of so many tokens each, with a pause after each token."""
+
+    number: int
+    tokens: int = TOKENS
+    pace_s: float = 0.0
+
+    def __str__(self) -> str:
+        how = f"a token each {self.pace_s * 1000:.0f} ms" if self.pace_s else "all at once"
+        return f"answers of {self.tokens} tokens, {how}"
+
+
+def kinds(number: int) -> list[Answers]:
+    """Those that are measured: so many short ones, and as many tokens in long ones."""
+    return [Answers(number), Answers(number, pace_s=PACE_S), Answers(max(1, number * TOKENS // LONG), LONG)]
 
 
 class Text:
@@ -46,12 +66,12 @@ class Text:
         return self._random.choices(self._words, cum_weights=self._weights, k=number)
 
 
-def chunks(text: Text, number: int) -> Iterator[bytes]:
+def chunks(text: Text, number: int, tokens: int) -> Iterator[bytes]:
     """One answer, a chunk of HTTP each frame."""
     same = {"id": f"chatcmpl-{number:024x}", "object": "chat.completion.chunk", "created": 1_795_000_000, "model": "m"}
-    usage = {"prompt_tokens": 12, "completion_tokens": TOKENS, "total_tokens": TOKENS + 12}
-    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in text.some(TOKENS)), {}]
-    ends = [None] * (TOKENS + 1) + ["stop"]
+    usage = {"prompt_tokens": 12, "completion_tokens": tokens, "total_tokens": tokens + 12}
+    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in text.some(tokens)), {}]
+    ends = [None] * (tokens + 1) + ["stop"]
     choices = [
         [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}]
         for delta, end in zip(deltas, ends, strict=True)
@@ -64,7 +84,7 @@ def chunks(text: Text, number: int) -> Iterator[bytes]:
 
 
 @asynccontextmanager
-async def upstream(pace_s: float) -> AsyncIterator[int]:
+async def upstream(answers: Answers) -> AsyncIterator[int]:
     """Its port."""
     text, numbers = Text(1), count(1)
 
@@ -76,10 +96,10 @@ async def upstream(pace_s: float) -> AsyncIterator[int]:
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 )
-                for chunk in chunks(text, next(numbers)):
+                for chunk in chunks(text, next(numbers), answers.tokens):
                     writer.write(chunk)
-                    if pace_s:
-                        await asyncio.sleep(pace_s)
+                    if answers.pace_s:
+                        await asyncio.sleep(answers.pace_s)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -95,14 +115,14 @@ async def ask(session: aiohttp.ClientSession, url: str, text: Text) -> None:
         assert b"[DONE]" in await answer.read()
 
 
-async def record(data_dir: Path, answers: int, pace_s: float) -> None:
+async def record(data_dir: Path, answers: Answers) -> None:
     """Fill a log."""
-    async with upstream(pace_s) as port:
+    async with upstream(answers) as port:
         env = {"OPENAI_COMPATIBLE_BASE_URL": f"http://127.0.0.1:{port}/v1"}
         connector = aiohttp.TCPConnector(limit=CONNECTIONS)
         async with server_process(data_dir, env=env) as server, aiohttp.ClientSession(connector=connector) as session:
             asking, text = partial(ask, session, server.url), Text(2)
-            await asyncio.gather(*(asking(text) for _ in range(answers)))
+            await asyncio.gather(*(asking(text) for _ in range(answers.number)))
             await server.kill()
     log = await SQLiteLog.open(data_dir)
     await log.close()  # the write-ahead log goes into the database
@@ -123,35 +143,30 @@ class Sizes:
     stays: float
 
 
-def measured(answers: int, pace_s: float, directory: Path | None = None) -> Sizes:
-    """Record so many answers, and archive them."""
+def measured(answers: Answers, directory: Path | None = None) -> Sizes:
+    """Record the answers, and archive them."""
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         data_dir = Path(folder) / "logs"
-        asyncio.run(record(data_dir, answers, pace_s))
+        asyncio.run(record(data_dir, answers))
         live = size(data_dir / "events.db")
         command = [sys.executable, "-m", "replay", "archive", "--before", str(1 << 60), "--data-dir", str(data_dir)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
         archived, stays = size(data_dir / "archive"), size(data_dir / "events.db")
-    tokens = answers * TOKENS
+    tokens = answers.number * answers.tokens
     return Sizes(live / tokens, archived / tokens, stays / tokens)
 
 
-def how(pace_s: float) -> str:
-    """In words."""
-    return f"a token each {pace_s * 1000:.0f} ms" if pace_s else "all at once"
-
-
-def row(pace_s: float, found: Sizes) -> str:
+def row(answers: Answers, found: Sizes) -> str:
     """A line of the table."""
     ratio = found.live / (found.archived + found.stays)
-    return f"| {how(pace_s)} | {found.live:.1f} | {found.archived:.1f} | {found.stays:.1f} | {ratio:.1f} |"
+    return f"| {answers} | {found.live:.1f} | {found.archived:.1f} | {found.stays:.1f} | {ratio:.1f} |"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("answers", type=int, nargs="?", default=1_000)
     given = parser.parse_args()
-    print(f"bytes per token, of {given.answers} answers of {TOKENS} tokens\n")
-    print("| answers written | live | archived | stays in events.db | ratio |\n| --- | --- | --- | --- | --- |")
-    for pace in (0.0, PACE_S):
-        print(row(pace, measured(given.answers, pace)))
+    print(f"bytes per token, of {given.answers * TOKENS:,} tokens\n")
+    print("| written | live | archived | stays in events.db | ratio |\n| --- | --- | --- | --- | --- |")
+    for kind in kinds(given.answers):
+        print(row(kind, measured(kind)))

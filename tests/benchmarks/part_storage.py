@@ -14,7 +14,7 @@ from eventstore.verify import verify
 from gateway.exchange.runs import run_of
 from projections.registry import REGISTRY
 from replay.rebuild import rebuild_here
-from tests.benchmarks.archive_size import PACE_S, how, measured
+from tests.benchmarks.archive_size import kinds, measured
 from tests.benchmarks.bench_append import round_of
 from tests.benchmarks.figures import Figure, Goal, Measuring
 from tests.benchmarks.fill import fill
@@ -84,9 +84,8 @@ def _rebuild(data_dir: Path, reader: Reader) -> None:
 
 async def run_disk(sizes: Sizes, folder: Path, measuring: Measuring) -> None:
     """Answers of words as frequent as words are; see archive_size.py."""
-    for pace_s in (0.0, PACE_S):
-        found = await asyncio.to_thread(measured, sizes.archived_answers, pace_s, folder)
-        what = f"answers of 64 tokens, {how(pace_s)}"
+    for what in kinds(sizes.archived_answers):
+        found = await asyncio.to_thread(measured, what, folder)
         live, archived = Goal.at_most(found.live, LIVE, " bytes"), Goal.at_most(found.archived, ARCHIVED, " bytes")
         measuring.take(Figure(f"live events.db: {what}", "the log", found.live, "bytes", goal=live))
         measuring.take(Figure(f"archived: {what}", "the log", found.archived, "bytes", goal=archived))
