@@ -53,10 +53,11 @@ async def copied_of_bundled(data_dir: Path) -> Copies:
 
 
 async def _copied(url: str, opened: AsyncExitStack) -> Copies:
+    """Reading takes as long as there is something to read; each page has a limit of its own."""
     try:
         async with asyncio.timeout(NATS_WITHIN_S):
             js = await JetStream.connect(url.split(","))
-            opened.push_async_callback(js.close)
-            return await copies(js)
+        opened.push_async_callback(js.close)
+        return await copies(js)
     except (JetStreamError, TimeoutError) as error:
         raise ReplayError(f"NATS cannot be asked: {error}") from error
