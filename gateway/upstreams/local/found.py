@@ -68,11 +68,13 @@ def _in_root(root: Path | None) -> dict[str, Path]:
     if root is None or not root.is_dir():
         return {}
     configs = [*root.glob("*/config.json"), *root.glob("*/*/config.json")]
-    return {
+    named = {
         config.parent.relative_to(root).as_posix(): config.parent
         for config in configs
         if not (config.parent.parent / "config.json").is_file()  # a part of a model is none
     }
+    within = root.resolve()
+    return {name: path for name, path in named.items() if _within(within, name) is not None}
 
 
 def _in_cache() -> dict[str, Path]:
@@ -94,7 +96,7 @@ def _described(name: str, directory: Path) -> Found | None:
     """A model that can be run; None for one of another kind, or half fetched."""
     weights = next(directory.glob("*.safetensors"), None)
     config = _json(directory / "config.json")
-    kind = _kind(directory, config)
+    kind = kind_of(directory, config)
     if weights is None or kind is None:
         return None
     length = config.get("max_position_embeddings")
@@ -109,10 +111,11 @@ def _described(name: str, directory: Path) -> Found | None:
     return Found(info, _format(weights) == "mlx")
 
 
-def _kind(directory: Path, config: dict[str, Any]) -> Kind | None:
+def kind_of(directory: Path, config: dict[str, Any] | None = None) -> Kind | None:
+    """What a model's files say that it is for; None where they do not say. `config` is its `config.json`."""
     if (directory / "modules.json").is_file():  # the mark of sentence-transformers
         return "text-embedding"
-    names = config.get("architectures") or ()
+    names = (_json(directory / "config.json") if config is None else config).get("architectures") or ()
     return "text-generation" if any(str(name).endswith("ForCausalLM") for name in names) else None
 
 

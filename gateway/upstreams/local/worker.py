@@ -18,11 +18,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from gateway.upstreams.local.engine import Asked, EngineError, Sampling
+from gateway.upstreams.local.found import kind_of
 from gateway.upstreams.local.text import Stops
 
 ENGINES: Mapping[str, str] = {
@@ -32,6 +34,8 @@ ENGINES: Mapping[str, str] = {
     "sentences_onnx": "sentences_onnx",
 }
 """Engine -> the module of this package that has its class `Engine`."""
+EMBEDDING = frozenset({"sentences", "sentences_onnx"})
+"""Engines whose models make embeddings."""
 READ = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a repository: no pickles, no code."""
 
@@ -140,10 +144,20 @@ def directory_of(model: str, is_directory: bool) -> str:
         ) from error
 
 
+def check_kind(engine: str, directory: Path) -> None:
+    """Raises `EngineError` for a model that does what this engine is not for: libraries load it, and it babbles."""
+    kind, embeds = kind_of(directory), engine in EMBEDDING
+    if kind == "text-embedding" and not embeds:
+        raise EngineError("The model makes embeddings; it does not chat.", 400, "model_not_supported", "model")
+    if kind == "text-generation" and embeds:
+        raise EngineError("The model chats; it makes no embeddings.", 400, "model_not_supported", "model")
+
+
 def load(engine: str, model: str, is_directory: bool) -> Any:
     """The engine, with its model. Raises `EngineError`."""
     try:
         directory = directory_of(model, is_directory)
+        check_kind(engine, Path(directory))
         return import_module(f"gateway.upstreams.local.{ENGINES[engine]}").Engine(directory)
     except EngineError:
         raise

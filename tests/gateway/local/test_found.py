@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstreams.local.found import Place, place_of
+from gateway.upstreams.local.found import Place, models, place_of
 from gateway.upstreams.local.memory import short_of_memory
 
 
@@ -33,6 +33,16 @@ def test_nothing_outside_the_root_is(root: Path, name: str) -> None:
 
 def test_nor_a_link_that_leads_out_of_it(root: Path) -> None:
     assert place_of("way-out", root) == Place("way-out", False)
+
+
+def test_what_cannot_be_loaded_is_not_listed(root: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    for name in ("models/mine", "secret"):
+        (root.parent / name / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+        (root.parent / name / "model.safetensors").write_bytes(bytes(8))
+    listed = {found.info.id for found in models(root)}
+    assert "mine" in listed
+    assert "way-out" not in listed
 
 
 def test_the_checks_notice_a_root_that_is_too_wide(root: Path) -> None:

@@ -185,6 +185,13 @@ async def test_embeddings_know_what_is_alike(running: Running) -> None:
     assert dot(short.data[0].embedding, short.data[0].embedding) == pytest.approx(1, abs=1e-5)
 
 
+async def test_a_model_of_another_kind_is_refused_before_it_babbles(running: Running) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not chat"):
+        await running.client.chat.completions.create(model="huggingface/minilm", messages=HI)
+    with pytest.raises(openai.BadRequestError, match="makes no embeddings"):
+        await running.client.embeddings.create(model="huggingface/tiny", input="a")
+
+
 def dot(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
 
