@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
-from projections import checkpoint, db
 from projections.events import iso, money, newest
+from projections.listing import newest_first
 from projections.projection import Rows
 
 CREATE = (
@@ -219,7 +219,6 @@ _COLUMNS = (
 )
 _ONE = f"SELECT {_COLUMNS} FROM requests WHERE id = ?"  # noqa: S608  constants of this file
 _PAGE = f"SELECT {_COLUMNS} FROM requests WHERE position < ? ORDER BY position DESC LIMIT ?"  # noqa: S608  likewise
-_NEWEST = 2**63 - 1
 
 
 def one_request(rows: sqlite3.Connection, request_id: str) -> dict[str, Any] | None:
@@ -233,10 +232,7 @@ def list_requests(rows: sqlite3.Connection, limit: int = 1000, after: str | None
 
     Raises `KeyError` where there is no request `after`.
     """
-    with db.snapshot(rows):
-        before = _NEWEST if after is None else _position_of(rows, after)
-        data = [_shown(row) for row in rows.execute(_PAGE, (before, limit))]
-        return {"data": data, "position": checkpoint.position(rows, Requests.name)}
+    return newest_first(rows, Requests.name, _PAGE, _shown, limit, after)
 
 
 def open_requests(rows: sqlite3.Connection) -> OpenRequests:
@@ -250,14 +246,6 @@ def session_of(rows: sqlite3.Connection, request_id: str) -> str | None:
     """The session that a request belongs to, if any."""
     found = rows.execute("SELECT session_id FROM requests WHERE id = ?", (request_id,)).fetchone()
     return found[0] if found else None
-
-
-def _position_of(rows: sqlite3.Connection, request_id: str) -> int:
-    found = rows.execute("SELECT position FROM requests WHERE id = ?", (request_id,)).fetchone()
-    if found is None:
-        raise KeyError(request_id)
-    position: int = found[0]
-    return position
 
 
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:

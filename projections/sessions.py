@@ -14,6 +14,7 @@ from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from projections import checkpoint, db
 from projections.events import iso, money, newest
+from projections.listing import newest_first
 from projections.projection import Rows
 
 CREATE = (
@@ -179,7 +180,6 @@ _TURN_NAMES = (
     "turn", "before", "request_id", "purpose", "state", "reason", "carried", "dropped", "started_at", "ended_at",
     "tokens_input", "tokens_output",
 )  # fmt: skip
-_NEWEST = 2**63 - 1
 
 
 def one_session(rows: sqlite3.Connection, session_id: str) -> dict[str, Any] | None:
@@ -193,10 +193,7 @@ def list_sessions(rows: sqlite3.Connection, limit: int = 1000, after: str | None
 
     Raises `KeyError` where there is no session `after`.
     """
-    with db.snapshot(rows):
-        before = _NEWEST if after is None else _position_of(rows, after)
-        data = [_shown(row) for row in rows.execute(_PAGE, (before, limit))]
-        return {"data": data, "position": checkpoint.position(rows, Sessions.name)}
+    return newest_first(rows, Sessions.name, _PAGE, _shown, limit, after)
 
 
 def list_turns(rows: sqlite3.Connection, session_id: str, limit: int = 1000, after: int = 0) -> dict[str, Any]:
@@ -210,14 +207,6 @@ def count_sessions(rows: sqlite3.Connection) -> int:
     """How many there are, without the deleted ones."""
     count: int = rows.execute("SELECT count(*) FROM sessions WHERE NOT deleted").fetchone()[0]
     return count
-
-
-def _position_of(rows: sqlite3.Connection, session_id: str) -> int:
-    found = rows.execute("SELECT position FROM sessions WHERE id = ?", (session_id,)).fetchone()
-    if found is None:
-        raise KeyError(session_id)
-    position: int = found[0]
-    return position
 
 
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
