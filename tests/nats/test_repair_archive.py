@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,8 +24,10 @@ from replay import cli
 from replay.repair import repaired
 from replay.verify import verified
 from tests.nats.load import gateway, streamed
+from tests.nats.repairer import STEPS
 from tests.nats.test_ingest_repair import flipped, recorded, rows_of
 from tests.natsd import Natsd
+from tests.replay.conftest import ROOT
 from tests.serverprocess import server_process
 
 REPAIRED = "log_repaired"
@@ -80,6 +84,27 @@ async def test_files_and_live_rows_are_made_good(data_dir: Path, server: Natsd, 
     assert not (data_dir / "repair.partial").exists()
     async with gateway(data_dir, server.url) as served:
         await served.says("healthy")
+
+
+async def test_killed_at_any_step_it_is_gone_on_with(data_dir: Path, server: Natsd, tmp_path: Path) -> None:
+    lively, segments = await archived(data_dir, server)
+    before, random = rows_of(data_dir), Random(3)
+    for path in segments:
+        path.write_bytes(b"nothing of it")
+    file = data_dir / rows.FILE
+    file.write_bytes(flipped(file.read_bytes(), lively, random))
+    for step in STEPS:
+        again = tmp_path / step
+        shutil.copytree(data_dir, again)
+        command = [sys.executable, "-m", "tests.nats.repairer", str(again), server.url, step]
+        child = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+        assert await child.wait() == -9
+        made = [path for path, whole in segments.items() if (again / "archive" / path.name).read_bytes() == whole]
+        assert len(made) == {"kept": 0, "between": 1, "last": len(segments)}[step]
+        assert (await repaired(again, server.url))["lost"] == []
+        assert rows_of(again)[:-1] == before
+        with Reader(again) as reader:
+            assert verified(reader)["listed"] == []
 
 
 async def test_what_nobody_has_changes_nothing(data_dir: Path, server: Natsd) -> None:
