@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
-from eventstore.archive_format import FOOTER, MAGIC, Segment, pack, segment, unpack
+from eventstore.archive_format import FOOTER, MAGIC_LENGTH, NEWEST, Format, Segment, pack, segment, unpack
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 
@@ -45,7 +45,7 @@ class SegmentReader:
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`, of what lies here; only the blocks that hold the run are read."""
-        found = (row for number in self.segment.runs.get(generation, ()) for row in self._rows_of(number))
+        found = (row for number in self.segment.blocks_of_run(generation) for row in self._rows_of(number))
         return [
             row
             for row in found
@@ -54,7 +54,7 @@ class SegmentReader:
 
     def verify(self) -> None:
         """Read the whole file. Raises `LogCorrupt` unless every byte of it is as it was written."""
-        at = len(MAGIC)
+        at = MAGIC_LENGTH
         for number, block in enumerate(self.segment.blocks):
             if block.offset != at:
                 raise LogCorrupt(block.first, f"{self.path.name}: a block is at {block.offset} instead of {at}")
@@ -76,12 +76,12 @@ class SegmentReader:
 
     def _index(self) -> Segment:
         size = self.path.stat().st_size
-        if size < len(MAGIC) + FOOTER.size:
+        if size < MAGIC_LENGTH + FOOTER.size:
             raise LogCorrupt(0, f"{self.path.name} is too short for an archived segment")
         offset, length, digest, magic = FOOTER.unpack(self._at(size - FOOTER.size, FOOTER.size))
         if offset + length + FOOTER.size != size:
             raise LogCorrupt(0, f"{self.path.name}: its footer does not agree with its size")
-        packed, begin = self._at(offset, length), self._at(0, len(MAGIC))
+        packed, begin = self._at(offset, length), self._at(0, MAGIC_LENGTH)
         if begin != magic or sha256(begin + packed).digest() != digest:
             raise LogCorrupt(0, f"{self.path.name}: its index is damaged")
         self._index_at = offset
@@ -94,7 +94,7 @@ class SegmentReader:
 
     def _block(self, number: int) -> list[Recorded]:
         block = self.segment.blocks[number]
-        return unpack(self.segment.magic, block, self._at(block.offset, block.length))
+        return unpack(self.segment.format, block, self._at(block.offset, block.length))
 
     def _at(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)
@@ -109,7 +109,7 @@ class SegmentReader:
         self.close()
 
 
-def write_segment(path: Path, rows: Iterable[Recorded]) -> Segment:
+def write_segment(path: Path, rows: Iterable[Recorded], written: Format = NEWEST) -> Segment:
     """Write rows in order of position to `path`, durably, and read the file back: when this returns, the rows are there
     after a power cut too. Until then there is at most `<path>.partial`, which the next attempt replaces.
 
@@ -120,12 +120,12 @@ def write_segment(path: Path, rows: Iterable[Recorded]) -> Segment:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.writelines(pack(rows))
+        file.writelines(pack(rows, written))
         file.flush()
         os.fsync(file.fileno())
-    with SegmentReader(partial) as written:
-        written.verify()
-        found = written.segment
+    with SegmentReader(partial) as reader:
+        reader.verify()
+        found = reader.segment
     partial.replace(path)
     _sync_directory(path.parent)
     _sync_directory(path.parent.parent)

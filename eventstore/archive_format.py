@@ -5,13 +5,14 @@
     index                 zstd over a JSON object, see `Segment`
     footer                index offset (8 bytes), index length (8), sha256 of magic and index (32), magic (8)
 
-All integers are big-endian. Blobs are not part of it. Files of the first format (`archive_format_1`) are read as well.
+All integers are big-endian. Blobs are not part of it. What differs from format to format is a `Format`: those that came
+before are read for ever, and written where a damaged file is made again.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from zlib import crc32
 
@@ -23,22 +24,37 @@ from eventstore.envelope import Recorded, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.value import value
 
-MAGIC = b"ACLGSEG\x02"
-"""The last byte is the format's version."""
 FOOTER = struct.Struct(">QQ32s8s")
-BLOCK_ROWS = 16_384
-BLOCK_CONTENT = 2 << 20
-"""A block ends with the row that brings it to so many rows, or to so many bytes that they hold: what rows share is
-stored once a block, and to read one of them the block is unfolded whole."""
+MAGIC_LENGTH = 8
 BLOCK_MAXIMUM = 1 << 30
 """Bytes that a block or an index may unfold to: more is damage."""
 LEVEL = 19
 """Written once and read seldom: the last tenth is worth the time."""
 
-_BLOCKS: dict[bytes, Callable[[bytes], list[Recorded]]] = {
-    MAGIC: archive_block.unpacked,
-    b"ACLGSEG\x01": archive_format_1.unpacked,
-}
+
+@value
+class Format:
+    """One way to write a segment. A block ends with the row that brings it to `block_rows`, or to `block_content` bytes
+    held by them: what rows share is stored once a block, and to read one of them the block is unfolded whole. `key` is
+    what the index has of a stream's name."""
+
+    magic: bytes
+    block_rows: int
+    block_content: int
+    packed: Callable[[Sequence[Recorded]], bytes]
+    unpacked: Callable[[bytes], list[Recorded]]
+    key: Callable[[str], str]
+
+
+def _checksum(stream: str) -> str:
+    """Most of a name is random, and the block has it anyway. Two names may have the same."""
+    return str(crc32(stream.encode()))
+
+
+NEWEST = Format(b"ACLGSEG\x02", 16_384, 2 << 20, archive_block.packed, archive_block.unpacked, _checksum)
+FIRST = Format(b"ACLGSEG\x01", 2_048, 1 << 62, archive_format_1.packed, archive_format_1.unpacked, str)
+FORMATS = {known.magic: known for known in (NEWEST, FIRST)}
+"""By what their files begin with, of which the last byte is the format's version."""
 
 
 @value
@@ -55,78 +71,77 @@ class Block:
 @value
 class Segment:
     """A file's index. `streams` and `runs` name the blocks (by number) that hold a stream's events and a run's frames.
-    A stream goes by its `key_of`, of which another may have the same. `chains` are `(oseq, digest in hex)` of each
-    origin's last event here, from which its chain goes on. `magic` is that of the file."""
+    A stream goes by its key, and a run by its generation as text. `chains` are `(oseq, digest in hex)` of each origin's
+    last event here, from which its chain goes on."""
 
-    magic: bytes
+    format: Format
     first: int
     through: int
     events: int
     frames: int
     blocks: tuple[Block, ...]
-    streams: dict[int, list[int]]
-    runs: dict[int, list[int]]
+    streams: dict[str, list[int]]
+    runs: dict[str, list[int]]
     chains: dict[str, tuple[int, str]]
 
     def blocks_of(self, stream: str) -> list[int]:
-        """The blocks that may hold events of the stream, and those alone."""
-        return self.streams.get(key_of(stream), [])
+        """The blocks outside of which the stream has no events."""
+        return self.streams.get(self.format.key(stream), [])
+
+    def blocks_of_run(self, generation: int) -> list[int]:
+        """The blocks outside of which the run has no frames."""
+        return self.runs.get(str(generation), [])
 
 
-def key_of(stream: str) -> int:
-    """What the index has of a stream's name: most of a name is random, and the block has it anyway."""
-    return crc32(stream.encode())
-
-
-def pack(rows: Iterable[Recorded]) -> Iterator[bytes]:
+def pack(rows: Iterable[Recorded], written: Format = NEWEST) -> Iterator[bytes]:
     """The file in pieces, from rows in order of position. Raises `LogCorrupt` where a position is missing or a row is
     not what was written, and `ValueError` where there are no rows."""
-    index = _Index()
-    yield MAGIC
-    for page in _pages(rows):
+    index = _Index(written)
+    yield written.magic
+    for page in _pages(rows, written):
         index.check_positions(page)
-        packed = zstandard.compress(archive_block.packed(page), LEVEL)
+        packed = zstandard.compress(written.packed(page), LEVEL)
         index.add(page, packed)
         yield packed
     packed = zstandard.compress(index.encoded(), LEVEL)
     yield packed
-    yield FOOTER.pack(index.offset, len(packed), sha256(MAGIC + packed).digest(), MAGIC)
+    yield FOOTER.pack(index.offset, len(packed), sha256(written.magic + packed).digest(), written.magic)
 
 
 def segment(magic: bytes, packed: bytes) -> Segment:
     """The index from its compressed bytes, which agreed with the footer. Raises `LogCorrupt`."""
-    if magic not in _BLOCKS:
+    if magic not in FORMATS:
         raise LogCorrupt(0, "no archived segment of a known version")
     try:
         read = orjson.loads(_unfolded(packed))
         return Segment(
-            magic,
+            FORMATS[magic],
             read["first"],
             read["through"],
             read["events"],
             read["frames"],
             tuple(Block(*block) for block in read["blocks"]),
-            _keyed(read["streams"]) if magic == MAGIC else archive_format_1.streams(read["streams"], key_of),
-            _keyed(read["runs"]),
+            read["streams"],
+            read["runs"],
             {origin: (oseq, digest) for origin, (oseq, digest) in read["chains"].items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LogCorrupt(0, f"the index of a segment makes no sense: {error}") from error
 
 
-def unpack(magic: bytes, block: Block, packed: bytes) -> list[Recorded]:
-    """The rows of a block of a file that begins with `magic`. Raises `LogCorrupt` where its bytes are not those that
-    were written."""
+def unpack(written: Format, block: Block, packed: bytes) -> list[Recorded]:
+    """The rows of a block. Raises `LogCorrupt` where its bytes are not those that were written."""
     if sha256(packed).hexdigest() != block.digest:
         raise LogCorrupt(block.first, f"the archived block of positions {block.first} to {block.last} is damaged")
-    return _BLOCKS[magic](_unfolded(packed))
+    return written.unpacked(_unfolded(packed))
 
 
 class _Index:
     """What the index will say, gathered block by block; `offset` is where the next piece of the file begins."""
 
-    def __init__(self) -> None:
-        self.offset = len(MAGIC)
+    def __init__(self, written: Format) -> None:
+        self._key = written.key
+        self.offset = MAGIC_LENGTH
         self._blocks: list[tuple[int, int, str, int, int]] = []
         self._counts = {"events": 0, "frames": 0}
         self._streams: dict[str, list[int]] = {}
@@ -171,12 +186,8 @@ class _Index:
             _once(self._runs.setdefault(str(row.generation), []), number)
             return
         self._counts["events"] += 1
-        _once(self._streams.setdefault(str(key_of(row.stream)), []), number)
+        _once(self._streams.setdefault(self._key(row.stream), []), number)
         self._chains[row.origin] = row.oseq, row.digest.hex()
-
-
-def _keyed(numbers: dict[str, list[int]]) -> dict[int, list[int]]:
-    return {int(key): blocks for key, blocks in numbers.items()}
 
 
 def _once(numbers: list[int], number: int) -> None:
@@ -184,15 +195,15 @@ def _once(numbers: list[int], number: int) -> None:
         numbers.append(number)
 
 
-def _pages(rows: Iterable[Recorded]) -> Iterator[list[Recorded]]:
+def _pages(rows: Iterable[Recorded], written: Format) -> Iterator[list[Recorded]]:
     page: list[Recorded] = []
-    room = BLOCK_CONTENT
+    room = written.block_content
     for row in rows:
         page.append(row)
         room -= len(row.bytes if isinstance(row, RecordedFrames) else row.data)
-        if len(page) == BLOCK_ROWS or room <= 0:
+        if len(page) == written.block_rows or room <= 0:
             yield page
-            page, room = [], BLOCK_CONTENT
+            page, room = [], written.block_content
     if page:
         yield page
 

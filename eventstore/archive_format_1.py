@@ -1,4 +1,4 @@
-"""Segments of the first format, which are read for ever and no longer written.
+"""Blocks of segments of the first format, which are read for ever, and written only to make a damaged file again.
 
 A block is the length of its columns (4 bytes), the columns of the events and those of the frames as two JSON arrays of
 arrays (numbers that grow as differences from row to row), and behind them the rows' bytes in order of position: of an
@@ -9,8 +9,8 @@ names streams in full.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -18,6 +18,7 @@ import orjson
 
 from eventstore.chain import chained
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.errors import LogCorrupt
 
 DIGEST = 32
 _LENGTH = struct.Struct(">I")
@@ -37,13 +38,41 @@ def unpacked(plain: bytes) -> list[Recorded]:
     return found
 
 
-def streams(named: dict[str, list[int]], key_of: Callable[[str], int]) -> dict[int, list[int]]:
-    """The index's streams as the present format has them, by key."""
-    found: dict[int, list[int]] = {}
-    for name, blocks in named.items():
-        key = key_of(name)
-        found[key] = sorted({*found.get(key, ()), *blocks})
-    return found
+def packed(page: Sequence[Recorded]) -> bytes:
+    """The block of these rows. Raises `LogCorrupt` where a digest does not go on from the one before."""
+    lanes: tuple[list[list[Any]], list[list[Any]]] = [], []
+    contents = []
+    digests: dict[str, bytes] = {}
+    for row in page:
+        content = row.bytes if isinstance(row, RecordedFrames) else _content(row, digests)
+        lanes[isinstance(row, RecordedFrames)].append([*_columns(row), len(content)])
+        contents.append(content)
+    head = orjson.dumps([_in_columns(lane, growing) for lane, growing in zip(lanes, _GROWING, strict=True)])
+    return b"".join((_LENGTH.pack(len(head)), head, *contents))
+
+
+def _content(event: RecordedEvent, digests: dict[str, bytes]) -> bytes:
+    before = digests.get(event.origin)
+    digests[event.origin] = event.digest
+    if before is None:
+        return event.digest + event.data
+    if chained(before, event.data) != event.digest:
+        raise LogCorrupt(event.position, "the digest does not match the data and the digest before it")
+    return event.data
+
+
+def _in_columns(lane: list[list[Any]], growing: tuple[int, ...]) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*lane, strict=True)]
+    for number in growing if columns else ():
+        column = columns[number]
+        columns[number] = [new - old for old, new in pairwise([0, *column])]
+    return columns
+
+
+def _columns(row: Recorded) -> list[Any]:
+    if isinstance(row, RecordedFrames):
+        return [row.position, row.generation, row.back, row.frame, row.count, row.offset_us, row.codec]
+    return [row.position, row.origin, row.oseq, row.stream, row.version, row.type, row.at, row.codec]
 
 
 def _in_rows(lanes: list[list[list[Any]]]) -> list[tuple[Any, ...]]:

@@ -13,6 +13,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from eventstore.archive import SegmentReader, write_segment
+from eventstore.archive_format import FORMATS, Format
 from eventstore.archived import Span, file_of
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
@@ -81,15 +82,18 @@ def _mended(path: Path, segment: Span, copies: Copies, before: Before, run_of: R
 
 
 def _make(made: Path, path: Path, digest: bytes, mended: Mended, found: MendedArchive) -> None:
-    write_segment(made, _in_order(mended))
-    with made.open("rb") as file:
-        same = file_digest(file, "sha256").digest() == digest
-    if not same:
+    if not any(_is_made(made, mended, digest, known) for known in FORMATS.values()):
         mended.lost.append(f"{path.name}: its rows are there, but do not make the file that was sealed")
         return
     found.made.append((made, path))
     found.events += mended.changed_events
     found.frames += mended.changed_frames
+
+
+def _is_made(made: Path, mended: Mended, digest: bytes, written: Format) -> bool:
+    write_segment(made, _in_order(mended), written)
+    with made.open("rb") as file:
+        return file_digest(file, "sha256").digest() == digest
 
 
 def _in_order(mended: Mended) -> Iterator[Recorded]:

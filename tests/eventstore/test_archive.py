@@ -142,7 +142,7 @@ class Trusting(SegmentReader):
     def _block(self, number: int) -> list[Recorded]:
         block = self.segment.blocks[number]
         packed = self._at(block.offset, block.length)
-        return unpack(self.segment.magic, replace(block, digest=sha256(packed).hexdigest()), packed)
+        return unpack(self.segment.format, replace(block, digest=sha256(packed).hexdigest()), packed)
 
 
 async def test_twin_without_the_digests_flipped_bits_pass(tmp_path: Path) -> None:
