@@ -162,7 +162,8 @@ def _tool_choice(fields: Fields) -> dict[str, Any] | None:
 
 
 def _conversation(body: Mapping[str, Any], fields: Fields) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The instructions, and the turns, neighbours of one role merged."""
+    """The instructions, and the turns, neighbours of one role merged. Instructions alone are what the user says: the
+    API wants a turn, where the others answer instructions."""
     system: list[Any] = []
     turns: list[dict[str, Any]] = []
     for message in messages(body):
@@ -175,6 +176,8 @@ def _conversation(body: Mapping[str, Any], fields: Fields) -> tuple[list[Any], l
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
+    if system and not turns:
+        return [], [{"role": "user", "content": system}]
     return system, turns
 
 

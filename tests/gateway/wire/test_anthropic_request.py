@@ -89,6 +89,12 @@ def test_instructions_stand_outside_in_order_and_neighbours_merge() -> None:
     ]
 
 
+def test_instructions_alone_are_what_the_user_says() -> None:
+    body = said([{"role": "system", "content": "one"}, {"role": "developer", "content": "two"}])
+    assert "system" not in body
+    assert body["messages"] == [{"role": "user", "content": [text("one"), text("two")]}]
+
+
 def test_a_tool_conversation_goes_out_as_it_came_in() -> None:
     answer = fold(read(SSEFramer(), MessagesStreamDecoder(), [script("anthropic/tools.sse")])).choices()[0]["message"]
     results = [
