@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--data-dir",
             metavar="DIR",
-            help=f"the server's data directory (default: {DATA_DIR.default}) {DATA_DIR.env}",
+            help=f"the server's data directory (default: {' or '.join(DATA_DIR.env)}, else {DATA_DIR.default})",
         )
         sub.add_argument("--json", action="store_true", help="JSON for programs instead of text for people")
     return made
