@@ -29,6 +29,11 @@ CREATE = (
         length      INTEGER NOT NULL,  -- bytes that belong to the checkpoint
         PRIMARY KEY (projection, file)
     ) WITHOUT ROWID""",
+    """
+    CREATE TABLE IF NOT EXISTS projection_begun (
+        projection  TEXT PRIMARY KEY,
+        behind      INTEGER NOT NULL   -- position up to which history was dropped when it was last begun
+    ) WITHOUT ROWID""",
 )
 
 
@@ -92,10 +97,17 @@ def status(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"version": checkpoint.version, "position": checkpoint.position, "halted": halted}
 
 
-def begin(rows: sqlite3.Connection, name: str, version: int) -> None:
-    """Put a projection at the beginning of the log, whatever was there."""
+def begin(rows: sqlite3.Connection, name: str, version: int, behind: int = 0) -> None:
+    """Put a projection at the beginning of the log, whatever was there; history up to `behind` was dropped."""
     rows.execute("REPLACE INTO projection_checkpoints (name, version) VALUES (?, ?)", (name, version))
+    rows.execute("REPLACE INTO projection_begun VALUES (?, ?)", (name, behind))
     rows.execute("DELETE FROM projection_files WHERE projection = ?", (name,))
+
+
+def begun_behind(rows: sqlite3.Connection, name: str) -> int:
+    """The position behind which a projection was begun; 0 where nothing was dropped then, or nobody knows."""
+    found = rows.execute("SELECT behind FROM projection_begun WHERE projection = ?", (name,)).fetchone()
+    return found[0] if found else 0
 
 
 def put(rows: sqlite3.Connection, known: Checkpoint) -> None:

@@ -123,12 +123,13 @@ class Engine:
 
     def _reset(self, projection: Projection) -> None:
         """Back to the beginning; where that was dropped, to what was left of it."""
-        checkpoints.begin(self._rows, projection.name, projection.version)
+        dropped, behind = self._reader.dropped(), checkpoints.begun_behind(self._rows, projection.name)
+        checkpoints.begin(self._rows, projection.name, projection.version, dropped)
         if is_table_projection(projection):
             projection.truncate(self._rows)
             projection.create(self._rows)
             snapshots.restore(self._rows, self._reader, projection)
-        elif self._reader.dropped():
+        elif dropped > behind:  # what the files hold of that cannot be made again
             set_aside(self._data_dir, [projection])
         else:
             self._files[projection.name].remove()

@@ -214,3 +214,9 @@ def test_files_begin_behind_what_was_dropped_and_lose_nothing(replay: Run, recor
     assert b'"prompt"' not in first
     assert b'"prompt"' in whole
     assert content.endswith(whole)
+    before = files(recorder.data_dir)
+    replay("rebuild", "--projection", "verbatim")  # of what is left all can be made again
+    assert files(recorder.data_dir) == before
+    replay("archive", "--drop-before", ALL)
+    replay("rebuild", "--projection", "verbatim")
+    assert [".before" in name for name in files(recorder.data_dir)] == [True, True]
