@@ -36,7 +36,7 @@ class SegmentReader:
         """Every row behind `after`, in order of position."""
         for number, block in enumerate(self.segment.blocks):
             if block.last > after:
-                yield from (row for row in self._rows_of(number) if row.position > after)
+                yield from self._rows_of(number)[max(0, after + 1 - block.first) :]  # a block leaves no position out
 
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`, of what lies here; only the blocks that hold the stream are read."""
