@@ -13,7 +13,7 @@ from gateway.api.sessions import NewFork, NewSession, Rewind
 from gateway.api.stop import StopRequest
 from gateway.api.tools import REQUIRED as TOOL_NEEDS
 from gateway.api.tools import ToolExecution, ToolRegistration
-from gateway.docs import answers
+from gateway.docs import answers, queries, reports
 from gateway.multi.request import MultiRequest
 from gateway.wire.completions import CompletionsRequest
 from gateway.wire.embeddings import EmbeddingsRequest
@@ -71,7 +71,7 @@ _GOOGLES = {
         example=_SAY_HELLO,
     ),
     "streamGenerateContent": Operation(
-        body=GenerateContentRequest, required=("contents",), query=answers.StreamForm,
+        body=GenerateContentRequest, required=("contents",), query=queries.StreamForm,
         answer=list[answers.GeneratedContent], media=(JSON, SSE), error=answers.GoogleError, example=_SAY_HELLO,
     ),
     "countTokens": Operation(
@@ -83,9 +83,9 @@ _CHAT = Operation(
     body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO
 )
 _TURN = Operation(
-    body=ChatRequest, required=("messages",), query=answers.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
+    body=ChatRequest, required=("messages",), query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
 )
-_SESSION = Operation(query=answers.Fresh, answer=answers.Session)
+_SESSION = Operation(query=queries.Fresh, answer=reports.Session)
 _RESPONSE = Operation(answer=answers.ResponseObject)
 _OBJECT = Operation(body=ForwardedRequest)
 _METRICS = Operation(media=(TEXT,))
@@ -97,10 +97,10 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ResponsesRequest, required=("input",), answer=answers.ResponseObject, media=(JSON, SSE),
         example={"model": "demo/echo", "input": "Hello!"},
     ),
-    "GET /v1/responses/{id}": Operation(query=answers.StoredQuery, answer=answers.ResponseObject, media=(JSON, SSE)),
+    "GET /v1/responses/{id}": Operation(query=queries.StoredQuery, answer=answers.ResponseObject, media=(JSON, SSE)),
     "DELETE /v1/responses/{id}": Operation(answer=answers.ResponseDeletion),
     "POST /v1/responses/{id}/cancel": _RESPONSE,
-    "GET /v1/responses/{id}/input_items": Operation(query=answers.ItemsQuery, answer=answers.ItemList),
+    "GET /v1/responses/{id}/input_items": Operation(query=queries.ItemsQuery, answer=answers.ItemList),
     "POST /v1/messages": Operation(
         body=MessagesRequest, required=("messages", "max_tokens"), answer=answers.Message, media=(JSON, SSE),
         error=answers.MessagesError, example={**_HELLO, "max_tokens": 100},
@@ -144,50 +144,50 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
     "POST /v1/sessions": Operation(
-        body=NewSession, answer=answers.Session, example={"model": "demo/echo", "system_prompt": "You are helpful."}
+        body=NewSession, answer=reports.Session, example={"model": "demo/echo", "system_prompt": "You are helpful."}
     ),
-    "GET /v1/sessions": Operation(query=answers.FreshPaging, answer=answers.Page),
+    "GET /v1/sessions": Operation(query=queries.FreshPaging, answer=reports.Page),
     "GET /v1/sessions/{id}": _SESSION,
-    "DELETE /v1/sessions/{id}": Operation(answer=answers.SessionDeletion),
+    "DELETE /v1/sessions/{id}": Operation(answer=reports.SessionDeletion),
     "POST /v1/sessions/{id}/chat": _TURN,
     "POST /v1/sessions/{id}/chat/completions": _TURN,
     "POST /v1/sessions/{id}/compact": Operation(
-        body=Compaction, query=answers.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
+        body=Compaction, query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
     ),
-    "POST /v1/sessions/{id}/fork": Operation(body=NewFork, answer=answers.Session),
-    "POST /v1/sessions/{id}/clear": Operation(body=Rewind, answer=answers.Session),
-    "GET /v1/sessions/{id}/turns": Operation(query=answers.FreshPaging, answer=answers.Page),
-    "GET /v1/sessions/{id}/messages": Operation(query=answers.Paging, answer=answers.Page),
-    "GET /v1/models": Operation(query=answers.ModelsQuery, answer=answers.ModelList),
-    "GET /v1/models/{id}": Operation(answer=answers.Model),
-    "GET /v1/tools": Operation(query=answers.Paging, answer=answers.ToolPage),
-    "POST /v1/tools/register": Operation(body=ToolRegistration, required=TOOL_NEEDS, answer=answers.Tool),
-    "POST /v1/tools/execute": Operation(body=ToolExecution, required=("name",), answer=answers.ToolOutcome),
-    "DELETE /v1/tools/{name}": Operation(answer=answers.ToolDeletion),
-    "GET /v1/providers": Operation(query=answers.Paging, answer=answers.ProviderPage),
+    "POST /v1/sessions/{id}/fork": Operation(body=NewFork, answer=reports.Session),
+    "POST /v1/sessions/{id}/clear": Operation(body=Rewind, answer=reports.Session),
+    "GET /v1/sessions/{id}/turns": Operation(query=queries.FreshPaging, answer=reports.Page),
+    "GET /v1/sessions/{id}/messages": Operation(query=queries.Paging, answer=reports.Page),
+    "GET /v1/models": Operation(query=queries.ModelsQuery, answer=reports.ModelList),
+    "GET /v1/models/{id}": Operation(answer=reports.Model),
+    "GET /v1/tools": Operation(query=queries.Paging, answer=reports.ToolPage),
+    "POST /v1/tools/register": Operation(body=ToolRegistration, required=TOOL_NEEDS, answer=reports.Tool),
+    "POST /v1/tools/execute": Operation(body=ToolExecution, required=("name",), answer=reports.ToolOutcome),
+    "DELETE /v1/tools/{name}": Operation(answer=reports.ToolDeletion),
+    "GET /v1/providers": Operation(query=queries.Paging, answer=reports.ProviderPage),
     "POST /v1/providers/test": Operation(
-        body=ProviderTest, required=("name",), answer=answers.ProviderTrial, example={"name": "demo"}
+        body=ProviderTest, required=("name",), answer=reports.ProviderTrial, example={"name": "demo"}
     ),
-    "PUT /v1/providers/{name}": Operation(body=ProviderChange, required=("base_url",), answer=answers.Provider),
-    "GET /v1/providers/{name}": Operation(answer=answers.Provider),
-    "DELETE /v1/providers/{name}": Operation(answer=answers.ProviderRemoval),
-    "GET /v1/providers/{name}/status": Operation(answer=answers.Provider),
-    "GET /v1/providers/{name}/models": Operation(answer=answers.ProviderModels),
-    "GET /providers": Operation(answer=answers.ProviderStates),
+    "PUT /v1/providers/{name}": Operation(body=ProviderChange, required=("base_url",), answer=reports.Provider),
+    "GET /v1/providers/{name}": Operation(answer=reports.Provider),
+    "DELETE /v1/providers/{name}": Operation(answer=reports.ProviderRemoval),
+    "GET /v1/providers/{name}/status": Operation(answer=reports.Provider),
+    "GET /v1/providers/{name}/models": Operation(answer=reports.ProviderModels),
+    "GET /providers": Operation(answer=reports.ProviderStates),
     "GET /v1/stream": Operation(status=(101,), media=()),
-    "GET /v1/events/stream": Operation(query=answers.EventsQuery, media=(SSE,)),
-    "POST /v1/tickets": Operation(answer=answers.Ticket),
-    "GET /v1/requests": Operation(query=answers.FreshPaging, answer=answers.Page),
-    "GET /v1/requests/{id}": Operation(query=answers.Fresh, answer=answers.RequestState),
-    "GET /v1/requests/{id}/events": Operation(query=answers.Paging, answer=answers.Page),
+    "GET /v1/events/stream": Operation(query=queries.EventsQuery, media=(SSE,)),
+    "POST /v1/tickets": Operation(answer=reports.Ticket),
+    "GET /v1/requests": Operation(query=queries.FreshPaging, answer=reports.Page),
+    "GET /v1/requests/{id}": Operation(query=queries.Fresh, answer=reports.RequestState),
+    "GET /v1/requests/{id}/events": Operation(query=queries.Paging, answer=reports.Page),
     "GET /v1/requests/{id}/stream": Operation(media=(JSON, SSE, TEXT, *SPEECH_TYPES.values())),
-    "POST /v1/requests/{id}/stop": Operation(body=StopRequest, answer=answers.RequestEnd, example={"reason": "enough"}),
-    "GET /v1/usage": Operation(query=answers.UsageQuery, answer=answers.UsageReport),
+    "POST /v1/requests/{id}/stop": Operation(body=StopRequest, answer=reports.RequestEnd, example={"reason": "enough"}),
+    "GET /v1/usage": Operation(query=queries.UsageQuery, answer=reports.UsageReport),
     "GET /v1/metrics": _METRICS,
     "GET /metrics": _METRICS,
-    "GET /v1/status": Operation(query=answers.Fresh, answer=answers.Status),
-    "GET /v1/circuit-breakers": Operation(answer=answers.CircuitBreakers),
-    "GET /health": Operation(answer=answers.Health, status=(200, 503)),
+    "GET /v1/status": Operation(query=queries.Fresh, answer=reports.Status),
+    "GET /v1/circuit-breakers": Operation(answer=reports.CircuitBreakers),
+    "GET /health": Operation(answer=reports.Health, status=(200, 503)),
     "GET /": Operation(media=(HTML,)),
     "GET /docs": Operation(media=(HTML,)),
     "GET /redoc": Operation(media=(HTML,)),
