@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, UsageSource
+from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted, UsageSource
 from eventstore.catalogue.values import Usage, Usd
 from eventstore.value import value
 from gateway.exchange.estimate import estimate
-from gateway.exchange.inputs import Failure, Seen
+from gateway.exchange.inputs import Broken, Failure, HedgeWon, RoundBegun, Seen, Submitted, Unfit
 from gateway.exchange.state import Exchange
 from gateway.prices.table import LOCAL
 
@@ -29,6 +29,29 @@ class Views:
 
 UNKEPT = "not retained"
 """Stands for an error's message where content is not retained: it can quote the request. Its kind and code are kept."""
+
+
+def generation_started(
+    happened: Submitted | Unfit | Broken | HedgeWon | RoundBegun,
+    request_id: str,
+    provider: str,
+    model: str,
+    attempt: int,
+    held: str | None = None,
+) -> GenerationStarted:
+    """A call is about to be made."""
+    return GenerationStarted(
+        request_id=request_id,
+        attempt=attempt,
+        provider=provider,
+        model=model,
+        decoder=happened.decoder,
+        streamed=happened.call.streamed,
+        url=happened.url,
+        call_digest=happened.call_digest,
+        call_length=len(happened.call.body),
+        held=held,
+    )
 
 
 def generation_completed(seen: Seen, exchange: Exchange, views: Views) -> GenerationCompleted:

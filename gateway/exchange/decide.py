@@ -10,7 +10,6 @@ from typing import Any
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import (
     FallbackSelected,
-    GenerationStarted,
     RetryAttempted,
     RetryExhausted,
     ValidationFailed,
@@ -25,7 +24,13 @@ from eventstore.catalogue.request import (
     RouteSelected,
 )
 from eventstore.catalogue.tool import ToolCalled
-from gateway.exchange.attempted import UNKEPT, generation_completed, generation_failed, identity_of
+from gateway.exchange.attempted import (
+    UNKEPT,
+    generation_completed,
+    generation_failed,
+    generation_started,
+    identity_of,
+)
 from gateway.exchange.attempted import Price as Price  # what whoever decides must bring
 from gateway.exchange.attempted import Views as Views
 from gateway.exchange.hedged import hedge_begun, hedge_lost, hedge_won
@@ -84,7 +89,7 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
     if isinstance(happened, ToolTold):
         return [happened.event]
     if isinstance(happened, RoundBegun):
-        return [_round_begun(happened, exchange)]
+        return [generation_started(happened, **identity_of(exchange), attempt=exchange.attempts + 1)]
     if isinstance(happened, Left):
         return _left(happened, exchange, views)
     if isinstance(happened, Interrupted):
@@ -107,18 +112,7 @@ def _submitted(happened: Submitted) -> list[Event]:
             inputs={"now_us": happened.now_us, **route.inputs, **_named_by_caller(submission)},
             ignored=list(call.ignored) or None,
         ),
-        GenerationStarted(
-            request_id=request_id,
-            attempt=1,
-            provider=route.provider.name,
-            model=route.model,
-            decoder=happened.decoder,
-            streamed=call.streamed,
-            url=happened.url,
-            call_digest=happened.call_digest,
-            call_length=len(call.body),
-            held=happened.held,
-        ),
+        generation_started(happened, request_id, route.provider.name, route.model, 1, happened.held),
     ]
 
 
@@ -193,7 +187,7 @@ def _answered(happened: Answered, exchange: Exchange, views: Views) -> list[Even
 
 
 def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
-    identity, attempt, call = identity_of(exchange), exchange.attempts, happened.call
+    identity, attempt = identity_of(exchange), exchange.attempts
     return [
         generation_completed(happened.seen, exchange, views),
         ValidationFailed(**identity, attempt=exchange.attempt, problem=happened.problem if exchange.retained else None),
@@ -203,16 +197,7 @@ def _unfit(happened: Unfit, exchange: Exchange, views: Views) -> list[Event]:
             reason="validation_failed",
             inputs={"now_us": happened.now_us, "most": MOST_ATTEMPTS},
         ),
-        GenerationStarted(
-            **identity,
-            attempt=attempt + 1,
-            decoder=happened.decoder,
-            streamed=call.streamed,
-            url=happened.url,
-            call_digest=happened.call_digest,
-            call_length=len(call.body),
-            held=HELD,
-        ),
+        generation_started(happened, **identity, attempt=attempt + 1, held=HELD),
     ]
 
 
@@ -238,28 +223,8 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
     return [
         generation_failed(happened.failure, happened.seen, exchange, views),
         following,
-        GenerationStarted(
-            **identity,
-            decoder=happened.decoder,
-            streamed=call.streamed,
-            url=happened.url,
-            call_digest=happened.call_digest,
-            call_length=len(call.body),
-            held=happened.held,
-        ),
+        generation_started(happened, **identity, held=happened.held),
     ]
-
-
-def _round_begun(happened: RoundBegun, exchange: Exchange) -> GenerationStarted:
-    return GenerationStarted(
-        **identity_of(exchange),
-        attempt=exchange.attempts + 1,
-        decoder=happened.decoder,
-        streamed=happened.call.streamed,
-        url=happened.url,
-        call_digest=happened.call_digest,
-        call_length=len(happened.call.body),
-    )
 
 
 def _failed(happened: Failed, exchange: Exchange, views: Views) -> list[Event]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.generation import GenerationFailed, GenerationStarted, HedgeStarted
-from gateway.exchange.attempted import Views, generation_failed
+from eventstore.catalogue.generation import GenerationFailed, HedgeStarted
+from gateway.exchange.attempted import Views, generation_failed, generation_started
 from gateway.exchange.estimate import estimate
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Seen
 from gateway.exchange.state import Exchange
@@ -58,18 +58,7 @@ def hedge_won(happened: HedgeWon, exchange: Exchange, views: Views) -> list[Even
         seen = _unused(seen, exchange)
     return [
         generation_failed(happened.failure, seen, exchange, views),
-        GenerationStarted(
-            request_id=exchange.request_id,
-            provider=hedge.provider,
-            model=hedge.model,
-            attempt=hedge.attempt,
-            decoder=happened.decoder,
-            streamed=happened.call.streamed,
-            url=happened.url,
-            call_digest=happened.call_digest,
-            call_length=len(happened.call.body),
-            held=happened.held,
-        ),
+        generation_started(happened, exchange.request_id, hedge.provider, hedge.model, hedge.attempt, happened.held),
     ]
 
 
