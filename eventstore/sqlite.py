@@ -252,12 +252,13 @@ class SQLiteLog:
         found: list[RecordedEvent] = []
         while not self._sealed:
             page = await self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
+            if self._sealed:  # asked afterwards: this page may lack what has left the database before it was read
+                break
             found += [RecordedEvent(*row) for row in page]
-            if len(page) < rows.PAGE and not self._sealed:
+            if len(page) < rows.PAGE:
                 return found
-            after = rows.further(after, found[-1].version) if page else after
-        known = found[-1].version if found else after
-        return found + await self._in_archive(partial(Reader.read_stream, stream=stream, after=known))
+            after = rows.further(after, found[-1].version)
+        return found + await self._in_archive(partial(Reader.read_stream, stream=stream, after=after))
 
     async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""

@@ -7,7 +7,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +137,45 @@ def test_rows_that_leave_under_a_reader_are_not_missed(tmp_path: Path, kind: typ
     with kind(tmp_path) as reader, kind(tmp_path / "again") as again:
         assert (reader.read(0, 1_000, until=len(rows)) == rows) is whole
         assert (again.read_stream("node-a") == node) is whole
+
+
+class OvertakenLog(SQLiteLog):
+    """The same of a log that is open: its first rows ever leave just when it is about to read them."""
+
+    overtaken = False
+
+    async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+        if not self.overtaken:
+            self.overtaken = True
+            await archiving(self, self._path.parent).archive(250)
+        return await super()._fetch(sql, parameters)
+
+
+class UnawareLog(OvertakenLog):
+    """The bug: it does not ask afterwards."""
+
+    _sealed = property(lambda self: 0, lambda self, position: None)  # type: ignore[assignment]
+
+
+READS: dict[str, Callable[[Any, int], Any]] = {
+    "all of it": lambda log, head: log.read(0, 1_000, until=head),
+    "a stream": lambda log, head: log.read_stream("node-a"),
+    "a run": lambda log, head: log.read_frames(1, head),
+}
+"""Of a log, or of a reader."""
+
+
+@pytest.mark.parametrize("what", READS)
+@pytest.mark.parametrize(("kind", "whole"), [(OvertakenLog, True), (UnawareLog, False)])
+async def test_nor_under_the_log_itself(tmp_path: Path, what: str, kind: type[SQLiteLog], whole: bool) -> None:
+    head = len(await record(tmp_path))
+    with Reader(tmp_path) as reader:
+        expected = READS[what](reader, head)
+    log = await kind.open(tmp_path)
+    try:
+        assert (await READS[what](log, head) == expected) is whole
+    finally:
+        await log.close()
 
 
 async def test_appending_goes_on_where_the_archive_ends(tmp_path: Path) -> None:
