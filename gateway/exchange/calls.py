@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 BROKEN = Failure("internal_error", "The server failed on this request.", "gateway")
 """What becomes of a request on which our own code failed in a way that nobody foresaw."""
 CAP_REACHED = Stop("cost_cap", "The answer has cost what its request allows.", "caller", reason="cost_cap")
+MODEL_HEADER = "x-abstractcore-model"
+"""Who answers, where that is not who the request named."""
 
 
 class Calls(Recording):
@@ -175,10 +177,21 @@ def ignored(plan: Plan) -> dict[str, str]:
     return {"x-abstractcore-ignored": in_header(fields)} if fields else {}
 
 
+def announced(plan: Plan) -> dict[str, str]:
+    """The headers of an answer of the model that is asked first: its name, where the request has another for it."""
+    if plan.route.reason != "virtual":
+        return ignored(plan)
+    return {MODEL_HEADER: _named(plan), **ignored(plan)}
+
+
 def told_elsewhere(plan: Plan) -> dict[str, str]:
     """The headers of an answer that comes from another model than was asked first."""
-    model = quote(f"{plan.provider.name}/{plan.route.model}"[:LONGEST_HEADER], safe="/:@.+ ")
-    return {"x-abstractcore-fallback": model, **ignored(plan)}
+    model = _named(plan)
+    return {MODEL_HEADER: model, "x-abstractcore-fallback": model, **ignored(plan)}
+
+
+def _named(plan: Plan) -> str:
+    return quote(f"{plan.provider.name}/{plan.route.model}"[:LONGEST_HEADER], safe="/:@.+ ")
 
 
 def _prompt_bytes(submission: Submission, plan: Plan) -> int:

@@ -20,7 +20,7 @@ from eventstore.log import Log
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError, not_now
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.calls import BROKEN, CAP_REACHED, ignored
+from gateway.exchange.calls import BROKEN, CAP_REACHED, announced
 from gateway.exchange.decide import Price
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
@@ -245,7 +245,7 @@ class Exchanges(Sequels):
             running.submission = replace(submission, recorded=None, blobs=())  # a refusal for want of room is short
             raise not_now(busy) from busy
         running.outlet.prepare({"x-abstractcore-position": str(appended.last)})
-        running.outlet.prepare(ignored(plan))
+        running.outlet.prepare(announced(plan))
         spoken, answer = dialect(submission.wire, submission.renderer), form(submission)
         renderer, running.content_type = spoken.renderer(answer), spoken.content_type(answer)
         return self._begun(running, plan, appended, decoder, renderer if held is None else Held(renderer))

@@ -52,7 +52,8 @@ class Client:
     async def ask(self, model: str = "auto", content: Any = "hi", **fields: Any) -> Answer:
         body = {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 9, **fields}
         async with self._session.post(f"{self.server.url}/chat/completions", json=body) as answer:
-            return Answer(answer.status, await answer.json(), answer.headers["x-request-id"])
+            by = answer.headers.get("x-abstractcore-model")
+            return Answer(answer.status, await answer.json(), answer.headers["x-request-id"], by)
 
     async def providers(self, count: int, model: str = "auto") -> Counter[str]:
         """Who answered so many requests."""
@@ -83,8 +84,10 @@ class Client:
 
 
 class Answer:
-    def __init__(self, status: int, body: dict[str, Any], request_id: str) -> None:
-        self.status, self.body, self.request_id = status, body, request_id
+    """`by` is the model that it says it came from."""
+
+    def __init__(self, status: int, body: dict[str, Any], request_id: str, by: str | None) -> None:
+        self.status, self.body, self.request_id, self.by = status, body, request_id, by
 
     @property
     def text(self) -> str:
@@ -92,6 +95,14 @@ class Answer:
         if self.status != 200:
             return str(self.body["error"]["code"])
         return str(self.body["choices"][0]["message"]["content"])
+
+
+async def test_an_answer_says_which_member_it_came_from(tmp_path: Path) -> None:
+    async with routed(tmp_path, table("auto", "fallback")) as client:
+        assert (await client.ask()).by == GPT
+        assert (await client.ask(GPT)).by is None
+        client.server.answer("openai", FAILING)
+        assert (await client.ask()).by == CLAUDE
 
 
 async def test_weighted_requests_are_shared_by_weight(tmp_path: Path) -> None:
