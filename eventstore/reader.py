@@ -194,6 +194,23 @@ class Reader:
         ((digest,),) = self._fetch(rows.SEGMENT_DIGEST, {"first": segment[0]})
         return bytes(digest)
 
+    def archived_streams(self) -> Iterator[tuple[str | None, tuple[Any, Any]]]:
+        """What is known of every stream with archived events: its name, (first position,), (last position, version)."""
+        for _, name, first, last, version in self._paged(rows.ARCHIVED_STREAMS):
+            yield name, ((first,), (last, version))
+
+    def archived_chains(self) -> Iterator[tuple[str | None, tuple[Any, Any]]]:
+        """The same of origins: the name, (first position, its oseq), (last position, its oseq, its digest)."""
+        for _, name, first, first_oseq, last, oseq, digest in self._paged(rows.ARCHIVED_CHAINS):
+            yield name, ((first, first_oseq), (last, oseq, digest))
+
+    def _paged(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """Every row, in order of the number that it begins with; a log without an archive may lack the tables."""
+        after = 0
+        while self.sealed() and (page := self._fetch(sql, {"after": after, "limit": rows.PAGE})):
+            yield from page
+            after = rows.further(after, page[-1][0])
+
     def streams(self, prefix: str, limit: int = 1_000) -> list[str]:
         """Names of streams that begin with `prefix`, in order of name, at most `limit`."""
         named = {"prefix": prefix, "end": prefix + LAST, "limit": limit}

@@ -87,6 +87,17 @@ ARCHIVED_STREAM = """
 SELECT version, first, last FROM archived_streams WHERE stream = (SELECT id FROM streams WHERE name = :stream)
 """
 
+ARCHIVED_STREAMS = """
+SELECT stream, name, first, last, version FROM archived_streams LEFT JOIN streams ON streams.id = stream
+WHERE stream > :after ORDER BY stream LIMIT :limit
+"""
+
+ARCHIVED_CHAINS = """
+SELECT origin, name, first, first_oseq, last, oseq, digest
+FROM archived_origins LEFT JOIN origins ON origins.id = origin
+WHERE origin > :after ORDER BY origin LIMIT :limit
+"""
+
 STREAM_END = """
 SELECT id, max(ifnull((SELECT max(version) FROM ledger WHERE stream = streams.id), 0),
                ifnull((SELECT version FROM archived_streams WHERE stream = streams.id), 0))

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from eventstore.archive_ends import ArchiveEnds
+from eventstore.envelope import Recorded
 from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.verify import Finding, Verifier
@@ -59,7 +61,10 @@ def verified(reader: Reader, decisions: bool = False, jobs: int | None = 1) -> d
     whole = findings.add(_structure(reader)) and not findings.count
     whole = findings.add(_segments(reader)) and not findings.count and whole
     findings.add(_snapshot(reader))
-    whole = findings.add(_rows(reader, until, verifier)) and whole
+    rows, ends = reader.rows(until=until), ArchiveEnds(reader.sealed(), reader.dropped())
+    whole = findings.add(_rows(ends.passing(rows) if reader.sealed() else rows, verifier)) and whole
+    counted = findings.count
+    whole = whole and findings.add(ends.check(reader)) and findings.count == counted
     whole = findings.add(_blobs(reader)) and whole
     proved = time.monotonic()
     if whole:
@@ -93,8 +98,8 @@ def _structure(reader: Reader) -> Iterator[Finding]:
         yield Finding(0, what)
 
 
-def _rows(reader: Reader, until: int, verifier: Verifier) -> Iterator[Finding]:
-    for row in reader.rows(until=until):
+def _rows(rows: Iterator[Recorded], verifier: Verifier) -> Iterator[Finding]:
+    for row in rows:
         yield from verifier.check(row)
 
 

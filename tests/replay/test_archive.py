@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,29 @@ def test_damage_in_a_file_is_found(replay: Run, recorder: Recorder) -> None:
     assert path.name in found["listed"][0]["what"]
     path.unlink()
     assert b"No such file" in replay("verify").stdout
+
+
+SPOILT = (
+    "UPDATE archived_streams SET version = version + 1 WHERE stream = 2",
+    "UPDATE archived_streams SET first = first + 1 WHERE stream = 2",
+    "UPDATE archived_streams SET last = 'x' WHERE stream = 3",
+    "DELETE FROM archived_streams WHERE stream = 3",
+    "UPDATE streams SET name = name || 'x' WHERE id = 4",
+    "UPDATE archived_origins SET oseq = oseq - 1",
+    "UPDATE archived_origins SET digest = zeroblob(32)",
+)
+
+
+def test_where_the_archive_ends_is_proven_too(replay: Run, recorder: Recorder, tmp_path: Path) -> None:
+    replay("archive", "--before", "30")
+    for spoil in SPOILT:
+        shutil.copytree(recorder.data_dir, tmp_path / "spoilt", dirs_exist_ok=True)
+        with sqlite3.connect(tmp_path / "spoilt" / "events.db") as shell:
+            for (trigger,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                shell.execute(f"DROP TRIGGER {trigger}")
+            shell.execute(spoil)
+        assert replay("verify", data_dir=tmp_path / "spoilt").returncode == 1, spoil
+    assert verified(replay)["findings"] == 0
 
 
 def test_only_what_every_projection_has_folded_is_dropped(replay: Run, recorder: Recorder) -> None:
