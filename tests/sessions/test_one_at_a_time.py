@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ def slowly(request: Any) -> Script:
     return Script(answer.body, content_type=answer.content_type, delay_s=0.05)
 
 
+def held(release: asyncio.Event) -> Callable[[Any], Script]:
+    """Answers that wait to be released."""
+
+    def answer(request: Any) -> Script:
+        return replace(answering(request), once=release.is_set)
+
+    return answer
+
+
 async def until_asked(here: Place) -> None:
     """Wait until the upstream was called: then a turn is going on."""
     async with asyncio.timeout(PATIENCE_S):
@@ -42,10 +51,13 @@ async def until_asked(here: Place) -> None:
 
 
 async def test_of_two_at_once_one_wins_and_the_other_is_told_the_version(here: Place) -> None:
-    here.upstream.script(CHAT, slowly)
+    release = asyncio.Event()
+    here.upstream.script(CHAT, held(release))
     session = await here.open()
-    answers = await asyncio.gather(session.say("one"), session.say("two"))
-    won, lost = sorted(answers, key=lambda answer: answer.status)
+    saying = {asyncio.create_task(session.say(text)) for text in ("one", "two")}
+    (refused,), (going_on,) = await asyncio.wait(saying, return_when=asyncio.FIRST_COMPLETED)
+    release.set()
+    won, lost = await going_on, await refused
     assert (won.status, lost.status) == (200, 409)
     error = lost.body["error"]
     assert (error["code"], error["version"], lost.headers["x-abstractcore-session-version"]) == ("session_busy", 2, "2")
@@ -95,11 +107,13 @@ async def test_one_who_leaves_the_line_takes_no_turn(here: Place) -> None:
 
 
 async def test_a_session_that_is_deleted_in_a_turn_stays_deleted(here: Place) -> None:
-    here.upstream.script(CHAT, slowly)
+    release = asyncio.Event()
+    here.upstream.script(CHAT, held(release))
     session = await here.open()
     turn = asyncio.create_task(session.say("one"))
     await until_asked(here)
     assert (await here.delete(session.path)).status == 200
+    release.set()
     assert (await turn).status == 200
     assert (await here.get(session.path)).status == 404
     assert [event.type for event in await here.stream(session.id)] == [

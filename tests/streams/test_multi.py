@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,17 @@ async def test_the_first_wins_and_the_losers_are_cancelled_and_settled(
 ) -> None:
     upstream.requests.clear()
     slow = "openai-compatible/slow"
+
+    def broken_has_ended() -> bool:
+        return len(upstream.requests) == 4 and len(served.server.exchanges.open) == 3
+
+    def in_turn(asked: Request) -> Script:
+        script = answers(asked)
+        return replace(script, once=broken_has_ended) if asked.json()["model"] == "short" else script
+
+    upstream.script(COMPATIBLE, in_turn)
     status, said, _ = await post(served, slow, "openai-compatible/broken", SHORT, slow, mode="first")
+    upstream.script(COMPATIBLE, answers)
     lost, broken, won, other = said["results"]
     assert (status, said["winner"], said["reason"]) == (200, won["request_id"], "first")
     assert {lost["error"]["code"], other["error"]["code"]} == {"lost"}

@@ -66,7 +66,7 @@ class Heedless(Exchanges):
     """Bug: whoever leaves meanwhile is not noticed."""
 
     async def _prepared(self, running: Running) -> Submission:
-        self._files.patience_s = 1
+        self._files.patience_s = 5
         return await self._files.prepared(running.submission)
 
 
