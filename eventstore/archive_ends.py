@@ -24,9 +24,22 @@ class ArchiveEnds:
     def passing(self, rows: Iterable[Recorded]) -> Iterator[Recorded]:
         """The same rows, the whole log in order."""
         for row in rows:
-            if row.position <= self._sealed and isinstance(row, RecordedEvent):
-                self._note(row)
+            if row.position <= self._sealed:
+                self.add(row)
             yield row
+
+    def add(self, row: Recorded) -> None:
+        """The next archived row."""
+        if isinstance(row, RecordedEvent):
+            self._note(row)
+
+    def streams(self, said: Iterable[tuple[str | None, Ends]]) -> dict[str, Ends]:
+        """What the table of streams has to say; of what was dropped, what it `said`."""
+        return self._mended(self._streams, said)
+
+    def chains(self, said: Iterable[tuple[str | None, Ends]]) -> dict[str, Ends]:
+        """The same of the table of origins."""
+        return self._mended(self._chains, said)
 
     def check(self, reader: Reader) -> Iterator[Finding]:
         """What the tables say otherwise, once all rows have passed. Nothing where more was archived meanwhile."""
@@ -56,6 +69,16 @@ class ArchiveEnds:
                 yield Finding(self._sealed, f"the archive does not begin and end the {kind} {name} as events.db says")
         for name, (begin, _) in missing.items():
             yield Finding(begin[0], f"events.db does not say where the archive ends the {kind} {name}")
+
+    def _mended(self, found: dict[str, Ends], said: Iterable[tuple[str | None, Ends]]) -> dict[str, Ends]:
+        mended = dict(found)
+        for name, (begin, end) in said:
+            if name is not None and self._is_gone(begin[0]):
+                if name in found:
+                    mended[name] = begin, found[name][1]
+                elif self._is_gone(end[0]):
+                    mended[name] = begin, end
+        return mended
 
     def _is_gone(self, position: object) -> bool:
         return type(position) is int and position <= self._dropped

@@ -13,6 +13,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from eventstore.archive import SegmentReader, write_segment
+from eventstore.archive_ends import ArchiveEnds
 from eventstore.archive_format import FORMATS, Format
 from eventstore.archived import Span, file_of
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
@@ -25,10 +26,12 @@ from eventstore.verify import RunOf
 
 @dataclass(slots=True)
 class MendedArchive:
-    """What lies before `events.db` for it to be mended itself, the files that were made (where each lies, where it
-    belongs), the positions of rows that were not in them, and what could not be found again, a sentence each."""
+    """What lies `before` the live rows, for these to be mended, and where streams and chains end there; the files that
+    were made (where each lies, where it belongs), the positions of rows that were not in them, and what could not be
+    found again, a sentence each."""
 
     before: Before
+    ends: ArchiveEnds
     made: list[tuple[Path, Path]] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
@@ -44,12 +47,13 @@ def mend_archive(data_dir: Path, aside: Path, copies: Copies, run_of: RunOf) -> 
     """Find out what of the archive is damaged, and make it anew in the directory `aside`. Ends with the first file that
     cannot be made. Raises `OSError`, `LogError` where `events.db` does not say what there is."""
     with Reader(data_dir) as reader:
-        found = MendedArchive(Before.dropped_at(reader.dropped(), copies, run_of))
+        dropped = reader.dropped()
+        found = MendedArchive(Before.dropped_at(dropped, copies, run_of), ArchiveEnds(reader.sealed(), dropped))
         damaged = dict(reader.segment_damages())
         for segment in reader.segments():
             path = file_of(data_dir, segment)
             if segment[0] not in damaged:
-                _pass(path, found.before, run_of)
+                _pass(path, found, run_of)
                 continue
             mended = _mended(path, segment, copies, found.before, run_of)
             if not mended.lost:
@@ -57,18 +61,19 @@ def mend_archive(data_dir: Path, aside: Path, copies: Copies, run_of: RunOf) -> 
             found.lost += mended.lost
             if found.lost:
                 break
-            _go_on(_in_order(mended), found.before, run_of)
+            _go_on(_in_order(mended), found, run_of)
     return found
 
 
-def _pass(path: Path, before: Before, run_of: RunOf) -> None:
+def _pass(path: Path, found: MendedArchive, run_of: RunOf) -> None:
     with SegmentReader(path) as whole:
-        _go_on(whole.rows(), before, run_of)
+        _go_on(whole.rows(), found, run_of)
 
 
-def _go_on(rows: Iterable[Recorded], before: Before, run_of: RunOf) -> None:
+def _go_on(rows: Iterable[Recorded], found: MendedArchive, run_of: RunOf) -> None:
     for row in rows:
-        before.add(row, run_of)
+        found.before.add(row, run_of)
+        found.ends.add(row)
 
 
 def _mended(path: Path, segment: Span, copies: Copies, before: Before, run_of: RunOf) -> Mended:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from eventstore import rows
+from eventstore.archive_ends import ArchiveEnds
 from eventstore.database import initialise
 from eventstore.envelope import RecordedFrames
 from eventstore.ingest import PulledEvent
 from eventstore.jetstream import JetStream, Stored
+from eventstore.reader import Reader
 from eventstore.relay_messages import DIGEST, POSITION, WHOLE, RowHeader, frame_key, ledger_key
 from eventstore.repair import Copies, Kept, Mended
 
@@ -81,9 +83,9 @@ def _each(connection: sqlite3.Connection, sql: str, span: range, types: tuple[ty
             yield row
 
 
-def write_mended(damaged: Path, made: Path, mended: Mended) -> None:
-    """The new file, at `made`: the mended rows, and as the damaged one has them the blobs, what it knows of its
-    archive, and the facts about itself."""
+def write_mended(damaged: Path, made: Path, mended: Mended, ends: ArchiveEnds) -> None:
+    """The new file, at `made`: the mended rows, where the archive `ends`, and as the damaged one has them the blobs,
+    the list of segments, and the facts about itself."""
     with closing(sqlite3.connect(made, isolation_level="IMMEDIATE")) as connection:
         initialise(connection)
         names: dict[str, dict[str, int]] = {"origins": {}, "streams": {}, "types": {}}
@@ -102,7 +104,8 @@ def write_mended(damaged: Path, made: Path, mended: Mended) -> None:
                 row = mended.frames[position]
                 run = (position, row.generation, row.back, row.frame, row.count, row.offset_us, row.codec)
                 connection.execute("INSERT INTO frames VALUES (?,?,?,?,?,?,?,?)", (*run, row.bytes))
-            _copy(damaged, connection, names)
+            _copy(damaged, connection)
+            _write_ends(damaged, connection, names, ends)
             for table, known in names.items():
                 connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, name) for name, n in known.items()])  # noqa: S608  our own names
 
@@ -111,25 +114,28 @@ def _number(known: dict[str, int], name: str) -> int:
     return known.setdefault(name, len(known) + 1)
 
 
-def _copy(damaged: Path, connection: sqlite3.Connection, names: dict[str, dict[str, int]]) -> None:
-    with closing(sqlite3.connect(rows.read_only(damaged), uri=True)) as old:
-        for table in ("about", "blobs"):
-            _copy_rows(connection, table, old.execute(f"SELECT * FROM {table}"))  # noqa: S608  our own names
-        if old.execute(rows.SEALED).fetchone()[0]:
-            _copy_archive(old, connection, names)
-
-
-def _copy_archive(old: sqlite3.Connection, connection: sqlite3.Connection, names: dict[str, dict[str, int]]) -> None:
+def _copy(damaged: Path, connection: sqlite3.Connection) -> None:
     """The event that sealed a segment may lie in a later one, so the trigger that asks for it is made afterwards."""
     (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sealed_needs_its_event'").fetchone()
     connection.execute("DROP TRIGGER sealed_needs_its_event")
-    for table in ("sealed", "segments", "dropped"):
-        _copy_rows(connection, table, old.execute(f"SELECT * FROM {table}"))  # noqa: S608  our own names
+    with closing(sqlite3.connect(rows.read_only(damaged), uri=True)) as old:
+        archive = ("sealed", "segments", "dropped") if old.execute(rows.SEALED).fetchone()[0] else ()
+        for table in ("about", "blobs", *archive):
+            _copy_rows(connection, table, old.execute(f"SELECT * FROM {table}"))  # noqa: S608  our own names
     connection.execute(trigger)
-    for table, named in (("archived_streams", "streams"), ("archived_origins", "origins")):
-        sql = f"SELECT name, {table}.* FROM {table} JOIN {named} ON {named}.id = {table}.{named[:-1]}"  # noqa: S608
-        numbered = [(_number(names[named], name), *row) for name, _, *row in old.execute(sql)]
-        _copy_rows(connection, table, numbered)
+
+
+def _write_ends(
+    damaged: Path, connection: sqlite3.Connection, names: dict[str, dict[str, int]], ends: ArchiveEnds
+) -> None:
+    with Reader(damaged) as reader:
+        streams, chains = ends.streams(reader.archived_streams()), ends.chains(reader.archived_chains())
+    for name, ((first,), (last, version)) in streams.items():
+        number = _number(names["streams"], name)
+        connection.execute("INSERT INTO archived_streams VALUES (?, ?, ?, ?)", (number, version, first, last))
+    for name, ((first, first_oseq), (last, oseq, digest)) in chains.items():
+        known = (_number(names["origins"], name), first_oseq, first, oseq, last, digest)
+        connection.execute("INSERT INTO archived_origins VALUES (?, ?, ?, ?, ?, ?)", known)
 
 
 def _copy_rows(connection: sqlite3.Connection, table: str, found: Iterable[tuple[Any, ...]]) -> None:

@@ -98,7 +98,7 @@ async def _replace(data_dir: Path, aside: Path, found: Mended, archive: MendedAr
             if not verified(reader)["findings"]:
                 return
     made = aside / rows.FILE
-    await asyncio.to_thread(write_mended, data_dir / rows.FILE, made, found)
+    await asyncio.to_thread(write_mended, data_dir / rows.FILE, made, found, archive.ends)
     log = await SQLiteLog.open(aside)
     changed = sorted(archive.events + found.changed_events), sorted(archive.frames + found.changed_frames)
     event = LogRepaired(node=log.origin[:9], events=changed[0], frames=changed[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstore.archive import DIRECTORY
+from eventstore.archive_ends import ArchiveEnds
 from eventstore.errors import LogLocked
 from eventstore.lock import DirectoryLock
 from eventstore.repair import Before
@@ -27,7 +28,7 @@ def repaired_beside(data_dir: Path, nats: str, locked: LogLocked) -> dict[str, A
     changed that would not be recorded. Raises `ReplayError`, `LogError`, `OSError`."""
     said = _asked(data_dir, {"command": "nats"}, locked)
     url = _url(said) if nats == "embedded" else nats
-    archive = MendedArchive(Before())
+    archive = MendedArchive(Before(), ArchiveEnds(0, 0))
     if (data_dir / DIRECTORY).exists():
         with DirectoryLock(data_dir / DIRECTORY), emptied(data_dir / DIRECTORY) as aside:
             archive = mend_archive(data_dir, aside, asyncio.run(copied_from(url)), run_of)

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from eventstore import rows as statements
+from eventstore.archive_ends import ArchiveEnds
 from eventstore.archived import Span, file_of
 from eventstore.archiving import Archiving
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
@@ -174,13 +175,17 @@ def spoil(path: Path, found: list[Recorded]) -> None:
             shell.execute("UPDATE ledger SET data = data || 'x' WHERE position = ?", (position,))
         for position in frames[1:12:5]:
             shell.execute("UPDATE frames SET bytes = bytes || 'x' WHERE position = ?", (position,))
+        shell.executescript("DROP TRIGGER archived_streams_no_update; DROP TRIGGER archived_origins_no_update")
+        shell.execute("UPDATE archived_streams SET version = 1 WHERE last > 100")
+        shell.execute("UPDATE archived_origins SET digest = zeroblob(32)")
 
 
 @pytest.mark.parametrize("drop", [0, 80])
 async def test_live_rows_beside_an_archive_are_made_again(tmp_path: Path, drop: int) -> None:
     found, copies = await archived(tmp_path, drop)
     spoil(tmp_path / statements.FILE, found[-60:])
-    before = mended(tmp_path, copies).before
+    archive = mended(tmp_path, copies)
+    before = archive.before
     events, frames, head = kept(tmp_path / statements.FILE, before.through)
     live = Mended(before.through, head)
     mend_events(events, copies, live, before)
@@ -189,11 +194,14 @@ async def test_live_rows_beside_an_archive_are_made_again(tmp_path: Path, drop: 
     assert len(live.changed_events) == len(live.changed_frames) == 3
     made = tmp_path / "made"
     made.mkdir()
-    write_mended(tmp_path / statements.FILE, made / statements.FILE, live)
+    write_mended(tmp_path / statements.FILE, made / statements.FILE, live, archive.ends)
     shutil.copytree(tmp_path / "archive", made / "archive")
     with Reader(made) as reader:
         assert list(reader.rows()) == found
         assert reader.read_stream("node-a")[-1].version == 40
+        ends = ArchiveEnds(reader.sealed(), reader.dropped())
+        assert list(ends.passing(reader.rows())) == found
+        assert list(ends.check(reader)) == []
     if not drop:
         read(made)
     with sqlite3.connect(made / statements.FILE) as shell, pytest.raises(sqlite3.IntegrityError):
