@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.nats_server import binary
 from tests.ports import free_port
 
-STARTS_WITHIN_S = 60.0
+STARTS_WITHIN_S = 120.0
 
 
 class Natsd:

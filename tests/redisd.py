@@ -13,7 +13,7 @@ import redis
 from tests.ports import free_port
 
 PASSWORD = "pa55-of-the-redis"
-STARTS_WITHIN_S = 60.0
+STARTS_WITHIN_S = 120.0
 
 
 def binary() -> Path | None:

@@ -46,7 +46,7 @@ def test_no_other_package_is_installed() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_run_outside_the_checkout(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [Path(sys.executable).with_name(command), "--help"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+        [Path(sys.executable).with_name(command), "--help"], cwd=tmp_path, capture_output=True, timeout=180, check=False
     )
     assert done.returncode == 0
     assert done.stdout.decode().startswith(f"usage: {command}")
@@ -56,7 +56,7 @@ def test_a_log_can_be_made_outside_the_checkout(tmp_path: Path) -> None:
     """The schema is data that an installation can lack."""
     code = "import asyncio, pathlib, eventstore.sqlite as s; asyncio.run(s.SQLiteLog.open(pathlib.Path('logs')))"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code + "; import os; os._exit(0)"], cwd=tmp_path, capture_output=True, timeout=60,
+        [sys.executable, "-I", "-c", code + "; import os; os._exit(0)"], cwd=tmp_path, capture_output=True, timeout=180,
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")

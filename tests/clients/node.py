@@ -18,7 +18,7 @@ async def results_of(program: str, *args: str) -> dict[str, Any]:
     """What a program of this directory prints, from JSON."""
     command = ["node", str(HERE / program), *args]
     env = {name: os.environ[name] for name in ("PATH", "NODE_PATH") if name in os.environ}
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, env=env, timeout=60, check=False)
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, env=env, timeout=180, check=False)
     assert done.returncode == 0, done.stderr.decode()
     results: dict[str, Any] = json.loads(done.stdout)
     return results

@@ -66,7 +66,7 @@ async def mlx_lm_server(home: Path, model: Path) -> AsyncIterator[str]:
 
 async def answering(url: str) -> None:
     """Wait until somebody answers there."""
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(180), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(url):

@@ -172,7 +172,7 @@ async def llm(home: Path, server: Front, *args: str) -> str:
     command = [sys.executable, "-m", "llm", "prompt", "-m", "gw", "--key", "sk-x", "--no-log", *args]
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "LLM_USER_PATH": str(home)}
     done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, env=env, stdin=subprocess.DEVNULL, timeout=60, check=False
+        subprocess.run, command, capture_output=True, env=env, stdin=subprocess.DEVNULL, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().rstrip("\n")

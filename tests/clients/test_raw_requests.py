@@ -30,7 +30,7 @@ REQUESTS = Path(__file__).parent / "requests"
 GREETING = 'Grüße an "alle" 🎉'
 VECTORS = [[0.5, -0.25], [1.0, 0.125]]
 CHUNK = 16
-LIMIT_S = 30.0
+LIMIT_S = 180.0
 
 
 def request(name: str, host: str) -> tuple[bytes, bytes]:

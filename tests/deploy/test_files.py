@@ -40,7 +40,7 @@ def program() -> dict[str, str]:
 
 
 def hadolint(dockerfile: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HADOLINT, dockerfile], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([HADOLINT, dockerfile], capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_the_linter_has_nothing_against_the_dockerfile(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_nats_server_takes_its_configuration(tmp_path: Path) -> None:
         path = tmp_path / "nats.conf"
         path.write_text(config)
         done = subprocess.run(
-            [binary(), "-t", "-c", path], env={"NATS_TOKEN": "t"}, capture_output=True, timeout=60, check=False
+            [binary(), "-t", "-c", path], env={"NATS_TOKEN": "t"}, capture_output=True, timeout=180, check=False
         )
         assert done.returncode == expected, done.stderr
     members = set(re.findall(r"nats://(nats-\d):6222", text))

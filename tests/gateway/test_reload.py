@@ -14,7 +14,7 @@ import pytest
 from gateway.reload import PACKAGES, ROOT, sources, without_flag
 
 LISTENS = b"AbstractCore Server listens on "
-WITHIN_S = 30.0
+WITHIN_S = 180.0
 
 
 @asynccontextmanager

@@ -120,7 +120,7 @@ def test_tail_shows_the_last_events_of_the_types_asked_for(replay: Run, recorder
 def test_the_data_directory_comes_from_the_environment_as_for_the_server(recorder: Recorder) -> None:
     command = [sys.executable, "-m", "replay", "show", recorder.ids[0], "--as-sent"]
     environ = {**os.environ, "ABSTRACTCORE_DATA_DIR": str(recorder.data_dir), "ABSTRACTCORE_API_KEY": "short"}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, timeout=180, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.endswith(b"[DONE]\n\n")
 
@@ -129,6 +129,6 @@ def test_a_reader_that_closes_the_pipe_is_no_error(recorder: Recorder) -> None:
     command = [sys.executable, "-m", "replay", "show", recorder.ids[0], "--data-dir", str(recorder.data_dir)]
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=180, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")

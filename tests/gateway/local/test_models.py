@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 BOTH = pytest.mark.parametrize("provider", ["huggingface", "mlx"])
 HI: Any = [{"role": "user", "content": "What is this?"}]
 ENDLESS: Any = {"logit_bias": {str(make_tokenizer().token_to_id(END)): -100}}
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 
 
 @dataclass(frozen=True)

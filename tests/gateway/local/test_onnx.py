@@ -28,7 +28,7 @@ async def test_the_vectors_are_those_of_torch(tmp_path: Path) -> None:
         }  # fmt: skip
         async with (
             server_process(tmp_path / backend, env=env, args=("--nats", "off")) as server,
-            openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0, timeout=60) as client,
+            openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="k", max_retries=0, timeout=180) as client,
         ):
             answer = await client.embeddings.create(model="huggingface/minilm", input=TEXTS)
             vectors.append([number for each in answer.data for number in each.embedding])
