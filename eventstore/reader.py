@@ -216,6 +216,11 @@ class Reader:
         named = {"prefix": prefix, "end": prefix + LAST, "limit": limit}
         return [name for (name,) in self._fetch(rows.STREAMS_NAMED, named)]
 
+    def version(self, stream: str) -> int:
+        """The version of the stream's last event, archived or not; 0 where there is no such stream."""
+        found = self._fetch(rows.STREAM_END, (stream,))
+        return int(found[0][1]) if found else 0
+
     def first_unended(self, prefix: str, ends: Iterable[str]) -> int | None:
         """The position of the first live event of all streams that begin with `prefix` and whose last event is of none
         of the types `ends`; None where there is no such stream."""
@@ -233,7 +238,7 @@ class Reader:
         found = self._fetch(rows.SEGMENTS, {"after": after, "until": until, "limit": limit})
         return [(first, through) for first, through in found]
 
-    def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+    def _fetch(self, sql: str, parameters: dict[str, Any] | tuple[Any, ...]) -> list[Any]:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:

@@ -13,6 +13,7 @@ from eventstore.catalogue import decode
 from eventstore.catalogue.circuit import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
+from eventstore.reader import Reader
 from gateway.errors import CircuitOpen
 from gateway.exchange.inputs import Failure
 from gateway.exchange.plan import Plan
@@ -23,6 +24,8 @@ from gateway.upstreams.upstream import Provider
 
 MOST_CREDENTIALS = 1024
 """Of one provider: callers bring their own keys, as many as they like."""
+RECENT = 2 * MOST_CREDENTIALS
+"""Changes of one provider that a start reads: one that comes and goes has any number of them."""
 
 
 class Circuits:
@@ -32,10 +35,11 @@ class Circuits:
         self._log, self._redactor, self._cool_down_s, self.refusing = log, redactor, cool_down_s, refusing
         self._circuits: dict[str, dict[str | None, Circuit]] = {}
 
-    async def restore(self, providers: Iterable[str]) -> None:
-        """As the log says it was."""
-        for provider in providers:
-            for recorded in await self._log.read_stream(_stream(provider)):
+    def restore(self, reader: Reader, providers: Iterable[str]) -> None:
+        """As the log says it was. A circuit that is not among the last changes of its provider is closed: to forget one
+        costs a call."""
+        for stream, provider in [(_stream(provider), provider) for provider in providers]:
+            for recorded in reader.read_stream(stream, reader.version(stream) - RECENT):
                 event = decode(recorded)
                 if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
                     self._keep(provider, event.credential, evolve(event))

@@ -155,10 +155,10 @@ class Server:
 
     async def _look_back(self) -> None:
         """What the log says of how providers did."""
-        await self.circuits.restore(self.providers)
-        if self.configuration is not None and self.virtual is not None:
-            await self.configuration.announce(self.examples.learn)
-            with Reader(self.settings.data_dir) as reader:
+        with Reader(self.settings.data_dir) as reader:
+            self.circuits.restore(reader, self.providers)
+            if self.configuration is not None and self.virtual is not None:
+                await self.configuration.announce(self.examples.learn)
                 self.virtual.restore(reader)
 
     async def _follow(self) -> None:
