@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted, UsageSource
@@ -27,6 +28,8 @@ class Views:
     now_us: int
 
 
+NO_FRAMES = (0, sha256().hexdigest())
+"""How a run of which no frame was written is bound."""
 UNKEPT = "not retained"
 """Stands for an error's message where content is not retained: it can quote the request. Its kind and code are kept."""
 
@@ -97,7 +100,7 @@ def identity_of(exchange: Exchange) -> dict[str, Any]:
 def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
     """Usage and cost of an attempt. What the provider did not say is estimated if content came, else nothing; of what
     is no chat the price is then not known. Nor is what a host takes that the caller named, unless it is a kind that
-    takes nothing."""
+    takes nothing. The frames are those that the log has: what is not retained has none."""
     usage, source = _usage(seen, exchange)
     cost: Usd | None = Usd(0) if exchange.chat or not seen.began else None
     rule: str | None = None
@@ -106,6 +109,7 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
         cost, rule = views.price(provider, model, usage, seen.cost_reported, seen.service_tier, views.now_us)
         if exchange.callers_url and rule != LOCAL:
             cost, rule = None, None
+    frames, digest = (seen.frames, seen.frames_digest) if exchange.retained else NO_FRAMES
     return {
         "tokens_input": usage.input_tokens,
         "tokens_input_cached": usage.cache_read_tokens,
@@ -115,8 +119,8 @@ def _account(seen: Seen, exchange: Exchange, views: Views) -> dict[str, Any]:
         "usage_raw": seen.usage_raw,
         "cost_usd": cost,
         "price_rule": rule,
-        "frames": seen.frames,
-        "frames_digest": seen.frames_digest,
+        "frames": frames,
+        "frames_digest": digest,
     }
 
 
