@@ -281,16 +281,19 @@ async def test_a_stream_that_fails_says_so_in_its_words(server: Front) -> None:
     assert (status, json.loads(answer)["status"]) == (200, "failed")
 
 
+async def until(client: AsyncOpenAI, name: str, status: str) -> Response:
+    """The response, once it is so."""
+    async with asyncio.timeout(60):
+        while (now := await client.responses.retrieve(name)).status != status:
+            await asyncio.sleep(0.02)
+    return now
+
+
 async def test_work_in_the_background_goes_on_alone(server: Front, client: AsyncOpenAI) -> None:
     server.play("openai")
     begun = await client.responses.create(model=MODELS["openai"], input="Hi", background=True)
     assert begun.status == "queued"
-    for _ in range(200):
-        now = await client.responses.retrieve(begun.id)
-        if now.status == "completed":
-            break
-        await asyncio.sleep(0.02)
-    assert (now.status, bool(now.output_text)) == ("completed", True)
+    assert (await until(client, begun.id, "completed")).output_text
     status, stream = await call(server, "GET", f"/responses/{begun.id}?stream=true")
     assert (status, events(stream)[-1]["type"]) == (200, "response.completed")
     status, refused = await call(server, "POST", "/responses", {"model": "no/m", "input": "Hi", "background": True})
@@ -300,7 +303,7 @@ async def test_work_in_the_background_goes_on_alone(server: Front, client: Async
 async def test_work_in_the_background_can_be_cancelled(server: Front, client: AsyncOpenAI) -> None:
     server.answer("openai", Script(b"", hold=True))
     begun = await client.responses.create(model=MODELS["openai"], input="Hi", background=True)
-    assert (await client.responses.retrieve(begun.id)).status == "in_progress"
+    await until(client, begun.id, "in_progress")
     cancelled = await client.responses.cancel(begun.id)
     assert cancelled.status == "cancelled"
     assert (await client.responses.retrieve(begun.id)).status == "cancelled"
