@@ -32,6 +32,12 @@ class Tooled:
         async with self.client.request(method, f"{self.gate.url}/v1/tools{path}", json=body, headers=headers) as answer:
             return answer.status, await answer.json()
 
+    async def tried(self) -> None:
+        """Wait until each MCP server was tried once: a start does so for a few seconds only."""
+        async with asyncio.timeout(PATIENCE_S):
+            while any(each["status"] == "connecting" for each in (await self.ask("GET", ""))[1]["mcp_servers"]):
+                await asyncio.sleep(0.05)
+
     async def execute(self, name: str, arguments: Any = None) -> dict[str, Any]:
         """What running a tool gives."""
         status, said = await self.ask("POST", "/execute", {"name": name, "arguments": arguments or {}})
@@ -61,7 +67,10 @@ async def tooled(
         gateway(data_dir, upstream, *FUNCTIONS, *args, env=env, **options) as gate,
         aiohttp.ClientSession() as client,
     ):
-        yield Tooled(gate, client)
+        server = Tooled(gate, client)
+        if "--mcp" in args:
+            await server.tried()
+        yield server
 
 
 def mcp_file(path: Path, servers: Mapping[str, Any]) -> Path:
