@@ -19,12 +19,12 @@ from gateway.follower.supervise import Follower
 from gateway.lost_mark import open_from
 from gateway.tools.execute import interrupt as end_runs
 
-PAST_WITHIN_S = 3.0
-"""How long a start with exchanges to end waits for NATS, which may hold their end."""
-
 
 class Recovery:
     """For the log of `data_dir`. `positions`: of each thing that is open now, one before its first event."""
+
+    past_within_s = 3.0
+    """How long a start with exchanges to end waits for NATS, which may hold their end."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Recovery:
             if after is None or after > reader.head():
                 after = open_from(reader)
             if open_streams(reader, after):
-                await self._follower.compared(PAST_WITHIN_S)
+                await self._follower.compared(self.past_within_s)
             for stream in open_streams(reader, after):
                 await interrupt(self._log, reader, stream, self._price, wall_clock_us())
             await end_runs(self._log, reader, after)

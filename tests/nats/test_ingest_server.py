@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from replay.verify import verified
 from tests.gateway.raw import RawClient, request
 from tests.nats.load import MODELS, failed, gateway, streamed
 from tests.natsd import Natsd
+
+WAITING = (sys.executable, "-m", "tests.nats.waiting_server")
 
 
 def backed_up(data_dir: Path, older: Path) -> None:
@@ -48,7 +51,7 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
     data_dir.rename(tmp_path / "lost")  # its follower may still be ending
     (tmp_path / "older").rename(data_dir)
     assert answered(data_dir).keys() < before.keys()
-    async with gateway(data_dir, server.url) as served:
+    async with gateway(data_dir, server.url, WAITING) as served:
         await served.says("healthy")
         assert await served.copy.healed(lambda: server.url) == []
         assert failed(await streamed(served.url, "demo/echo")) is None
