@@ -106,7 +106,7 @@ async def failing(server: Front) -> None:
 @pytest.mark.parametrize("bug", [False, True])
 async def test_an_open_circuit_is_not_called_and_a_restart_keeps_it_open(tmp_path: Path, bug: bool) -> None:
     """The bug: a server whose circuits are off calls all the same."""
-    args = ("--nats", "off", "--circuit", "off" if bug else "fallback")
+    args = ("--nats", "off", "--circuit-cool-down", "60", "--circuit", "off" if bug else "fallback")
     async with front(tmp_path, args=args) as server:
         await failing(server)
         server.answer("anthropic", saying("anthropic", "here"))
@@ -136,7 +136,7 @@ async def test_a_request_whose_other_models_cannot_take_it_is_tried_all_the_same
     tmp_path: Path, circuit: str, expected: int
 ) -> None:
     """One that names no such model would be tried: a useless name must not be worse than none."""
-    async with front(tmp_path, args=("--nats", "off", "--circuit", circuit)) as server:
+    async with front(tmp_path, args=("--nats", "off", "--circuit-cool-down", "60", "--circuit", circuit)) as server:
         await failing(server)
         server.answer("openai", saying("openai", "well again"))
         before = len(server.asked("openai"))
@@ -148,7 +148,7 @@ async def test_a_request_whose_other_models_cannot_take_it_is_tried_all_the_same
 
 
 async def test_requests_that_have_no_other_model_can_be_refused(tmp_path: Path) -> None:
-    async with front(tmp_path, args=("--nats", "off", "--circuit", "refuse")) as server:
+    async with front(tmp_path, args=("--nats", "off", "--circuit-cool-down", "60", "--circuit", "refuse")) as server:
         await failing(server)
         before = len(server.asked("openai"))
         assert (await asked(server))[0] == 503
