@@ -86,6 +86,7 @@ class SQLiteLog:
         self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0
         self._closed = False
+        self._turn: list[Waiting] = []
         self._writer = self.writer(
             opened.connection,
             opened.tail,
@@ -167,7 +168,7 @@ class SQLiteLog:
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
-        self._writer.submit(Waiting(writes, frames, blobs, future, size))
+        self._hand(Waiting(writes, frames, blobs, future, size))
         return future
 
     def ingest(self, pulled: Sequence[PulledEvent]) -> asyncio.Future[Taken]:
@@ -179,7 +180,7 @@ class SQLiteLog:
         future: asyncio.Future[Taken] = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
-        self._writer.submit(Waiting((), (), (), future, size, pulled))
+        self._hand(Waiting((), (), (), future, size, pulled))
         return future
 
     async def seal(self, sealing: Sealing) -> Appended:
@@ -207,8 +208,20 @@ class SQLiteLog:
         writes = () if event is None else (StreamWrite(f"node-{self._origin}", ANY_VERSION, (event,)),)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._queued += 1
-        self._writer.submit(Waiting(writes, (), (), future, besides=besides))
+        self._hand(Waiting(writes, (), (), future, besides=besides))
         return future
+
+    def _hand(self, waiting: Waiting) -> None:
+        """To the writer at the end of this turn of the loop, with all that the turn appends: each time that its thread
+        wakes up it wants the interpreter, and gets in the way."""
+        self._turn.append(waiting)
+        if len(self._turn) == 1:
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        turn, self._turn = self._turn, []
+        for waiting in turn:
+            self._writer.submit(waiting)
 
     def _admit(self) -> None:
         """Raises where new work would take the place of what was admitted before."""
@@ -287,6 +300,7 @@ class SQLiteLog:
         self._closed = True
         await asyncio.to_thread(self._close_history)
         await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
+        self._hand_over()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         self._head.close()

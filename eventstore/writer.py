@@ -26,7 +26,7 @@ T = TypeVar("T")
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
 """The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
-GATHER_S = 0.001
+GATHER_S = 0.0002
 BUSY_APPENDS = 4
 """After a commit of so many appends the next one waits a moment for company: a fuller transaction costs the event loop
 fewer wake-ups and the disk fewer pages. Alone, an append never waits."""
