@@ -200,6 +200,15 @@ def tool_calls(message: Message) -> Iterator[ToolCall]:
         yield ToolCall(call_id, name, arguments_object(function.get("arguments"), where))
 
 
+def arguments_given(text: str) -> dict[str, Any]:
+    """What a model gave as a call's arguments, as the object that they must be; what is none is kept as a text."""
+    try:
+        value = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError:
+        value = text
+    return value if isinstance(value, dict) else {"input": value}
+
+
 def arguments_object(text: Any, where: str) -> orjson.Fragment:
     """A call's arguments text as the JSON object that it says; empty text is `{}`. Raises `WireError`."""
     if text in (None, ""):

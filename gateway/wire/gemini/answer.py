@@ -13,6 +13,7 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from eventstore.frames import SEP
+from gateway.wire.chat_request import arguments_given
 from gateway.wire.dialect import Form
 from gateway.wire.gemini.errors import error_body
 from gateway.wire.values import Delta, Fold, Piece, TextRun
@@ -122,15 +123,6 @@ def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     made = []
     for call in message.get("tool_calls") or ():
         inner = call[call["type"]]
-        args = _args(inner.get("arguments", inner.get("input", "")))
+        args = arguments_given(inner.get("arguments", inner.get("input", "")))
         made.append({"functionCall": {"id": call["id"], "name": inner["name"], "args": args}})
     return made
-
-
-def _args(arguments: str) -> dict[str, Any]:
-    """The arguments as the object that they must be; what is none is kept as a text."""
-    try:
-        value = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        value = arguments
-    return value if isinstance(value, dict) else {"input": value}

@@ -14,6 +14,7 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from eventstore.frames import SEP
+from gateway.wire.chat_request import arguments_given
 from gateway.wire.dialect import Form
 from gateway.wire.messages.errors import error_value
 from gateway.wire.values import Delta, Fold, Meta, Piece, Raw, TextRun, ToolCallDelta
@@ -182,18 +183,9 @@ def _content(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         content.append({"type": "text", "text": text})
     for call in message.get("tool_calls") or ():
         inner = call[call["type"]]
-        given = _input(inner.get("arguments", inner.get("input", "")))
+        given = arguments_given(inner.get("arguments", inner.get("input", "")))
         content.append({"type": "tool_use", "id": call["id"], "name": inner["name"], "input": given})
     return content
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments as the object that they must be; what is none is kept as a text."""
-    try:
-        value = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        value = arguments
-    return value if isinstance(value, dict) else {"input": value}
 
 
 def _delta_event(index: int, delta: dict[str, Any]) -> bytes:
