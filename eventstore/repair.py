@@ -66,10 +66,8 @@ class Before:
         for opening in before.opened.values():
             rows = [row for _, row in sorted(_copied(copies, opening).items()) if row.position <= position]
             before.rows[opening.position] = _linked(opening.position, rows)
-        before.through, before.ends = (
-            position,
-            {},
-        )  # copies may stand elsewhere than here, so chains are not gone on with
+        before.through = position
+        before.ends = {}  # copies may stand elsewhere than here, so chains are not gone on with
         return before
 
     def add(self, row: Recorded, run_of: RunOf) -> None:
