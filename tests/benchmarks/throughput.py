@@ -1,6 +1,6 @@
 """What the gateway costs, against a relay that records nothing, in the same run.
 
-    python -m tests.benchmarks.throughput [--connections 1 16 64 256] [--rounds 5] [--seconds 4] [--nats off]
+    python -m tests.benchmarks.throughput [--connections 1 16 64 256] [--rounds 5] [--seconds 4] [--nats off] [--answers whole]
 
 The gateway is the whole server as it is started: every frame on the disk before its bytes are released, the relay to
 the embedded NATS server and all projections on. It and the floor, each one process on one core, take turns; load,
@@ -79,6 +79,7 @@ def waits(compared: Compared) -> Iterator[tuple[str, ...]]:
 
 async def main(asked: argparse.Namespace) -> None:
     wrk = has_wrk() and not asked.no_wrk
+    kinds = [streamed for streamed in (False, True) if NAMES[streamed] in asked.answers]
     with alone(), tempfile.TemporaryDirectory(dir=asked.dir) as folder:
         print(f"{description(Path(folder))}; load by {'wrk' if wrk else 'load.py'}; answers of {asked.tokens} tokens;")
         print(
@@ -89,16 +90,17 @@ async def main(asked: argparse.Namespace) -> None:
             loaded = [
                 await compare(floor, gateway, streamed, connections, *turns, wrk)
                 for connections in asked.connections
-                for streamed in (False, True)
+                for streamed in kinds
             ]
             print(rates(loaded), "\n", flush=True)
-            single = [await compare(floor, gateway, streamed, 1, *turns, wrk=False) for streamed in (False, True)]
+            single = [await compare(floor, gateway, streamed, 1, *turns, wrk=False) for streamed in kinds]
             print(latencies(single))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, nargs="+", default=[64])
+    parser.add_argument("--answers", nargs="+", choices=NAMES.values(), default=list(NAMES.values()))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--tokens", type=int, default=64)
