@@ -178,12 +178,10 @@ class FrameReader:
 def _elide(frames: Sequence[bytes], template: Template) -> bytes:
     """Frames joined by RS, each that has the template's ends as US and its middle."""
     prefix, suffix = template.prefix, template.suffix
-    start, end, least = len(prefix), -len(suffix) or None, len(prefix) + len(suffix)
+    ends = len(prefix) + len(suffix)
     return RS.join(
         [
-            US + frame[start:end]
-            if frame.startswith(prefix) and frame.endswith(suffix) and len(frame) >= least
-            else frame
+            US + middle if len(middle := frame.removeprefix(prefix).removesuffix(suffix)) + ends == len(frame) else frame
             for frame in frames
         ]
     )

@@ -1,6 +1,7 @@
 """What the gateway costs, against a relay that records nothing, in the same run.
 
-    python -m tests.benchmarks.throughput [--connections 1 16 64 256] [--rounds 5] [--seconds 4] [--nats off] [--answers whole]
+    python -m tests.benchmarks.throughput [--connections 1 16 64 256] [--rounds 5] [--seconds 4]
+        [--answers whole] [--nats off]
 
 The gateway is the whole server as it is started: every frame on the disk before its bytes are released, the relay to
 the embedded NATS server and all projections on. It and the floor, each one process on one core, take turns; load,

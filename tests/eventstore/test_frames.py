@@ -93,6 +93,30 @@ def test_a_frame_alone_is_packed_as_it_is_among_others(middles: list[bytes]) -> 
     assert [(rows[0].codec, parts) for rows, parts in packed] == [(ELIDED, [Middles(middle)]) for middle in middles]
 
 
+def by_itself(frame: bytes, ends: Template) -> bytes:
+    """What is kept of a frame, looked at alone."""
+    both = len(ends.prefix) + len(ends.suffix)
+    if frame.startswith(ends.prefix) and frame.endswith(ends.suffix) and len(frame) >= both:
+        return US + frame[len(ends.prefix) : len(frame) - len(ends.suffix)]
+    return frame
+
+
+letters = st.text("ab", max_size=3).map(str.encode)
+
+
+@given(st.builds(Template, letters, letters), st.lists(st.text("abc", max_size=7).map(str.encode), max_size=9))
+def test_each_frame_is_elided_as_if_it_were_alone(ends: Template, frames: list[bytes]) -> None:
+    # given ends and frames of so few letters that they overlap in every way
+    run, reader = FrameRun(1), FrameReader()
+    opened = ends.prefix + b"c" + ends.suffix
+    # when they are packed behind the frame that gives the template
+    (row,), parts = run.pack([opened, *frames], 0, (0, ends))
+    # then each is kept as it would be alone, and the parts are those that every later reader finds
+    assert row.bytes[3:] == RS.join([opened, *(by_itself(frame, ends) for frame in frames)])
+    assert parts == reader.parts(*stored([row]))
+    assert reader.digest == run.digest
+
+
 def test_the_codecs_by_example() -> None:
     run = FrameRun(1)
     one, two = run.pack([b"a"], 0)[0], run.pack([b"b", b"c"], 1)[0]
