@@ -181,7 +181,9 @@ def _elide(frames: Sequence[bytes], template: Template) -> bytes:
     ends = len(prefix) + len(suffix)
     return RS.join(
         [
-            US + middle if len(middle := frame.removeprefix(prefix).removesuffix(suffix)) + ends == len(frame) else frame
+            US + middle
+            if len(middle := frame.removeprefix(prefix).removesuffix(suffix)) + ends == len(frame)
+            else frame
             for frame in frames
         ]
     )

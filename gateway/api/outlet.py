@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
 from gateway.api.channels import taken
-from gateway.api.whole_answer import WholeAnswer, fits
+from gateway.api.http_answers import StreamedAnswer, WholeAnswer, fits
 from gateway.edge import POSITION_HEADER
 from gateway.exchange.render import SSE_HEADERS
 from gateway.exchange.resume import Cut
@@ -34,6 +34,8 @@ class Pace:
 
 
 USUAL = Pace()
+AT_ONCE = 32 << 10
+"""Bytes in a socket's buffer for which nobody waits: under asyncio's high-water mark (64 KiB)."""
 
 FollowAnswer = Callable[[int], AsyncIterator[bytes]]
 """The answer's bytes from the log, after the first n."""
@@ -108,6 +110,9 @@ class HttpOutlet:
                 writer = self._writer or await self._open()
                 if self._unread():
                     await self._taken(writer)
+                if self._unread() + len(data) <= AT_ONCE:
+                    await self.response.write_eof(data)
+                    return
                 async with asyncio.timeout(self._pace.stalled_s):
                     await self.response.write_eof(data)
         except (ConnectionError, TimeoutError):
@@ -137,7 +142,8 @@ class HttpOutlet:
             self._left = True
 
     async def _open(self) -> StreamWriter:
-        self._response = web.StreamResponse(headers={**self._headers, **SSE_HEADERS})
+        told = {**self._headers, **SSE_HEADERS}
+        self._response = StreamedAnswer(told) if fits(self._request, told) else web.StreamResponse(headers=told)
         self._writer = cast(StreamWriter, await self._response.prepare(self._request))
         return self._writer
 

@@ -1,7 +1,7 @@
-"""A whole answer on its way out: composed in one piece and written at once.
+"""Answers on their way out: a whole one is written in one piece, and the head of a stream leaves with its first bytes.
 
-aiohttp's `Response` can do more than these answers need (compression, cookies, signals, bodies that are produced), and
-every one of them pays for it: a twentieth of what the gateway does for a short answer.
+aiohttp's own responses can do more than these answers need (compression, cookies, signals, bodies that are produced),
+and every one of them pays for it: a twentieth of what the gateway does for a short answer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
+from multidict import CIMultiDict
 
 
 class WholeAnswer(web.StreamResponse):
@@ -47,6 +48,38 @@ class WholeAnswer(web.StreamResponse):
         """There is nothing left to write."""
 
 
+class StreamedAnswer(web.StreamResponse):
+    """A chunked answer of status 200 that has all its headers, for a connection that stays open; else as `WholeAnswer`.
+    The head waits for the first bytes, and is then one write with them."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._told = headers
+        self._writer: AbstractStreamWriter | None = None
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """The writer for what follows. Whoever asks first writes at once."""
+        if self._writer is None:
+            self._writer = request.writer
+            self._writer.enable_chunking()
+            told = {**self._told, **_ours(int(time.time())), "transfer-encoding": "chunked"}
+            await self._writer.write_headers("HTTP/1.1 200 OK", CIMultiDict(told))
+        return self._writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """The last bytes and the end. Raises `ConnectionError`."""
+        if self._writer is not None:
+            await self._writer.write_eof(data)
+
+
 def fits(request: web.BaseRequest, headers: Mapping[str, str]) -> bool:
     """Whether an answer to this request with these headers can go out so. Others take aiohttp's way."""
     if request.version != HttpVersion11 or not request.keep_alive or request.method != "POST":
@@ -58,11 +91,16 @@ def fits(request: web.BaseRequest, headers: Mapping[str, str]) -> bool:
 def _head(status: int, reason: str, headers: Mapping[str, str], length: int) -> bytes:
     """Status line and headers: RFC 9112, sections 4 and 5."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    date = _dated(int(time.time()))
-    return f"HTTP/1.1 {status} {reason}\r\n{lines}{date}content-length: {length}\r\n\r\n".encode("ascii")
+    shared = _lines(int(time.time()))
+    return f"HTTP/1.1 {status} {reason}\r\n{lines}{shared}content-length: {length}\r\n\r\n".encode("ascii")
 
 
 @lru_cache(maxsize=2)
-def _dated(second: int) -> str:
+def _ours(second: int) -> Mapping[str, str]:
     """The headers that all answers of one second share."""
-    return f"date: {formatdate(second, usegmt=True)}\r\nserver: {SERVER_SOFTWARE}\r\n"
+    return {"date": formatdate(second, usegmt=True), "server": SERVER_SOFTWARE}
+
+
+@lru_cache(maxsize=2)
+def _lines(second: int) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in _ours(second).items()])
