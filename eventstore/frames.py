@@ -79,8 +79,8 @@ class FrameRun:
         the frame whose ends become the run's template (once a run) and that template."""
         if len(frames) == 1 and opens is None and (middle := self._middle(frames[0])) is not None:
             return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
-        raw = RS.join(frames)
-        if US in raw or raw.count(RS) != len(frames) - 1:
+        raw = b"".join(frames)
+        if US in raw or RS in raw:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
         if opens is not None:
             index, self.template = opens
@@ -89,9 +89,10 @@ class FrameRun:
             if index + 1 < len(frames):
                 packed += RS + _elide(frames[index + 1 :], self.template)
             return [self._row(len(frames), offset_us, TEMPLATE, head + packed)], _parts(packed)
-        if self.template is not None and len(packed := _elide(frames, self.template)) < len(raw):
+        if self.template is not None and len(packed := _elide(frames, self.template)) < len(raw) + len(frames) - 1:
             return [self._row(len(frames), offset_us, ELIDED, packed)], _parts(packed)
-        return [self._row(len(frames), offset_us, JOINED if len(frames) > 1 else PLAIN, raw)], list(frames)
+        codec = JOINED if len(frames) > 1 else PLAIN
+        return [self._row(len(frames), offset_us, codec, RS.join(frames))], list(frames)
 
     def _middle(self, frame: bytes) -> bytes | None:
         """What is left of a frame without the template, as a slow model's come one by one; None where it has not its
