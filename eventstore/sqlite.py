@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,11 @@ from eventstore.space import DiskSpace
 from eventstore.writer import Writer
 
 T = TypeVar("T")
-QUEUED_APPENDS = 2_000
+QUEUED_APPENDS = 10_000
 QUEUED_BYTES = 32 << 20
-"""New work is refused while more than this waits to be written."""
+"""New work is refused while more than this waits to be written: what 10,000 slow streams say in a second."""
+ACKNOWLEDGED_AT_ONCE = 500
+"""So many appends hear of their commit in one turn of the event loop; whoever else waits comes in between."""
 
 
 def wall_clock_us() -> int:
@@ -87,6 +90,7 @@ class SQLiteLog:
         self._queued = self._queued_bytes = 0
         self._closed = False
         self._turn: list[Waiting] = []
+        self._durable: deque[Waiting] = deque()
         self._writer = self.writer(
             opened.connection,
             opened.tail,
@@ -231,9 +235,18 @@ class SQLiteLog:
             raise LogBusy(f"{self._queued} appends are waiting for the disk")
 
     def _acknowledge(self, done: list[Waiting], head: int) -> None:
-        """One call for a whole commit."""
+        """One call for a whole commit. The head moves first: whoever hears of its append finds it in the log."""
         self._queued -= len(done)
-        for append in done:
+        self._head.advance(head)
+        under_way = bool(self._durable)
+        self._durable += done
+        if not under_way:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell some of those whose appends are durable, in their order."""
+        for _ in range(min(len(self._durable), ACKNOWLEDGED_AT_ONCE)):
+            append = self._durable.popleft()
             self._queued_bytes -= append.size
             if append.future.done():
                 continue
@@ -241,7 +254,8 @@ class SQLiteLog:
                 append.future.set_exception(append.outcome)
             elif append.outcome is not None:
                 append.future.set_result(append.outcome)
-        self._head.advance(head)
+        if self._durable:
+            self._loop.call_soon(self._tell)
 
     async def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
         """As `Log.read`; a large `limit` is read in pages, each a transaction of its own."""
@@ -303,6 +317,8 @@ class SQLiteLog:
         self._hand_over()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
+        while self._durable:  # noqa: ASYNC110  each turn of the loop tells some of them
+            await asyncio.sleep(0)
         self._head.close()
         self._lock.release()
 

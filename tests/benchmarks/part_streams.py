@@ -30,7 +30,7 @@ IDLE_MS, SECOND_MS = 3_600_000.0, 1_000.0
 ALL_OPEN = 10_000
 ALL_OPEN_MB = 500
 """The goal: so many streams, the server and the upstream's sockets included, in so much memory."""
-FILES_KEPT = 500
+FILES_KEPT = 100
 """Open files of the server that are no stream's."""
 PROBE_S = 0.02
 PATIENT = ("--idle-timeout", "3600")

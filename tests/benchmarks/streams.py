@@ -53,6 +53,9 @@ class Stream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
+        if not self.begun.done() and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200"):
+            self.begun.set_exception(ConnectionError(f"no stream, but {data[:1000].decode(errors='replace')}"))
+            return
         data = self._rest + data
         end = 0
         for token in SENT.finditer(data):

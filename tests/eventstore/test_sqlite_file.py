@@ -18,7 +18,7 @@ from eventstore.envelope import NEW_STREAM
 from eventstore.errors import LogBusy, LogCorrupt, LogLocked, LogUnavailable
 from eventstore.frames import FrameRun, Template
 from eventstore.reader import Reader
-from eventstore.sqlite import QUEUED_APPENDS, SQLiteLog
+from eventstore.sqlite import ACKNOWLEDGED_AT_ONCE, QUEUED_APPENDS, SQLiteLog
 from eventstore.writer import Writer
 from tests.eventstore.builders import happened, record_run, write
 
@@ -99,6 +99,47 @@ async def commits_of_appends_made_at_once(kind: type[SQLiteLog], data_dir: Path,
 async def test_appends_that_wait_together_are_committed_together(tmp_path: Path) -> None:
     assert await commits_of_appends_made_at_once(SQLiteLog, tmp_path / "grouped", 200) < 100
     assert await commits_of_appends_made_at_once(OneByOneLog, tmp_path / "twin", 200) == 200
+
+
+class AllAtOnceLog(SQLiteLog):
+    """The bug: a commit of any size is told in one turn of the loop."""
+
+    def _tell(self) -> None:
+        while self._durable:
+            super()._tell()
+
+
+async def turns_of_a_large_commit(kind: type[SQLiteLog], data_dir: Path) -> int:
+    """In how many turns of the loop the appends of one commit hear of it. Each finds itself in the log by then."""
+    log = await kind.open(data_dir)
+    loop = asyncio.get_running_loop()
+    turn, told = 0, set[int]()
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(tick)
+
+    async def appended(number: int) -> None:
+        done = await log.append(write(f"request-{number}", NEW_STREAM))
+        told.add(turn)
+        assert await log.head() >= done.last
+
+    with sqlite3.connect(data_dir / "events.db", isolation_level=None) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        appends = [asyncio.create_task(appended(number)) for number in range(4 * ACKNOWLEDGED_AT_ONCE)]
+        await asyncio.sleep(0.1)  # all wait
+        blocker.execute("ROLLBACK")
+    blocker.close()
+    tick()
+    await asyncio.gather(*appends)
+    await log.close()
+    return len(told)
+
+
+async def test_a_large_commit_leaves_turns_to_others(tmp_path: Path) -> None:
+    assert await turns_of_a_large_commit(SQLiteLog, tmp_path / "log") >= 4
+    assert await turns_of_a_large_commit(AllAtOnceLog, tmp_path / "twin") < 4
 
 
 async def test_a_full_queue_refuses_new_work_and_nothing_else(tmp_path: Path) -> None:
