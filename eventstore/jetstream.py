@@ -82,7 +82,13 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes that count against the server's `max_payload`: payload and headers."""
-        return len(self.payload) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        size = len(self.payload)
+        for (
+            name,
+            value,
+        ) in self.headers.items():  # for every token: a generator takes twice as long
+            size += len(name) + len(value) + 4
+        return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,10 +269,11 @@ def _batches(messages: Iterable[tuple[Outgoing, Message]]) -> Iterator[list[tupl
     batch: list[tuple[Outgoing, Message]] = []
     size = 0
     for item in messages:
-        if batch and (len(batch) == BATCH_MESSAGES or size + item[1].size > BATCH_BYTES):
+        more = item[1].size
+        if batch and (len(batch) == BATCH_MESSAGES or size + more > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(item)
-        size += item[1].size
+        size += more
     if batch:
         yield batch

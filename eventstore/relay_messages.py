@@ -124,11 +124,13 @@ def of_frames(
 
 def fitted(message: Message, limit: int) -> Message:
     """The message itself, without its row or its stub if payload and headers would take more than `limit` bytes."""
-    if message.size > limit and ROW in message.headers:
-        headers = {name: value for name, value in message.headers.items() if name != ROW}
-        message = Message(message.subject, message.payload, headers)
     if message.size <= limit:
         return message
+    if ROW in message.headers:
+        headers = {name: value for name, value in message.headers.items() if name != ROW}
+        message = Message(message.subject, message.payload, headers)
+        if message.size <= limit:
+            return message
     body: dict[str, Any] = orjson.loads(message.payload)
     stub = orjson.dumps({name: body[name] for name in ENVELOPE if name in body})
     return Message(message.subject, stub, {**message.headers, WHOLE: str(len(message.payload))})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
-from eventstore.frames import FrameReader
+from eventstore.frames import FrameReader, Middles, Part
 from gateway.wire.decoders import decoder_named
 from gateway.wire.values import Delta, Piece, TextRun
 
@@ -36,28 +37,32 @@ class TokenComposer:
 
     def compose(self, row: RecordedFrames) -> list[dict[str, Any]]:
         """The flat `token_generated` object of each frame of the row."""
-        frames = self._reader.unpack(row)
+        parts = self._reader.parts(row)
         moment = self._began + timedelta(microseconds=row.offset_us)
         try:
-            each = self._decoder.decode_each(frames)
+            each = [self._decoder.decode([one], self._reader.template) for part in parts for one in _each(part)]
         except Exception:  # noqa: BLE001  what no decoder understood, for whatever reason, is a frame without content
-            each = [[] for _ in frames]
-        return [
-            {
-                **self._common,
-                "time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                "position": row.position,
-                **self._identity,
-                "frame": row.frame + index,
-                "offset_ms": row.offset_us / 1000,
-                **_content(pieces),
-            }
-            for index, pieces in enumerate(each)
-        ]
+            each = [[]] * row.count
+        told = {
+            **self._common,
+            "time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "position": row.position,
+            **self._identity,
+            "frame": 0,
+            "offset_ms": row.offset_us / 1000,
+        }
+        return [{**told, "frame": number, **_content(pieces)} for number, pieces in enumerate(each, row.frame)]
+
+
+def _each(part: Part) -> Sequence[Part]:
+    """The part's frames, each as a part of its own."""
+    return [part] if isinstance(part, bytes) else [Middles(middle) for middle in part.each()]
 
 
 def _content(pieces: list[Piece]) -> dict[str, Any]:
     """What a frame says, of its first choice; those of further choices are rare, and stand in `more`."""
+    if len(pieces) == 1 and isinstance(piece := pieces[0], TextRun):
+        return {"choice": 0, "text": piece.text} if piece.text else {}
     choices: dict[int, dict[str, Any]] = {}
     for piece in pieces:
         if isinstance(piece, TextRun):

@@ -85,9 +85,6 @@ class MessagesStreamDecoder:
                     pieces += self._frame(frame)
         return pieces
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._frame(frame) for frame in frames]
-
     def _frame(self, frame: bytes) -> list[Piece]:
         _, data = read_frame(frame)
         if data is None:

@@ -44,9 +44,6 @@ class OllamaChatDecoder:
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         return [piece for part in parts if isinstance(part, bytes) for piece in self._line(part)]
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._line(frame) for frame in frames]
-
     def _line(self, frame: bytes) -> list[Piece]:
         line = loads_lenient(frame)
         if not isinstance(line, dict):

@@ -67,14 +67,6 @@ class ChatStreamDecoder:
                     self._frame(frame, pieces)
         return pieces
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        each: list[list[Piece]] = []
-        for frame in frames:
-            pieces: list[Piece] = []
-            self._frame(frame, pieces)
-            each.append(pieces)
-        return each
-
     def _frame(self, frame: bytes, pieces: list[Piece]) -> None:
         _, data = read_frame(frame)
         if data is None:

@@ -141,9 +141,6 @@ class Decoder(Protocol):
         Raises `WireError` for what the format does not allow.
         """
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        """The meaning of each of the next frames on its own, without runs (for `token_generated`)."""
-
 
 class Framer(Protocol):
     """Bytes as they arrive in, whole frames out. Split-proof: any cut of the same bytes gives the same frames."""

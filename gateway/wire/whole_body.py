@@ -56,9 +56,6 @@ class WholeDecoder(ABC):
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         return [piece for part in parts if isinstance(part, bytes) for piece in self.body(part)]
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self.body(frame) for frame in frames]
-
     @abstractmethod
     def body(self, frame: bytes) -> list[Piece]:
         """What the body means; notes that it is `_finished` where it is whole. Raises `WireError`."""

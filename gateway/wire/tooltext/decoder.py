@@ -39,9 +39,6 @@ class ToolTextDecoder:
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         return self._through(self._inner.decode(parts, template))
 
-    def decode_each(self, frames: Sequence[bytes]) -> list[list[Piece]]:
-        return [self._through(pieces) for pieces in self._inner.decode_each(frames)]
-
     def _through(self, pieces: Sequence[Piece]) -> list[Piece]:
         out: list[Piece] = []
         for piece in pieces:

@@ -86,5 +86,5 @@ def check_each_alone(reader: Reader, data: bytes) -> None:
     """Frame by frame means the same as all together."""
     framer, decoder = reader()
     frames = framer.feed(data) + framer.end()
-    each = [piece for pieces in decoder.decode_each(frames) for piece in pieces]
+    each = [piece for frame in frames for piece in decoder.decode([frame], None)]
     assert plain(each) == plain(read(*reader(), [data]))

@@ -28,7 +28,7 @@ def frame(text: str, ascii_only: bool = False) -> bytes:
 
 def one_by_one(frames: list[bytes]) -> list[object]:
     """What each means on its own; `WireError` where one means nothing."""
-    return plain([piece for pieces in ChatStreamDecoder().decode_each(frames) for piece in pieces])
+    return plain(ChatStreamDecoder().decode(frames, None))
 
 
 class Whole:
