@@ -28,6 +28,8 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from eventstore.value import value
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class Refused(JetStreamError):
         super().__init__(f"{error.get('description', 'refused')} ({self.code})")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One message to publish."""
 
@@ -83,11 +85,8 @@ class Message:
     def size(self) -> int:
         """Bytes that count against the server's `max_payload`: payload and headers."""
         size = len(self.payload)
-        for (
-            name,
-            value,
-        ) in self.headers.items():  # for every token: a generator takes twice as long
-            size += len(name) + len(value) + 4
+        for name, said in self.headers.items():  # for every token: a generator takes twice as long
+            size += len(name) + len(said) + 4
         return size
 
 

@@ -30,6 +30,7 @@ import orjson
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.jetstream import Message
+from eventstore.value import value
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Rows(Protocol):
         """As `Log.head`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """A message, whose it is, and its place among that origin's messages."""
 
@@ -112,8 +113,9 @@ def of_frames(
     """The messages of a frames row; `opening` is origin and oseq of the event that opened its run."""
     origin, opened = opening
     name = subject(event_type, origin, row.position)
+    place = str(row.position)
     found = [
-        Outgoing(origin, (row.position, frame), Message(name, data, {POSITION: str(row.position), FRAME: str(frame)}))
+        Outgoing(origin, (row.position, frame), Message(name, data, {POSITION: place, FRAME: str(frame)}))
         for frame, data in enumerate(objects, row.frame)
     ]
     if found:
