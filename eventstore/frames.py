@@ -80,7 +80,7 @@ class FrameRun:
         if len(frames) == 1 and opens is None and (middle := self._middle(frames[0])) is not None:
             return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
         raw = b"".join(frames)
-        if US in raw or RS in raw:
+        if US in raw or RS in raw or not frames:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
         if opens is not None:
             index, self.template = opens

@@ -235,13 +235,14 @@ class SQLiteLog:
             raise LogBusy(f"{self._queued} appends are waiting for the disk")
 
     def _acknowledge(self, done: list[Waiting], head: int) -> None:
-        """One call for a whole commit. The head moves first: whoever hears of its append finds it in the log."""
+        """One call for a whole commit. Whoever hears of its append finds it in the log: nobody runs before the head has
+        moved."""
         self._queued -= len(done)
-        self._head.advance(head)
         under_way = bool(self._durable)
         self._durable += done
         if not under_way:
             self._tell()
+        self._head.advance(head)
 
     def _tell(self) -> None:
         """Tell some of those whose appends are durable, in their order."""

@@ -157,6 +157,7 @@ class HttpOutlet:
             await writer.write(data, drain=False)
             await self._taken(writer)
             return
+        writer.send_headers()  # where these would have been its first bytes: an answer that has begun is never another
         self._behind = asyncio.get_running_loop().create_task(self._catch_up(writer, self._follow(self._sent)))
 
     async def _catch_up(self, writer: StreamWriter, answer: AsyncIterator[bytes]) -> None:

@@ -117,6 +117,12 @@ def test_each_frame_is_elided_as_if_it_were_alone(ends: Template, frames: list[b
     assert reader.digest == run.digest
 
 
+def test_no_frames_are_no_row() -> None:
+    run = FrameRun(1)
+    assert run.pack([], 0) == ([], [])
+    assert run.count == 0
+
+
 def test_the_codecs_by_example() -> None:
     run = FrameRun(1)
     one, two = run.pack([b"a"], 0)[0], run.pack([b"b", b"c"], 1)[0]

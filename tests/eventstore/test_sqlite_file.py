@@ -142,6 +142,22 @@ async def test_a_large_commit_leaves_turns_to_others(tmp_path: Path) -> None:
     assert await turns_of_a_large_commit(AllAtOnceLog, tmp_path / "twin") < 4
 
 
+async def test_a_hook_that_fails_keeps_nobody_waiting(tmp_path: Path) -> None:
+    log = await SQLiteLog.open(tmp_path)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fails(head: int) -> None:
+        raise RuntimeError(head)
+
+    log.on_commit = fails
+    async with asyncio.timeout(5):
+        appended = await log.append(write("request-1", NEW_STREAM))
+    assert appended.last == await log.head() == 1
+    assert [type(failure) for failure in failures] == [RuntimeError]
+    await log.close()
+
+
 async def test_a_full_queue_refuses_new_work_and_nothing_else(tmp_path: Path) -> None:
     log = await SQLiteLog.open(tmp_path)
     with sqlite3.connect(tmp_path / "events.db", isolation_level=None) as blocker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.api.http_answers import StreamedAnswer, WholeAnswer, fits
+from gateway.api.outlet import HttpOutlet, Pace
 
 HEADERS = {"content-type": "application/json", "x-request-id": "01"}
 CROWD = 8_000_000
@@ -41,6 +43,7 @@ async def server() -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_route("*", "/", answered)
     app.router.add_post("/streamed", streamed)
+    app.router.add_post("/fallen", fallen)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -139,3 +142,35 @@ async def test_a_stream_is_what_aiohttp_makes_of_it(query: str) -> None:
     assert heads[0][0] == b"HTTP/1.1 200 OK"
     names = {line.partition(b":")[0].lower() for line in heads[0][1:] if line} - {b"x-named"}
     assert names == {b"content-type", b"x-request-id", b"date", b"server", b"transfer-encoding"}
+
+
+class Crowded(HttpOutlet):
+    """Its client has not taken the answer before this one."""
+
+    def _unread(self) -> int:
+        return 60_000
+
+
+async def lost(skip: int) -> AsyncIterator[bytes]:
+    raise RuntimeError("the log cannot be read")
+    yield b""
+
+
+async def fallen(request: web.Request) -> web.StreamResponse:
+    outlet = Crowded(request, lost, time.monotonic, Pace(behind=1))
+    await outlet.release(b"first")
+    await outlet.finish(b"")
+    return outlet.response
+
+
+async def test_a_client_that_is_behind_from_the_start_has_the_head() -> None:
+    """What fails then ends the connection, and never becomes another answer."""
+    async with server() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post("/fallen"))
+        async with asyncio.timeout(10):
+            raw = await reader.read()
+        writer.close()
+    assert raw.startswith(b"HTTP/1.1 200 OK")
+    assert raw.count(b"HTTP/1.1") == 1
+    assert not raw.endswith(b"0\r\n\r\n")
