@@ -17,13 +17,9 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 
-class WholeAnswer(web.StreamResponse):
+class _Answer(web.StreamResponse):
     """An answer that has all its headers, for a connection that stays open. It says that it is `prepared`, so that
     nobody adds any."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        super().__init__(status=status)
-        self._out: bytes | None = _head(status, self.reason, headers, len(body)) + body
 
     @property
     def prepared(self) -> bool:
@@ -32,6 +28,14 @@ class WholeAnswer(web.StreamResponse):
     @property
     def keep_alive(self) -> bool:
         return True
+
+
+class WholeAnswer(_Answer):
+    """An answer in one piece."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(status=status)
+        self._out: bytes | None = _head(status, self.reason, headers, len(body)) + body
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write it, once. A client that has left is told nothing."""
@@ -48,22 +52,13 @@ class WholeAnswer(web.StreamResponse):
         """There is nothing left to write."""
 
 
-class StreamedAnswer(web.StreamResponse):
-    """A chunked answer of status 200 that has all its headers, for a connection that stays open; else as `WholeAnswer`.
-    The head waits for the first bytes, and is then one write with them."""
+class StreamedAnswer(_Answer):
+    """A chunked answer of status 200. The head waits for the first bytes, and is then one write with them."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         super().__init__()
         self._told = headers
         self._writer: AbstractStreamWriter | None = None
-
-    @property
-    def prepared(self) -> bool:
-        return True
-
-    @property
-    def keep_alive(self) -> bool:
-        return True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """The writer for what follows. Whoever asks first writes at once."""
