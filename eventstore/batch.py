@@ -148,36 +148,33 @@ class Batch:
         )
 
     def _add_events(self, write: StreamWrite) -> None:
+        name, chain = write.stream, self.chain
         if not write.events:
             return
-        name, chain, tail, now = write.stream, self.chain, self._tail, self._now
-        stream_id, version = self.streams.get(name) or tail.streams.get(name) or (0, 0)
+        stream_id, version = self.streams.get(name) or self._tail.streams.get(name) or (0, 0)
         if not stream_id:
             self.last_stream_id = stream_id = self.last_stream_id + 1
             self.stream_rows += (stream_id, name)
-        rows, types, origin_id, position = self.ledger_rows, tail.types, tail.origin_id, self.position
         for event in write.events:
             version += 1
-            position += 1
-            data = chain.link(event, name, version, now)
-            rows += (
-                position,
-                origin_id,
+            self.position += 1
+            data = chain.link(event, name, version, self._now)
+            self.ledger_rows += (
+                self.position,
+                self._tail.origin_id,
                 chain.oseq,
                 stream_id,
                 version,
-                types.get(event.type) or self._type_id(event.type),
+                self._type_id(event.type),
                 chain.at,
                 PLAIN,
                 BLOB(data),
                 BLOB(chain.digest),
             )
-        self.position = position
         self.streams[name] = stream_id, version
 
     def _type_id(self, name: str) -> int:
-        """Of a type that the tail does not know."""
-        known = self.new_types.get(name)
+        known = self._tail.types.get(name) or self.new_types.get(name)
         if known is None:
             known = self.new_types[name] = len(self._tail.types) + len(self.new_types) + 1
             self.type_rows += (known, name)

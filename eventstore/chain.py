@@ -39,21 +39,13 @@ class Chain:
         return Chain(self.origin, self.oseq, self.digest, self.at)
 
     def link(self, event: NewEvent, stream: str, version: int, now: int) -> bytes:
-        """The event's `data`; afterwards `oseq`, `at` and `digest` are this event's. `now` is microseconds.
-
-        Spelled out, and not by calls: `envelope` and `chained` say the same."""
-        self.oseq = oseq = self.oseq + 1
-        at = self.at + 1
-        self.at = at = now if now > at else at  # max() would be a call
-        seconds, micros = divmod(at, 1_000_000)
+        """The event's `data`; afterwards `oseq`, `at` and `digest` are this event's. `now` is microseconds."""
+        self.oseq += 1
+        self.at = max(now, self.at + 1)
+        head = envelope(event.type, event.schema, stream, version, self.origin, self.oseq, self.at)
         fields = event.fields
-        between = "," if len(fields) > 2 else ""
-        head = (
-            f'{{"type":"{event.type}","schema":{event.schema},"stream":{quoted(stream)},"version":{version},'
-            f'"origin":"{self.origin}","oseq":{oseq},"time":"{_second(seconds)}.{micros:06d}Z"{between}'
-        )
-        data = head.encode() + fields[1:]
-        self.digest = sha256(self.digest + data).digest()
+        data = head + (b"," + fields[1:] if len(fields) > 2 else b"}")
+        self.digest = chained(self.digest, data)
         return data
 
 

@@ -48,7 +48,7 @@ class TokenComposer:
             "time": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "position": row.position,
             **self._identity,
-            "frame": 0,
+            "frame": 0,  # its place among the members; each has its own
             "offset_ms": row.offset_us / 1000,
         }
         return [{**told, "frame": number, **_content(pieces)} for number, pieces in enumerate(each, row.frame)]
