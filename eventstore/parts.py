@@ -59,6 +59,16 @@ def join(skeleton: Mapping[str, Any], fetch: Callable[[bytes], bytes]) -> dict[s
     }
 
 
+def named(skeleton: Mapping[str, Any]) -> set[bytes]:
+    """The (raw) sha256 digests of the blobs that `join` asks for."""
+    digests: set[str] = set()
+    for name, value in skeleton.items():
+        for part in value if name in LISTS and type(value) is list else (value,):
+            if type(part) is dict and MARK in part:
+                digests.update((part[MARK], *part.get(WITHIN, {}).values()))
+    return set(map(bytes.fromhex, digests))
+
+
 def _part(value: Any, blobs: dict[str, bytes], measure: bool) -> Any:
     if not (type(value) is dict and MARK in value):
         if not measure or _surely_small(value):

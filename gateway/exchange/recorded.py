@@ -7,27 +7,15 @@ from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.log import Log
-from eventstore.parts import join
+from eventstore.parts import join, named
 from gateway.exchange.render import NotRenderable
 from gateway.exchange.runs import GENERATION_ENDS
 
 
 async def whole_body(log: Log, skeleton: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a `request_received`, its blobs joined in. Raises `KeyError` or `LogCorrupt` for a blob."""
-    known: dict[bytes, bytes] = {}
-    while True:  # a part of a blob can be a blob
-        missing: set[bytes] = set()
-
-        def fetch(digest: bytes, missing: set[bytes] = missing) -> bytes:
-            if digest not in known:
-                missing.add(digest)
-            return known.get(digest, b"null")
-
-        whole = join(skeleton, fetch)
-        if not missing:
-            return whole
-        for digest in missing:
-            known[digest] = await log.read_blob(digest)
+    blobs = {digest: await log.read_blob(digest) for digest in named(skeleton)}
+    return join(skeleton, blobs.__getitem__)
 
 
 def answer_message(events: Sequence[RecordedEvent]) -> dict[str, Any] | None:

@@ -137,6 +137,20 @@ async def test_functions_go_there_and_back(server: Front, client: AsyncOpenAI) -
     assert second.previous_response_id == first.id
 
 
+async def test_a_large_part_goes_on_in_a_stored_conversation(server: Front, client: AsyncOpenAI) -> None:
+    """A part over 1 KiB, as any image is, lies beside its item."""
+    parts: Any = [{"type": "input_text", "text": "What is this?"}, {"type": "input_text", "text": "long " * 400}]
+    server.play("openai")
+    first = await client.responses.create(model=MODELS["openai"], input=[{"role": "user", "content": parts}])
+    server.play("openai")
+    await client.responses.create(model=MODELS["openai"], input="And?", previous_response_id=first.id)
+    assert [part["text"] for part in server.asked("openai")[-1].json()["messages"][0]["content"]] == [
+        part["text"] for part in parts
+    ]
+    items = await client.responses.input_items.list(first.id)
+    assert items.data[0].content[1].text == parts[1]["text"]  # type: ignore[union-attr]
+
+
 async def test_signed_thinking_goes_back_to_who_signed_it(server: Front, client: AsyncOpenAI) -> None:
     family = FAMILIES["anthropic"]
     reply = Reply("Let me see.", thinking="It is far north.", call=("get_weather", {"city": "Oslo"}))

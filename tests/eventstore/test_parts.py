@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.parts import LARGE, join, split
+from eventstore.parts import LARGE, join, named, split
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | text
@@ -38,6 +38,21 @@ def test_joining_what_was_split_gives_the_body_back(body: dict[str, Any]) -> Non
     again = rejoined(without_infinities)
     assert again == without_infinities
     assert orjson.dumps(again) == orjson.dumps(body), "types and the order of keys are kept too"
+
+
+@given(body=bodies)
+def test_what_is_named_is_what_joining_asks_for(body: dict[str, Any]) -> None:
+    skeleton, blobs = split(body)
+    asked: set[bytes] = set()
+    join(skeleton, lambda digest: (asked.add(digest), store(blobs)[digest])[1])
+    assert named(skeleton) == asked == set(store(blobs))
+
+
+def test_the_parts_within_a_message_are_named_too() -> None:
+    file = {"type": "text", "text": "word " * 300}
+    skeleton, blobs = split({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}, file]}]})
+    assert named(skeleton) == set(store(blobs))
+    assert len(blobs) == 2
 
 
 @given(body=bodies)

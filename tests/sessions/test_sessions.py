@@ -225,6 +225,16 @@ async def test_files_and_long_messages_are_joined_again(here: Place) -> None:
     assert here.told[0] == user(text)
 
 
+async def test_large_parts_of_a_message_are_joined_again(here: Place) -> None:
+    """A part over 1 KiB, as any image is, lies beside its message."""
+    session = await here.open()
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "long " * 400}]
+    await here.post(f"{session.path}/chat", {"messages": [{"role": "user", "content": parts}]})
+    assert (await session.say("and?")).status == 200
+    assert here.told[0] == {"role": "user", "content": parts}
+    assert (await session.messages())[0]["content"] == parts
+
+
 async def test_context_survives_a_restart(tmp_path: Path) -> None:
     async with place(tmp_path / "logs") as before:
         session = await before.open(system_prompt="Be brief.")
