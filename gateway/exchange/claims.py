@@ -20,7 +20,7 @@ from eventstore.catalogue.request import RequestRejected
 from eventstore.envelope import StreamWrite
 from eventstore.value import value
 from gateway.errors import InvalidRequest
-from gateway.exchange.inputs import Beside, Submission
+from gateway.exchange.inputs import Submission
 from gateway.media.parts import mentions
 from gateway.wire.dialects import RESPONSES
 
@@ -79,19 +79,17 @@ class Claim:
 
 @value
 class Claims:
-    """Claims beside what else is recorded with a request: `marks`, and what its `turn` adds. One that is refused at
-    once claims nothing."""
+    """What a request claims, and the `marks` by which others like it find its answer. One that is refused at once
+    claims nothing."""
 
     claims: tuple[Claim, ...]
-    turn: Beside | None
     marks: tuple[StreamWrite, ...] = ()
 
     def beside(self, request_id: str, first: bool, events: Sequence[Event]) -> tuple[StreamWrite, ...]:
         """What goes into the commit of these events of its request."""
-        others = () if self.turn is None else self.turn.beside(request_id, first, events)
         if not first or isinstance(events[-1], RequestRejected):
-            return others
-        return (*others, *(_claimed(claim, request_id) for claim in self.claims), *self.marks)
+            return ()
+        return (*(_claimed(claim, request_id) for claim in self.claims), *self.marks)
 
 
 def _claimed(claim: Claim, request_id: str) -> StreamWrite:

@@ -32,9 +32,10 @@ class Submission:
     dialect, with the extension fields and with what it refers to; `recorded` is the client's own JSON, with credentials
     replaced and large parts as blob references. `wire`, `renderer` and `options` say what the answer looks like. `chat`
     is the request as chat with its `files` made ready, where it has any. `parent` is the group that it is a member of.
-    `policy`: what may follow an attempt that failed, None where nothing may. `most_cost`: what it may cost. `turn`:
-    what else is recorded with it; where somebody else moved that, `Exchanges.run` raises `WrongExpectedVersion`, and
-    nothing was recorded or answered. `virtual`: what the virtual model that it names came to."""
+    `policy`: what may follow an attempt that failed, None where nothing may. `most_cost`: what it may cost. `turn` of
+    a session and `claims` to its answer are recorded with it; where somebody else moved their streams, `Exchanges.run`
+    raises `WrongExpectedVersion`, and nothing was recorded or answered. `virtual`: what the virtual model that it names
+    came to."""
 
     request_id: str
     endpoint: str
@@ -63,6 +64,7 @@ class Submission:
     parent: str | None = None
     policy: Policy | None = None
     turn: Beside | None = None
+    claims: Beside | None = None
     most_cost: Usd | None = None
     virtual: Chosen | None = None
 

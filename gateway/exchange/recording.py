@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from eventstore.catalogue.event import Event
 from eventstore.envelope import Appended, NewFrames, StreamWrite
 from eventstore.log import Log
 from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.ids import stream_of
-from gateway.exchange.inputs import Input
+from gateway.exchange.inputs import Input, Submission
 from gateway.exchange.running import Running
 from gateway.exchange.state import fold
 from gateway.virtual_models import VirtualModels
@@ -36,9 +37,8 @@ class Recording:
         events = decide(happened, before, Views(price or self._price, self._now_us()))
         write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
         first = before.version == 0 and submission.retained
-        turn = submission.turn
         appended = await self._log.append(
-            *(() if turn is None else turn.beside(submission.request_id, before.version == 0, events)),
+            *_beside(submission, before.version == 0, events),
             write,  # the last: its frames go by its position
             frames=frames if submission.retained else (),
             blobs=submission.blobs if first else (),
@@ -48,3 +48,9 @@ class Recording:
         if self.virtual is not None and not before.callers_url:
             self.virtual.saw(events)
         return appended
+
+
+def _beside(submission: Submission, first: bool, events: Sequence[Event]) -> list[StreamWrite]:
+    """What goes into the commit of these events on other streams than the request's."""
+    parts = [part for part in (submission.turn, submission.claims) if part is not None]
+    return [write for part in parts for write in part.beside(submission.request_id, first, events)]

@@ -107,7 +107,7 @@ class Sharing:
                     await self._share(submission, outlet, near)
                     return
                 marks = (self._nearest.mark(question, submission.request_id, vector),) if vector else ()
-            if await self._called(replace(submission, turn=Claims(found, submission.turn, marks)), outlet, places):
+            if await self._called(replace(submission, claims=Claims(found, marks)), outlet, places):
                 return
 
     async def _called(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:

@@ -25,7 +25,7 @@ from replay.verify import verified
 from tests.cache.calls import CHAT, serving
 from tests.clients.front import Front, front
 from tests.gateway.scripted import Script, ScriptedServer
-from tests.routing.test_failures import FIRST, SECOND, asked, asked_at, refusing, types
+from tests.routing.test_failures import BODY, FIRST, SECOND, asked, asked_at, refusing, types
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -108,6 +108,19 @@ async def test_the_same_model_goes_on_where_it_stopped(server: Front) -> None:
     assert events[-1]["cost_usd"] == pytest.approx(events[3]["cost_usd"] + events[6]["cost_usd"])
     sent = server.asked("openai")[-1].json()["messages"]
     assert sent[-2:] == [{"role": "assistant", "content": "This is"}, {"role": "user", "content": GO_ON}]
+
+
+@pytest.mark.parametrize(
+    "header", [{"Idempotency-Key": "go-on"}, {"x-abstractcore-cache": "use"}], ids=["key", "cache"]
+)
+async def test_an_answer_that_others_may_be_given_goes_on_too(server: Front, header: dict[str, str]) -> None:
+    server.answer("openai", text("This", " is"), REST)
+    sent = {**BODY, **RESUME, "retries": 1}
+    _, body, _ = await asked_at(server, "chat/completions", sent, **header)
+    assert content(body) == "This is the end"
+    calls = len(server.asked("openai"))
+    assert (await asked_at(server, "chat/completions", sent, **header))[1].endswith(b"data: [DONE]\n\n")
+    assert len(server.asked("openai")) == calls, "the second is given the same answer"
 
 
 async def test_another_model_goes_on(server: Front) -> None:

@@ -67,9 +67,11 @@ async def asked(server: Front, **fields: Any) -> tuple[int, bytes, list[dict[str
     return await asked_at(server, "chat/completions", {**BODY, **fields})
 
 
-async def asked_at(server: Front, path: str, sent: dict[str, Any]) -> tuple[int, bytes, list[dict[str, Any]]]:
+async def asked_at(
+    server: Front, path: str, sent: dict[str, Any], **headers: str
+) -> tuple[int, bytes, list[dict[str, Any]]]:
     """The same in another protocol. The answer can be read again as it was."""
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers=headers) as session:
         async with session.post(f"{server.url}/{path}", json=sent) as answer:
             body, request_id = await answer.read(), answer.headers["x-request-id"]
         async with session.get(f"{server.url}/requests/{request_id}/events") as answer:
