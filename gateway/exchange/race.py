@@ -107,6 +107,8 @@ def _failure(verdict: Verdict) -> Failure:
 
 async def _waited(running: Running, tasks: Collection[asyncio.Task[object]], timeout_s: float | None = None) -> bool:
     """Wait until one is done, or the time is over; False where the exchange is to end."""
+    if running.verdict is not None:  # it came while a commit was waited for, and will not come again
+        return False
     running.waiting = True
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

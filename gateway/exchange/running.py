@@ -30,9 +30,15 @@ Verdict = Failure | Leave | Halt
 """Why an attempt ended without a whole answer."""
 
 
+def final(verdict: Verdict | None) -> bool:
+    """Whether it ends the request, and not only the attempt: somebody left, stopped it, or stops the server."""
+    return verdict is not None and type(verdict) is not Failure
+
+
 class Running:
-    """`waiting` is true while the owner task waits for the upstream, and only then can a verdict cut it short; in any
-    other state the owner looks at `verdict` by itself, after its commit. `own_s` is our own time between reads;
+    """`waiting` is true while the owner task waits for something other than a commit: an upstream, files, tools, a
+    pause. Only then can a verdict cut it short; so the owner looks at `verdict` before it waits, and after each commit.
+    `own_s` is our own time between reads;
     `position` is before its first event; `content_type` is that of a whole answer. `tried` counts
     the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all must be over."""
 
@@ -80,11 +86,13 @@ class Running:
         self.deadline_at = self.started_at + deadline_s if deadline_s else None
 
     def end(self, verdict: Verdict) -> None:
-        """Ask the owner to end the attempt; the first verdict counts."""
-        if self.verdict is None:
+        """Ask the owner to end the attempt. The first verdict counts, but one that ends the request counts for more
+        than one that ends the attempt, which another may follow."""
+        first = self.verdict is None
+        if first or (final(verdict) and not final(self.verdict)):
             self.verdict = verdict
-            if self.waiting:
-                self.task.cancel()
+        if first and self.waiting:
+            self.task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +145,12 @@ class Watch:
 
     def look(self, running: Running, now: float) -> None:
         """One exchange, once."""
-        if running.verdict is not None:
+        if final(running.verdict):
             return
         if running.outlet.gone():
             running.end(Leave("client_left"))
+        elif running.verdict is not None:
+            return
         elif (failure := overdue(running, self._limits, now)) is not None:
             running.end(failure)
         else:

@@ -15,7 +15,7 @@ from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy
 from gateway.exchange.race import Races
 from gateway.exchange.render import dialect, form
-from gateway.exchange.running import Halt, Running, Verdict
+from gateway.exchange.running import Halt, Running, Verdict, final
 from gateway.exchange.successor import Corrected, Following, Successor, Successors
 from gateway.wire.continued import Continued
 from gateway.wire.held import HELD, Held
@@ -119,8 +119,8 @@ class Sequels(Races):
 
     @staticmethod
     async def _pause(running: Running, delay_s: float) -> None:
-        """Wait before the next attempt, unless the exchange is ended meanwhile: then nothing will be called."""
-        if isinstance(running.verdict, Failure):  # the attempt's that is over
+        """Wait before the next attempt, unless the request is ended meanwhile: then nothing will be called."""
+        if not final(running.verdict):  # that of the attempt that is over
             running.verdict = None
         running.heard_at = None
         if not delay_s or running.verdict is not None:

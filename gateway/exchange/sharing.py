@@ -260,8 +260,9 @@ class Sharing:
         make_form = recorded_form if as_sent else own_form(form(submission))
         copy = _Copy(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
         try:
-            running.waiting = True
-            await copy.follow(self._log, outlet)
+            running.waiting = running.verdict is None
+            if running.waiting:
+                await copy.follow(self._log, outlet)
         except asyncio.CancelledError:
             if running.verdict is None:
                 raise
