@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -93,8 +93,9 @@ class Sharing:
         Raises `KeyReused`, and what `Exchanges.run` raises.
         """
         vector: bytes | None = None
+        actual: dict[str, int] = {}
         while True:
-            found = await self._look(submission, places)
+            found = await self._look(submission, places, actual)
             if not isinstance(found, tuple):
                 await self._share(submission, outlet, found)
                 return
@@ -107,11 +108,15 @@ class Sharing:
                     await self._share(submission, outlet, near)
                     return
                 marks = (self._nearest.mark(question, submission.request_id, vector),) if vector else ()
-            if await self._called(replace(submission, claims=Claims(found, marks)), outlet, places):
+            moved = await self._called(replace(submission, claims=Claims(found, marks)), outlet, places)
+            if moved is None:
                 return
+            actual[moved.stream] = moved.actual
 
-    async def _called(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
-        """Make the call, whose answer is these places' from then on. False where another was faster at one of them."""
+    async def _called(
+        self, submission: Submission, outlet: Outlet, places: Sequence[Place]
+    ) -> WrongExpectedVersion | None:
+        """Make the call, whose answer is these places' from then on, unless another was faster at one of them."""
         kinds = {place.kind for place in places}
         if "cache" in kinds:
             outlet.prepare({CACHE_HEADER: "miss"})
@@ -120,15 +125,15 @@ class Sharing:
         except WrongExpectedVersion as moved:
             if all(moved.stream != place.stream for place in places):
                 raise
-            return False
+            return moved
         if self._elsewhere is not None:
             for place in places:
                 self._elsewhere.publish(place, submission.request_id)
-        return True
+        return None
 
     async def again(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that is at these places. Raises `KeyReused`."""
-        found = await self._look(submission, places)
+        found = await self._look(submission, places, {})
         if isinstance(found, tuple):
             return False
         await self._share(submission, outlet, found)
@@ -181,15 +186,18 @@ class Sharing:
             else:
                 outlet.answer(rendered.status, {**rendered.headers, **told}, rendered.body)
 
-    async def _look(self, submission: Submission, places: Sequence[Place]) -> Source | tuple[Claim, ...]:
-        """An answer at one of these places, or the claims to all of them."""
+    async def _look(
+        self, submission: Submission, places: Sequence[Place], actual: Mapping[str, int]
+    ) -> Source | tuple[Claim, ...]:
+        """An answer at one of these places, or the claims to all of them. `actual` are the versions of streams as an
+        append found them: where all claims were dropped from the archive there is nothing to read them from."""
         claims = []
         for place in places:
             recorded = await self._log.read_stream(place.stream)
             found = None if place.fresh else await self._newest(submission, place, recorded)
             if found is not None:
                 return found
-            claims.append(Claim(place, recorded[-1].version if recorded else 0))
+            claims.append(Claim(place, recorded[-1].version if recorded else actual.get(place.stream, 0)))
         return tuple(claims)
 
     async def _newest(self, submission: Submission, place: Place, claimed: Sequence[RecordedEvent]) -> Source | None:

@@ -13,6 +13,7 @@ from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.server import Server
+from replay.cli import run as replay
 from replay.verify import verified
 from tests.cache.calls import CHAT, Answer, serving
 from tests.crash.load import openai_body, openai_stream
@@ -50,6 +51,23 @@ async def test_a_retry_gets_the_very_bytes_of_the_first(tmp_path: Path, upstream
         assert await caller.again(retry.request_id) == retry.body
         usage = (await caller.get("/v1/usage")).json
         assert (usage["total"]["requests"], usage["total"]["attempts"]) == (1, 1)
+    assert_sound(tmp_path)
+
+
+@pytest.mark.parametrize("headers", [KEYED, USE], ids=["key", "cache"])
+async def test_what_was_dropped_from_the_archive_is_asked_for_anew(
+    tmp_path: Path, upstream: ScriptedServer, headers: dict[str, str]
+) -> None:
+    async with serving(tmp_path, upstream) as (_, caller):
+        await caller.ask(headers=headers)
+    here = ["--data-dir", str(tmp_path / "logs")]
+    for command in (["archive", "--keep-days", "0"], ["rebuild"], ["archive", "--drop-before", str(1 << 60)]):
+        assert await asyncio.to_thread(replay, [*command, *here], {}) == 0
+    async with serving(tmp_path, upstream) as (_, caller):
+        again = [await caller.ask(headers=headers) for _ in range(2)]
+        assert [answer.status for answer in again] == [200, 200]
+        assert again[0].json["choices"] == again[1].json["choices"]
+    assert len(upstream.requests) == 2
     assert_sound(tmp_path)
 
 
