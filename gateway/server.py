@@ -366,6 +366,7 @@ class Server:
     def _positions(self) -> Iterator[int]:
         """One before the first event of each thing that is open."""
         yield from (running.position for running in self.exchanges.open)
+        yield from () if self.exchanges.unended is None else (self.exchanges.unended,)
         yield from self.tools.direct.open.values()
         yield from self.desk.groups.values()
 

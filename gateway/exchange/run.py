@@ -66,7 +66,8 @@ ASIDE_BYTES = 1 << 20
 
 
 class Exchanges(Sequels):
-    """Runs exchanges. `open` are those that have no terminal event yet. `listed`: provider -> models, as last
+    """Runs exchanges. `open` are those that have no terminal event yet; before `unended` is the first that was left
+    without one. `listed`: provider -> models, as last
     discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds; `transcribe`: the model that makes text of
     sound in chats, None where providers get the sound."""
 
@@ -101,6 +102,7 @@ class Exchanges(Sequels):
         self._successors = Successors(self._planner, draw, circuits)
         self.circuits, self.virtual = circuits, virtual
         self.open: set[Running] = set()
+        self.unended: int | None = None
         heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
         self._files = Files(self._planner, media, redactor, heard)
         self._idle = asyncio.Event()
@@ -112,7 +114,11 @@ class Exchanges(Sequels):
         self._idle.clear()
 
     def leave(self, running: Running) -> None:
-        """It has its end."""
+        """It has its end. Where it has none, since its task was cancelled from outside, or died of what is no
+        `Exception`, the next start must find it."""
+        exchange = running.exchange
+        if exchange.phase != "ended" and (exchange.version or running.task.cancelling()):
+            self.unended = min(running.position, running.position if self.unended is None else self.unended)
         self.open.discard(running)
         if not self.open:
             self._idle.set()

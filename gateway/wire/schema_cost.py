@@ -22,6 +22,8 @@ from gateway.wire.values import WireError
 
 MOST_STEPS = 50_000
 """Of one check: about a third of a second."""
+DEEPEST = 200
+"""Keywords within keywords. Some libraries of the check are native: they do not outlive Python's own limit."""
 LONGEST_SCHEMA = 256 * 1024
 """Bytes of JSON."""
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError]]
@@ -50,17 +52,22 @@ def check_cost(schema: Mapping[str, Any]) -> None:
 
 def checker(schema: dict[str, Any]) -> Validator:
     """A validator for one check. It fetches nothing (left alone, the library opens any URL), and raises `WireError`
-    when it has taken `MOST_STEPS`."""
+    when it has taken `MOST_STEPS`, `RecursionError` where it has gone `DEEPEST` keywords deep."""
     base = validator_for(schema, default=Draft202012Validator)
-    left = MOST_STEPS
+    left, depth = MOST_STEPS, 0
 
     def counted(keyword: Keyword) -> Keyword:
         def step(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise WireError("the answer takes too long to check against the schema")
-            yield from keyword(validator, value, instance, schema) or ()
+            nonlocal left, depth
+            left, depth = left - 1, depth + 1
+            try:
+                if left < 0:
+                    raise WireError("the answer takes too long to check against the schema")
+                if depth > DEEPEST:
+                    raise RecursionError
+                yield from keyword(validator, value, instance, schema) or ()
+            finally:
+                depth -= 1
 
         return step
 

@@ -7,7 +7,7 @@ what was wrong. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -114,7 +114,8 @@ def _validator(schema: dict[str, Any]) -> Validator:
 
 
 def _check_references(schema: dict[str, Any]) -> None:
-    """Raises `WireError` for a reference to what is not in the schema."""
+    """Raises `WireError` for a reference to what is not in the schema, and for one that leads back to itself without
+    going into the value: to check that would never end."""
     resolver = EMPTY_REGISTRY.with_resource("", DRAFT202012.create_resource(schema)).resolver()
     for ref in set(_references(schema)):
         try:
@@ -123,14 +124,44 @@ def _check_references(schema: dict[str, Any]) -> None:
             resolver.lookup(ref)
         except Unresolvable as error:
             raise WireError(f"{WHERE} refers to what it does not hold: {ref[:200]!r}") from error
+    _check_loops(schema, lambda ref: resolver.lookup(ref).contents)
+
+
+def _check_loops(schema: dict[str, Any], lookup: Callable[[str], Any]) -> None:
+    above: dict[int, None] = {}  # by `id`: the schema stays as it is meanwhile
+    done: set[int] = set()
+    waiting = [(at, False) for at in _objects(schema)]
+    while waiting:
+        at, left = waiting.pop()
+        if left:
+            done.add(above.popitem()[0])
+        elif isinstance(at, dict) and id(at) not in done:
+            if id(at) in above:
+                raise WireError(f"{WHERE} refers to itself without end")
+            above[id(at)] = None
+            waiting.append((at, True))
+            waiting += ((each, False) for each in _in_place(at, lookup))
+
+
+def _in_place(schema: dict[str, Any], lookup: Callable[[str], Any]) -> Iterator[Any]:
+    """The schemas that check the same value."""
+    yield from (lookup(schema[name]) for name in _REFERENCES if isinstance(schema.get(name), str))
+    for name in ("allOf", "anyOf", "oneOf"):
+        yield from schema[name] if isinstance(schema.get(name), list) else ()
+    yield from (schema[name] for name in ("not", "if", "then", "else") if name in schema)
 
 
 def _references(value: Any) -> Iterator[str]:
+    for at in _objects(value):
+        yield from (at[name] for name in _REFERENCES if isinstance(at.get(name), str))
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
     waiting = [value]
     while waiting:
         at = waiting.pop()
         if isinstance(at, dict):
-            yield from (at[name] for name in _REFERENCES if isinstance(at.get(name), str))
+            yield at
             waiting += at.values()
         elif isinstance(at, list):
             waiting += at

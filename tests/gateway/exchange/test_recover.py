@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from eventstore.catalogue.generation import GenerationStarted
@@ -14,9 +17,13 @@ from gateway.config import Settings, load
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recover import MARK, LowWater, open_streams
 from gateway.exchange.render import render_again
+from gateway.exchange.running import Running
 from gateway.server import Server
 from replay.recorded import RecordedRequest, read_request
 from replay.verify import verified
+from tests.crash.load import openai_body
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import chat, gateway
 from tests.replay.recorded_log import Recorder, frame
 
 WORDS = ("All ", "of ", "it.")
@@ -143,6 +150,48 @@ async def test_a_start_that_fails_leaves_it_to_the_next(tmp_path: Path, kind: ty
         name = await log.cut(*words(*WORDS))
     with pytest.raises(OSError, match="no process"):
         await kind(settings(tmp_path)).start()
+    await restarted(tmp_path)
+    assert read(tmp_path, name).state == state
+
+
+class Panic(BaseException):
+    """What native code throws when it fails: no `Exception`."""
+
+
+def panics(*_: Any) -> Any:
+    raise Panic
+
+
+def forgets(server: Server) -> None:
+    """The deliberate bug: an exchange that is left without an end is taken for over."""
+    left = server.exchanges.leave
+
+    def leave(running: Running) -> None:
+        left(running)
+        server.exchanges.unended = None
+
+    server.exchanges.leave = leave  # type: ignore[method-assign]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("bug", "state"), [(None, "interrupted"), (forgets, "open")])
+async def test_an_exchange_whose_task_died_is_ended_at_the_next_start(
+    tmp_path: Path, bug: Callable[[Server], None] | None, state: str
+) -> None:
+    async with ScriptedServer() as upstream:
+        upstream.script("POST /v1/chat/completions", Script.json(openai_body("Hello.")))
+        async with gateway(tmp_path, upstream.base_url) as whole:
+            whole.server.exchanges._judged = panics  # type: ignore[method-assign]
+            if bug is not None:
+                bug(whole.server)
+            with pytest.raises(aiohttp.ClientError):
+                async with aiohttp.ClientSession() as client:
+                    await client.post(f"{whole.url}/v1/chat/completions", json=chat())
+            [name] = [
+                row.body["request_id"]
+                for row in await whole.server.log.read(0, 100)
+                if isinstance(row, RecordedEvent) and row.type == "request_received"
+            ]
     await restarted(tmp_path)
     assert read(tmp_path, name).state == state
 

@@ -153,12 +153,24 @@ def nested(depth: int) -> dict[str, Any]:
         {"$schema": []},
         {"$schema": 5},
         nested(190),
+        {"type": "object", "$ref": "#"},
+        {"allOf": [{"type": "object"}, {"$ref": "#"}]},
+        {
+            "properties": {"x": {"$ref": "#/$defs/a"}},
+            "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}},
+        },
     ],
-    ids=["file", "nowhere", "anchor", "list", "number", "deep"],
+    ids=["file", "nowhere", "anchor", "list", "number", "deep", "itself", "itself among all", "round two"],
 )
 def test_a_schema_that_cannot_be_checked_against_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(WireError):
         wanted(asking("json_schema", schema))
+
+
+def test_a_schema_may_say_the_same_of_a_value_twice_and_of_what_is_in_it() -> None:
+    name = {"$ref": "#/$defs/name"}
+    schema = {"$defs": {"name": {"type": "string"}}, "allOf": [name, name], "properties": {"a": {"$ref": "#"}}}
+    assert wanted(asking("json_schema", schema)) == Structure(schema)
 
 
 def test_a_schema_that_goes_round_in_circles_is_a_problem_and_no_crash() -> None:
@@ -167,6 +179,7 @@ def test_a_schema_that_goes_round_in_circles_is_a_problem_and_no_crash() -> None
     assert Structure(tree).problem('{"a":{"b":{}}}') is None
     assert "deeply" in (Structure(tree).problem('{"a":' * 900 + "5" + "}" * 900) or "")
     assert "deeply" in (Structure({"$ref": "#"}).problem("5") or "")
+    assert "deeply" in (Structure({"type": "object", "$ref": "#"}).problem("{}") or ""), "no panic of native code"
 
 
 @pytest.mark.parametrize(
