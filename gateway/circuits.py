@@ -47,7 +47,7 @@ class Circuits:
     async def ended(self, plan: Plan, failure: Failure | None, now_us: int) -> None:
         """An attempt gave a whole answer (None), or failed so."""
         provider = plan.provider.name
-        if (failure is None and provider not in self._circuits) or "callers_url" in plan.provider.traits:
+        if (failure is None and provider not in self._circuits) or plan.callers_url:
             return
         wait_s = None if failure is None else failure.retry_after_s
         outcome = "answered" if failure is None else outcome_of(failure.kind, failure.status, wait_s)
@@ -99,7 +99,7 @@ class Circuits:
         ]  # fmt: skip
 
     def _has(self, plan: Plan) -> bool:
-        return plan.provider.name in self._circuits and "callers_url" not in plan.provider.traits
+        return plan.provider.name in self._circuits and not plan.callers_url
 
     async def _wait_s(self, plan: Plan, now_us: int) -> float | None:
         """Seconds for which nothing goes there; None where this call may."""

@@ -74,7 +74,7 @@ class Calls(Recording):
     def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
         """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
         cost = self._cost_of(plan, Usd(0), estimate(_prompt_bytes(submission, plan), 0))
-        if cost is None or submission.base_url is not None:
+        if cost is None or plan.callers_url:
             raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
                                  code="no_price")  # fmt: skip
         if cost > most:
@@ -166,7 +166,7 @@ class Calls(Recording):
         body = plan.scrubber.bytes(await read_error_body(answer))
         error = plan.upstream.error(answer.status, answer.headers, body)
         error.message = self._redactor.text(error.message)
-        if "callers_url" in plan.provider.traits:
+        if plan.callers_url:
             error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
         return failure_of_error(error, answer.headers, self._now_us())
 

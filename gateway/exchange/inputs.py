@@ -35,7 +35,8 @@ class Submission:
     `policy`: what may follow an attempt that failed, None where nothing may. `most_cost`: what it may cost. `turn` of
     a session and `claims` to its answer are recorded with it; where somebody else moved their streams, `Exchanges.run`
     raises `WrongExpectedVersion`, and nothing was recorded or answered. `virtual`: what the virtual model that it names
-    came to."""
+    came to. `lent_to`: the provider that `api_key` and `base_url` are for, None where that is whoever `model` leads to.
+    """
 
     request_id: str
     endpoint: str
@@ -67,6 +68,7 @@ class Submission:
     claims: Beside | None = None
     most_cost: Usd | None = None
     virtual: Chosen | None = None
+    lent_to: str | None = None
 
 
 @value

@@ -33,7 +33,7 @@ NOTHING = Scrubber([])
 class Plan:
     """Where a request goes, in which words, with which credential (which is never recorded). `speech` said `body` as
     `call`, and reads its answer. `structure` is what the answer must be, where nobody but us sees to that; `loop` the
-    tools that the server runs for it."""
+    tools that the server runs for it; `lent_to` the provider that its caller's own key and URL are for."""
 
     route: Route
     provider: Provider
@@ -43,6 +43,7 @@ class Plan:
     api_key: str | None
     scrubber: Scrubber
     body: dict[str, Any]
+    lent_to: str
     structure: Structure | None = None
     loop: Loop | None = None
 
@@ -50,6 +51,11 @@ class Plan:
     def as_chat(self) -> bool:
         """Whether the upstream was asked in chat; else it got the request as it came, and its answer passes so."""
         return self.speech is self.upstream or isinstance(self.speech, PromptedTools)
+
+    @property
+    def callers_url(self) -> bool:
+        """Whether it goes where its caller said."""
+        return "callers_url" in self.provider.traits
 
     def problem(self, answer: Fold) -> str | None:
         """What is wrong with a whole answer, in words for the model. One that calls tools is not looked at."""
@@ -107,15 +113,19 @@ class Planner:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
         route = self._routed(submission)
         provider = route.provider
-        if submission.base_url is not None:
-            provider = at_url(provider, submission.base_url)
+        lent_to = submission.lent_to or provider.name
+        callers_key, callers_url = submission.api_key, submission.base_url
+        if provider.name != lent_to:
+            callers_key = callers_url = None
+        if callers_url is not None:
+            provider = at_url(provider, callers_url)
         if not provider.base_url:
             raise InvalidRequest(
                 f"{provider.name} has no URL: send one as base_url, or configure it.", param="base_url"
             )
         upstream = self._upstreams[provider.family]
         speech, body = self._said(submission, provider, upstream)
-        api_key = credential(provider, submission.api_key, submission.base_url)
+        api_key = credential(provider, callers_key, callers_url)
         if submission.most_cost is not None and speech is upstream:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
@@ -136,7 +146,7 @@ class Planner:
                 param="response_format",
             )
         scrubber = self._scrubber(route.provider, api_key)
-        return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, structure, loop)
+        return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, lent_to, structure, loop)
 
     def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
         """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`."""

@@ -34,7 +34,7 @@ class Races(Calls):
             self._check_cap(planned, there, there.most_cost)
         if self.circuits is not None and self.circuits.open(planned, self._now_us()):
             return None
-        return Beside(planned, hedge.after_ms, there.base_url is not None)
+        return Beside(planned, hedge.after_ms, planned.callers_url)
 
     async def _hedged(
         self, running: Running, plan: Plan, attempt: Attempt, beside: Beside

@@ -94,8 +94,7 @@ class Successors:
         if step.to is None:
             retried = Tried(tried.retried + 1, tried.fallen)
             again = plan if said is None else plan.resumed(said.now)
-            callers_url = "callers_url" in plan.provider.traits
-            return Successor(again, failure, step, retried, callers_url, continued=said is not None)
+            return Successor(again, failure, step, retried, plan.callers_url, continued=said is not None)
         if said is not None:
             submission = resumed(submission, plan.body, said)
         return self._fallen(failure, submission, plan, step, step.to, said)
@@ -116,8 +115,8 @@ class Successors:
                 if (why := self._unfit(planned, step.inputs["now_us"], said)) is not None:
                     skipped[name] = why
                     continue
-                tried, callers_url = Tried(0, number + 1), there.base_url is not None
-                return Successor(planned, failure, step, tried, callers_url, skipped, said is not None)
+                tried = Tried(0, number + 1)
+                return Successor(planned, failure, step, tried, planned.callers_url, skipped, said is not None)
         return Exhausted(step.inputs, skipped)
 
     def _unfit(self, plan: Plan, now_us: int, said: Said | None) -> str | None:
@@ -128,7 +127,6 @@ class Successors:
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:
-    """The request at another model. The caller's key and URL are for the provider that it named, and for no other."""
-    if name.partition("/")[0] == plan.provider.name:
-        return replace(submission, model=name, virtual=None)
-    return replace(submission, model=name, virtual=None, api_key=None, base_url=None)
+    """The request at another model. The caller's key and URL stay for the provider that it named, whoever was called
+    between."""
+    return replace(submission, model=name, virtual=None, lent_to=plan.lent_to)
