@@ -99,7 +99,7 @@ class Exchanges(Sequels):
         looping = None if runner is None else Looping(runner.registry, tool_rounds)
         self._rounds = None if runner is None else ToolRounds(runner, self._record)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
-        self._successors = Successors(self._planner, draw, circuits)
+        self._successors = Successors(self._planner, draw, self._check_cap, circuits)
         self.circuits, self.virtual = circuits, virtual
         self.open: set[Running] = set()
         self.unended: int | None = None

@@ -6,8 +6,9 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from eventstore.catalogue.values import Usd
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.attempted import used
+from gateway.exchange.attempted import Views, generation_failed, used
 from gateway.exchange.calls import BROKEN, ignored, told_elsewhere
 from gateway.exchange.continuation import Said, said_so_far
 from gateway.exchange.inputs import Failure, Seen
@@ -16,6 +17,7 @@ from gateway.exchange.policy import Policy
 from gateway.exchange.race import Races
 from gateway.exchange.render import dialect, form
 from gateway.exchange.running import Halt, Running, Verdict, final
+from gateway.exchange.state import total
 from gateway.exchange.successor import Corrected, Following, Successor, Successors
 from gateway.wire.continued import Continued
 from gateway.wire.held import HELD, Held
@@ -52,12 +54,18 @@ class Sequels(Races):
             return None
         if plan.loop is not None and plan.loop.done:
             submission = replace(submission, chat=plan.body)  # another model goes on where this one was
+        left = None if submission.most_cost is None else self._left(running, attempt, verdict, submission.most_cost)
         elapsed_s = self._monotonic() - running.started_at
-        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said)
+        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)
         if isinstance(found, Successor):
             return found
         running.exhausted = found
         return None
+
+    def _left(self, running: Running, attempt: Attempt, failure: Failure, most: Usd) -> Usd:
+        """What the attempts until now, with this one that failed so, leave of what the request may cost."""
+        failed = generation_failed(failure, self._seen(attempt), running.exchange, Views(self._price, self._now_us()))
+        return Usd(most - (total(running.exchange.cost, failed.cost_usd) or Usd(0)))
 
     def _checked(self, running: Running, plan: Plan, answer: Fold) -> tuple[Corrected | None, Failure | None]:
         """What a whole answer calls for: the next attempt, or a failure, or neither: it is right."""

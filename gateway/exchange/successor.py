@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field, replace
 
+from eventstore.catalogue.values import Usd
 from eventstore.value import value
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError
@@ -69,10 +70,17 @@ Following = Corrected | Successor
 
 
 class Successors:
-    """Plans what follows failures. `draw` gives numbers from [0, 1)."""
+    """Plans what follows failures. `draw` gives numbers from [0, 1); `affordable` raises `GatewayError` where a plan's
+    prompt alone costs more than so much, or has no price."""
 
-    def __init__(self, planner: Planner, draw: Callable[[], float], circuits: Circuits | None = None) -> None:
-        self._planner, self._draw, self._circuits = planner, draw, circuits
+    def __init__(
+        self,
+        planner: Planner,
+        draw: Callable[[], float],
+        affordable: Callable[[Plan, Submission, Usd], None],
+        circuits: Circuits | None = None,
+    ) -> None:
+        self._planner, self._draw, self._affordable, self._circuits = planner, draw, affordable, circuits
 
     def after(
         self,
@@ -83,8 +91,10 @@ class Successors:
         elapsed_s: float,
         now_us: int,
         said: Said | None = None,
+        left: Usd | None = None,
     ) -> Successor | Exhausted:
-        """The attempt after this failure, or that it stands. `said`: what the client has of the answer."""
+        """The attempt after this failure, or that it stands. `said`: what the client has of the answer; `left`: what
+        another model may cost, None where that is as much as it likes."""
         if submission.policy is None:
             return Exhausted(None)
         decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us, said is not None)
@@ -97,10 +107,17 @@ class Successors:
             return Successor(again, failure, step, retried, plan.callers_url, continued=said is not None)
         if said is not None:
             submission = resumed(submission, plan.body, said)
-        return self._fallen(failure, submission, plan, step, step.to, said)
+        return self._fallen(failure, submission, plan, step, step.to, said, left)
 
     def _fallen(
-        self, failure: Failure, submission: Submission, plan: Plan, step: Step, first: int, said: Said | None
+        self,
+        failure: Failure,
+        submission: Submission,
+        plan: Plan,
+        step: Step,
+        first: int,
+        said: Said | None,
+        left: Usd | None,
     ) -> Successor | Exhausted:
         """At the first of the models to fall back on, from this one on, that can take the request."""
         assert submission.policy is not None
@@ -109,6 +126,8 @@ class Successors:
             there = elsewhere(submission, name, plan)
             try:
                 planned = self._planner.plan(there)
+                if left is not None:
+                    self._affordable(planned, there, left)
             except GatewayError as error:
                 skipped[name] = error.error()["code"] or type(error).__name__
             else:

@@ -145,6 +145,35 @@ async def test_attempts_share_one_cap(tmp_path: Path, upstream: ScriptedServer) 
     assert_sound(tmp_path)
 
 
+BUSY = Script.json({"error": {"message": "busy"}}, status=503)
+BROKEN = Script(b"\n\n".join(WORDS[:301]) + b"\n\n", content_type="text/event-stream", framing="close")
+"""It costs about 0.0003 USD."""
+
+
+@pytest.mark.parametrize(
+    ("first", "left", "skipped"),
+    [
+        (BUSY, "openai-compatible/m", "no_price"),
+        (BUSY, "openai/o1-pro", "cost_cap"),
+        (BUSY, "openai/gpt-4-turbo", None),
+        (BROKEN, "openai/gpt-4-turbo", "cost_cap"),  # more than is left
+    ],
+)
+async def test_a_cap_holds_for_those_that_are_fallen_back_on(
+    tmp_path: Path, upstream: ScriptedServer, first: Script, left: str, skipped: str | None
+) -> None:
+    upstream.script(CHAT, first, Script(openai_stream(words=3), content_type="text/event-stream"))
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.ask(max_cost_usd=0.0005, fallback=[left, "openai/gpt-4.1-nano"])
+        events = await served.ended(answer.request_id)
+        fallen = next(event.body for event in events if event.type == "fallback_selected")
+        assert fallen.get("skipped") == (None if skipped is None else {left: skipped})
+        assert (answer.status, len(upstream.requests)) == (200, 2)
+        assert fallen["model"] == ("gpt-4.1-nano" if skipped else "gpt-4-turbo")
+        assert 0 < events[-1].body["cost_usd"] <= 0.0005
+    assert_sound(tmp_path)
+
+
 async def running(served: Gateway) -> str:
     """The id of the request whose upstream is called now."""
     while True:
