@@ -47,7 +47,7 @@ SAMPLE = Usage(input_tokens=1000, output_tokens=1000)
 """Members' prices are compared by this, times a thousand; long prompts can have other prices."""
 NOT_HERE = (NotFound, Unauthorized, UnsupportedParameter, NotOffered)
 """What is wrong with a member, and not with the request, when it cannot be planned."""
-NOT_HERE_CODES = frozenset({"no_vision"})
+NOT_HERE_CODES = frozenset({"no_vision", "no_price", "cost_cap"})
 NOT_HERE_PARAMS = frozenset({"base_url"})
 
 

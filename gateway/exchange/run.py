@@ -175,7 +175,10 @@ class Exchanges(Sequels):
         if self._files.asked(submission):
             running.submission = submission = await self._prepared(running)
         large = submission.body_length > ASIDE_BYTES
-        return await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
+        plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
+        if submission.most_cost is not None:
+            self._check_cap(plan, submission, submission.most_cost)
+        return plan
 
     async def _broke(self, running: Running) -> None:
         """Our own code failed in a way that nobody foresaw: it gets its end all the same, as after a crash."""
@@ -210,8 +213,6 @@ class Exchanges(Sequels):
         """Record the request; then make attempts until one of them is the answer, or nothing more may be tried."""
         submission = running.submission
         barred = None if self.circuits is None else await self.circuits.bar(plan, submission.policy, self._now_us())
-        if submission.most_cost is not None:
-            self._check_cap(plan, submission, submission.most_cost)
         hedge = None if submission.policy is None else submission.policy.hedge
         beside = None if hedge is None else self._beside(submission, plan, hedge)
         attempt = await self._admitted(running, plan)

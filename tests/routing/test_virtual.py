@@ -241,6 +241,20 @@ async def test_what_the_name_says_of_retries_costs_and_the_deadline_holds_unless
         assert (await client.ask("quick")).status == 504
 
 
+async def test_members_whose_cost_cannot_be_held_are_skipped(tmp_path: Path) -> None:
+    unpriced, dear = "openai-compatible/m", "openai/o1-pro"
+    members = f'members = ["{unpriced}", "{dear}", "{GPT}"]'
+    none = table("none", "fallback", f'members = ["{unpriced}"]', "max_cost_usd = 0.001")
+    async with routed(tmp_path, table("auto", "fallback", members, "max_cost_usd = 0.001"), none) as client:
+        client.server.play("openai")
+        answer = await client.ask()
+        assert (answer.status, answer.by) == (200, GPT)
+        candidates = (await client.event(answer, "route_selected"))["inputs"]["candidates"]
+        skipped = {each["model"]: each.get("skipped") for each in candidates}
+        assert skipped == {GPT: None, unpriced: "no_price", dear: "cost_cap"}
+        assert (await client.ask("none")).text == "no_price"
+
+
 async def test_a_changed_file_holds_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
     async with routed(tmp_path, table("auto", "fallback", f'members = ["{GPT}"]')) as client:
         (listed,) = [m for m in (await client.get("/v1/models"))["data"] if "members" in m]
