@@ -36,7 +36,7 @@ class Submission:
     a session and `claims` to its answer are recorded with it; where somebody else moved their streams, `Exchanges.run`
     raises `WrongExpectedVersion`, and nothing was recorded or answered. `virtual`: what the virtual model that it names
     came to. `lent_to`: the provider that `api_key` and `base_url` are for, None where that is whoever `model` leads to.
-    """
+    `rounds`: so many rounds of the server's tools are over."""
 
     request_id: str
     endpoint: str
@@ -69,6 +69,7 @@ class Submission:
     most_cost: Usd | None = None
     virtual: Chosen | None = None
     lent_to: str | None = None
+    rounds: int = 0
 
 
 @value

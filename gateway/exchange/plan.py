@@ -190,7 +190,8 @@ class Planner:
         """The body with the tools that the server runs, where it runs any."""
         if self._looping is None or submission.options is None or not submission.options.get(FIELD):
             return body, None
-        return self._looping.begin(body)
+        body, loop = self._looping.begin(body)
+        return body, loop and replace(loop, done=submission.rounds)
 
     def _left_out(self, submission: Submission, provider: Provider) -> tuple[str, ...]:
         """What the caller's protocol says and chat does not."""

@@ -52,8 +52,8 @@ class Sequels(Races):
             return None
         if running.exchange.phase != "generating":
             return None
-        if plan.loop is not None and plan.loop.done:
-            submission = replace(submission, chat=plan.body)  # another model goes on where this one was
+        if plan.loop is not None and plan.loop.done:  # another model goes on where this one was
+            submission = replace(submission, chat=plan.body, rounds=plan.loop.done)
         left = None if submission.most_cost is None else self._left(running, attempt, verdict, submission.most_cost)
         elapsed_s = self._monotonic() - running.started_at
         found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)

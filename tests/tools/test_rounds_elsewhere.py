@@ -1,0 +1,28 @@
+"""Rounds of tools that go on at another model: they stay those of one request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import COMPATIBLE, chat
+from tests.tools.running import tooled
+from tests.tools.test_loop import again, call, types_of, whole
+
+CALLS = whole({"tool_calls": [call("tide", '{"harbour": "B"}')]}, "tool_calls")
+BUSY = Script(b"{}", status=503)
+
+
+async def test_other_models_have_the_rounds_that_are_left(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream:
+        upstream.script(COMPATIBLE, CALLS, BUSY, CALLS, BUSY, CALLS)
+        env = {"ABSTRACTCORE_TOOL_ROUNDS": "2"}
+        async with tooled(tmp_path / "logs", upstream=upstream.base_url, env=env) as server:
+            fallback = ["openai-compatible/second", "openai-compatible/third"]
+            got = await server.gate.ask(chat(execute_tools=True, fallback=fallback))
+            request_id = got.headers["x-request-id"]
+            types = await types_of(server, request_id)
+            assert (types.count("fallback_selected"), types.count("tool_completed")) == (2, 2)
+            assert [request.json()["model"] for request in upstream.requests] == ["m", "m", "second", "second", "third"]
+            assert b"tool_calls" in got.body  # the third's call is the client's
+            assert await again(server, request_id) == got.body
