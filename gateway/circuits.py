@@ -59,20 +59,26 @@ class Circuits:
         inputs = {"outcome": outcome, "wait_s": wait_s}
         await self._step(provider, credential, before, now, reason, now_us, inputs)
 
-    async def bar(self, plan: Plan, policy: Policy | None, now_us: int) -> Failure | None:
-        """Why the provider is not called, as if the call had failed, where the request has another model; None where
-        the call may be made, as the probe where it is time. Raises `CircuitOpen` where there is no other model, and
-        such requests are refused."""
-        falls_back = policy is not None and bool(policy.fallback)
-        if not (falls_back or self.refusing) or not self._has(plan):
+    def bar(self, plan: Plan, policy: Policy | None, now_us: int) -> None:
+        """Raises `CircuitOpen` where the provider is left alone, and requests without another model are refused."""
+        if _falls_back(policy) or not self.refusing or not self.open(plan, now_us):
+            return
+        wait_s = ((self._of(plan)[0].retry_at or now_us) - now_us) / 1_000_000
+        raise CircuitOpen(_left_alone(plan), headers={"retry-after": str(int(wait_s) + 1)})
+
+    async def called(self, plan: Plan, policy: Policy | None, now_us: int) -> Failure | None:
+        """A call is made now: as the probe, where it is time for one. Gives why it is not made after all, as if it had
+        failed, where the request has another model, or somebody else has become the probe meanwhile."""
+        if not (_falls_back(policy) or self.refusing) or not self._has(plan):
             return None
-        wait_s = await self._wait_s(plan, now_us)
-        if wait_s is None:
+        before, credential = self._of(plan)
+        if before.state == "closed":
             return None
-        message = f"{plan.provider.name} failed too often of late, and is left alone for a while."
-        if falls_back:
-            return Failure("circuit_open", message, code="circuit_open")
-        raise CircuitOpen(message, headers={"retry-after": str(int(wait_s) + 1)})
+        now = probing(before, now_us, self._cool_down_s)
+        if now is None:
+            return Failure("circuit_open", _left_alone(plan), code="circuit_open")
+        await self._step(plan.provider.name, credential, before, now, "probe", now_us, {})
+        return None
 
     def open(self, plan: Plan, now_us: int) -> bool:
         """Whether it is no use to fall back on this."""
@@ -100,17 +106,6 @@ class Circuits:
 
     def _has(self, plan: Plan) -> bool:
         return plan.provider.name in self._circuits and not plan.callers_url
-
-    async def _wait_s(self, plan: Plan, now_us: int) -> float | None:
-        """Seconds for which nothing goes there; None where this call may."""
-        before, credential = self._of(plan)
-        if before.state == "closed":
-            return None
-        now = probing(before, now_us, self._cool_down_s)
-        if now is None:
-            return max((before.retry_at or now_us) - now_us, 0) / 1_000_000
-        await self._step(plan.provider.name, credential, before, now, "probe", now_us, {})
-        return None
 
     def _of(self, plan: Plan) -> tuple[Circuit, str | None]:
         credential = self._redactor.fingerprint(plan.api_key) if plan.api_key else None
@@ -142,6 +137,14 @@ class Circuits:
                 del of[next(iter(of))]
         if not of:
             del self._circuits[provider]
+
+
+def _falls_back(policy: Policy | None) -> bool:
+    return policy is not None and bool(policy.fallback)
+
+
+def _left_alone(plan: Plan) -> str:
+    return f"{plan.provider.name} failed too often of late, and is left alone for a while."
 
 
 def _stream(provider: str) -> str:

@@ -212,10 +212,14 @@ class Exchanges(Sequels):
     async def _serve(self, running: Running, plan: Plan) -> None:
         """Record the request; then make attempts until one of them is the answer, or nothing more may be tried."""
         submission = running.submission
-        barred = None if self.circuits is None else await self.circuits.bar(plan, submission.policy, self._now_us())
+        if self.circuits is not None:
+            self.circuits.bar(plan, submission.policy, self._now_us())
         hedge = None if submission.policy is None else submission.policy.hedge
         beside = None if hedge is None else self._beside(submission, plan, hedge)
         attempt = await self._admitted(running, plan)
+        barred: Failure | None = None
+        if self.circuits is not None and running.verdict is None:
+            barred = await self.circuits.called(plan, submission.policy, self._now_us())
         verdict: Verdict | None = barred
         if barred is not None:
             attempt.called_at = self._monotonic()

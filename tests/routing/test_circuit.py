@@ -131,6 +131,19 @@ async def test_a_probe_closes_it(tmp_path: Path) -> None:
         assert await breakers(server) == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"hedge": {"after_ms": 1, "model": "nobody/x"}}, 404), ({"max_cost_usd": 1e-9}, 402)],
+    ids=["hedge", "cap"],
+)
+async def test_a_request_that_is_refused_is_no_probe(tmp_path: Path, fields: dict[str, Any], expected: int) -> None:
+    async with front(tmp_path, args=("--nats", "off", "--circuit-cool-down", "0")) as server:
+        await failing(server)
+        shown = await breakers(server)
+        assert (await asked(server, fallback=["anthropic/claude-sonnet-4-5"], **fields))[0] == expected
+        assert await breakers(server) == shown
+
+
 @pytest.mark.parametrize(("circuit", "expected"), [("fallback", 200), ("refuse", 503)])
 async def test_a_request_whose_other_models_cannot_take_it_is_tried_all_the_same(
     tmp_path: Path, circuit: str, expected: int
