@@ -7,7 +7,6 @@ The quirks of other servers are named where they are handled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ import orjson
 from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.openai_calls import StreamedCalls, derived_id
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
 from gateway.wire.whole_body import WholeDecoder
@@ -29,11 +29,11 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_done", "_finished", "_named", "_seen")
+    __slots__ = ("_calls", "_done", "_finished", "_seen")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
-        self._named: set[tuple[int, int]] = set()
+        self._calls = StreamedCalls()
         self._done = False
         self._seen: set[str] = set()
 
@@ -91,10 +91,10 @@ class ChatStreamDecoder:
             return
         delta = delta_of(_index(choice.get("index"), 0), choice.get("delta"), reason, choice.get("logprobs"))
         self._finished[delta.choice] = delta.finish_reason is not None or self._finished.get(delta.choice, False)
-        for call in delta.tool_calls:
-            if (delta.choice, call.index) not in self._named:
-                self._named.add((delta.choice, call.index))
-                call.id = call.id or _derived_id(data, delta.choice, call.index)
+        if delta.tool_calls:
+            delta.tool_calls = [*self._calls.read(delta.choice, delta.tool_calls, data)]
+        if delta.finish_reason is not None:
+            delta.tool_calls = [*delta.tool_calls, *self._calls.nameless(delta.choice)]
         pieces.append(delta)
 
     def _meta(self, chunk: dict[str, Any], pieces: list[Piece]) -> None:
@@ -125,8 +125,8 @@ class ChatBodyDecoder(WholeDecoder):
             message = _object(choice.get("message"), "a message")
             index, reason = _index(choice.get("index"), position), choice.get("finish_reason") or "stop"
             delta = delta_of(index, message, reason, choice.get("logprobs"))
-            for call in delta.tool_calls:
-                call.id = call.id or _derived_id(frame, index, call.index)
+            for place, call in enumerate(delta.tool_calls):  # whatever index they carry, each is a whole call
+                call.index, call.id = place, call.id or derived_id(frame, index, place)
             pieces.append(delta)
         self._finished = True
         usage = body.get("usage")
@@ -176,11 +176,6 @@ def _call(position: int, call: Any) -> ToolCallDelta:
         arguments=arguments,
         type=kind,
     )
-
-
-def _derived_id(frame: bytes, choice: int, index: int) -> str:
-    """An id for a call that has none: the same whenever the frame is read again, another for every other call."""
-    return "call_" + sha256(b"%d,%d:" % (choice, index) + frame).hexdigest()[:24]
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -245,6 +245,68 @@ def test_a_call_without_an_id_gets_one_that_stays_the_same() -> None:
     assert fold(ChatBodyDecoder().decode([whole], None)).choices()[0]["message"]["tool_calls"][0]["id"]
 
 
+def streamed_calls(*pieces: dict[str, Any], end: str = "tool_calls") -> list[dict[str, Any]]:
+    """The calls of a stream that gives these pieces, a chunk each; each piece that is told first has a name."""
+    told: list[Any] = ChatStreamDecoder().decode(
+        [*(chunk(delta={"tool_calls": [piece]}) for piece in pieces), chunk(delta={}, finish_reason=end)], None
+    )
+    seen: set[int] = set()
+    for call in (call for delta in told for call in delta.tool_calls):
+        assert call.index in seen or (call.id and call.name is not None)
+        seen.add(call.index)
+    calls = fold(told).choices()[0]["message"].get("tool_calls", [])
+    return [{"id": call["id"], **call["function"]} for call in calls]
+
+
+def piece(arguments: str, name: str | None = None, **said: Any) -> dict[str, Any]:
+    return {**said, "function": {"arguments": arguments} | ({"name": name} if name else {})}
+
+
+TWO = [{"id": "a", "name": "f", "arguments": '{"a":1}'}, {"id": "b", "name": "g", "arguments": "{}"}]
+
+
+@pytest.mark.parametrize("index", [{"index": 0}, {}])
+def test_parallel_calls_that_nobody_numbered_are_told_apart_by_their_ids(index: dict[str, int]) -> None:
+    """LMDeploy counts them all as 0, Gemini's endpoint counts none."""
+    assert streamed_calls(
+        piece('{"a"', "f", id="a", **index), piece(":1}", id="", **index), piece("{}", "g", id="b", **index)
+    ) == TWO  # fmt: skip
+
+
+def test_a_call_finds_its_own_index_taken() -> None:
+    calls = streamed_calls(
+        piece("{}", "f", id="a", index=0), piece("{}", "g", id="b", index=0), piece("{", "h", id="c", index=1),
+        piece("}", index=1), piece(" ", index=0),
+    )  # fmt: skip
+    assert [(call["id"], call["arguments"]) for call in calls] == [("a", "{}"), ("b", "{} "), ("c", "{}")]
+
+
+@pytest.mark.parametrize("again", [{"id": "a", "name": "f"}, {"id": "z"}])
+def test_a_call_whose_pieces_repeat_its_id_or_make_another_up_is_one(again: dict[str, Any]) -> None:
+    """SGLang repeats it; older vLLMs made a new one for every piece."""
+    assert streamed_calls(piece('{"a"', "f", id="a", index=0), piece(":1}", **again, index=0)) == TWO[:1]
+
+
+def test_a_name_that_comes_late_is_told_first() -> None:
+    assert streamed_calls(
+        {"index": 0, "id": "a", "type": "function"}, piece('{"a"', index=0), piece(":", "f", index=0),
+        piece("1}", index=0),
+    ) == TWO[:1]  # fmt: skip
+
+
+def test_a_call_that_never_got_a_name_is_told_at_the_end() -> None:
+    assert streamed_calls(piece("{", id="a", index=0), piece("}", index=0)) == [
+        {"id": "a", "name": "", "arguments": "{}"}
+    ]
+
+
+def test_the_calls_of_a_whole_body_are_counted_by_their_places() -> None:
+    calls = [piece('{"a":1}', "f", id="a", index=0), piece("{}", "g", id="b", index=0)]
+    whole = orjson.dumps({"choices": [{"message": {"tool_calls": calls}}]})
+    told = fold(ChatBodyDecoder().decode([whole], None)).choices()[0]["message"]["tool_calls"]
+    assert [{"id": call["id"], **call["function"]} for call in told] == TWO
+
+
 def test_an_old_function_call_is_put_together() -> None:
     parts = [{"name": "f", "arguments": ""}, {"arguments": '{"a":'}, {"arguments": "1}"}]
     whole = fold(ChatStreamDecoder().decode([chunk(delta={"function_call": part}) for part in parts], None))
