@@ -97,9 +97,9 @@ class Calls(Recording):
             return await self._call(running, plan, attempt, under_way)
         except asyncio.CancelledError:
             running.task.uncancel()
-            return running.verdict or Halt("shutdown")
+            return _verdict(running, attempt) if running.verdict is not None else Halt("shutdown")
         except UpstreamFailure as failure:
-            return failure_of_call(failure)
+            return None if attempt.decoder.complete else failure_of_call(failure)
         except CapReached:
             return CAP_REACHED
         except WireError as error:
@@ -140,7 +140,7 @@ class Calls(Recording):
                     break
                 await self._release(running, attempt)
             if running.verdict is not None:
-                return running.verdict
+                return _verdict(running, attempt)
             running.own_s += self._monotonic() - now
             running.waiting = True
         running.waiting = False
@@ -169,6 +169,14 @@ class Calls(Recording):
         if plan.callers_url:
             error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
         return failure_of_error(error, answer.headers, self._now_us())
+
+
+def _verdict(running: Running, attempt: Attempt) -> Verdict | None:
+    """What the attempt was told to end with. None where that is a timeout and the answer is whole: some servers send a
+    finish reason, and then neither `[DONE]` nor an end."""
+    if type(running.verdict) is Failure and attempt.decoder.complete:
+        running.verdict = None  # what follows, if anything, begins anew
+    return running.verdict
 
 
 def ignored(plan: Plan) -> dict[str, str]:

@@ -62,7 +62,8 @@ def head_of(body: bytes) -> bytes:
 
 async def test_a_reset_at_any_byte_is_a_lost_connection(served: Gateway) -> None:
     raw = head_of(STREAM) + STREAM
-    places = iter(range(0, len(raw), 11))
+    finished = raw.index(b"\n\n", raw.index(b'"finish_reason": "stop"'))
+    places = iter(range(0, finished, 11))
 
     async def play(peer: Peer) -> None:
         await peer.request()
@@ -70,7 +71,7 @@ async def test_a_reset_at_any_byte_is_a_lost_connection(served: Gateway) -> None
         peer.reset()
 
     async with raw_server(play) as breaking:
-        answers = await asyncio.gather(*(asked(served, breaking.port) for _ in range(0, len(raw), 11)))
+        answers = await asyncio.gather(*(asked(served, breaking.port) for _ in range(0, finished, 11)))
     for answer in answers:
         await assert_failed(served, answer, "connection_lost")
 

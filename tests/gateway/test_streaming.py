@@ -28,6 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVENT_STREAM = "text/event-stream"
 STREAM = openai_stream(words=6)
 FRAMES = [frame + b"\n\n" for frame in openai_stream(words=46).split(b"\n\n")[:-1]]
+SAID = STREAM.index(b"\n\n", STREAM.index(b'"finish_reason": "stop"')) + 2
+COUNTED = STREAM.index(b"\n\n", SAID) + 2
+"""Bytes until the answer is whole, and until its usage is known: behind them are only `[DONE]` and the end."""
 AT_ONCE = 40
 LIMITS = {
     "first_byte_timeout": ("--first-byte-timeout", "0.5"),
@@ -130,10 +133,39 @@ async def test_a_client_that_leaves_before_the_answer_begins(served: Gateway, up
 
 async def test_an_answer_cut_at_any_byte_is_never_whole(served: Gateway, upstream: ScriptedServer) -> None:
     upstream.script(COMPATIBLE, lambda asked: sse(STREAM, cut=asked.json()["max_tokens"]))
-    await each_cut(served, "openai-compatible/m", range(len(STREAM)))
+    await each_cut(served, "openai-compatible/m", range(SAID))
     whole = await served.ask(chat(stream=True, max_tokens=len(STREAM)))
     assert whole.whole
     assert whole.body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("cut", [SAID, COUNTED - 1, COUNTED, len(STREAM) - 3])
+async def test_an_answer_that_is_whole_outlives_its_connection(
+    served: Gateway, upstream: ScriptedServer, cut: int
+) -> None:
+    """Its finish reason came. So did its usage, or it is estimated."""
+    upstream.script(COMPATIBLE, sse(STREAM, cut=cut))
+    await assert_whole(served, counted=cut >= COUNTED)
+
+
+@pytest.mark.parametrize("code", ["idle_timeout", "total_timeout"])
+@pytest.mark.parametrize("said", [SAID, COUNTED])
+async def test_an_answer_that_is_whole_outlives_the_patience_with_its_end(
+    upstream: ScriptedServer, tmp_path: Path, said: int, code: str
+) -> None:
+    upstream.script(COMPATIBLE, sse(STREAM[:said], hold=True))
+    async with hasty(upstream, tmp_path, code) as served:
+        await assert_whole(served, counted=said >= COUNTED)
+
+
+async def assert_whole(served: Gateway, counted: bool) -> None:
+    answer = await served.ask(chat(stream=True))
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert b"word5" in answer.body
+    assert b'"finish_reason":"stop"' in answer.body
+    assert (await served.end_of(answer.request_id))["type"] == "request_completed"
+    generation = await served.generation(answer.request_id)
+    assert generation["usage_source"] == ("provider" if counted else "estimated")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +273,7 @@ async def test_an_upstream_that_accepts_no_connection(upstream: ScriptedServer, 
     [
         (sse(STREAM, delay_s=60), "first_byte_timeout"),
         (sse(b"", hold=True), "first_byte_timeout"),
-        (sse(STREAM[:-30], hold=True), "idle_timeout"),
+        (sse(STREAM[: SAID - 1], hold=True), "idle_timeout"),
         (sse(openai_stream(words=400), split=100, pace_s=0.05), "total_timeout"),
     ],
 )
