@@ -12,17 +12,9 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.values import Usage
+from gateway.wire.finish_reasons import finish_reason_of
 from gateway.wire.values import Delta, UpstreamError, count
 
-FINISH_REASONS: Mapping[str, str] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
-}
 _PLAIN_REASONS = frozenset({"end_turn", "tool_use", "max_tokens"})
 
 ERRORS: Mapping[str, tuple[int, str, str | None]] = {
@@ -46,7 +38,7 @@ def finish_of(said: Mapping[str, Any]) -> Delta:
     extra = None
     if reason not in _PLAIN_REASONS:
         extra = {key: said[key] for key in ("stop_reason", "stop_sequence", "stop_details") if said.get(key)}
-    return Delta(finish_reason=FINISH_REASONS.get(reason, "stop"), extra=extra)
+    return Delta(finish_reason=finish_reason_of(reason), extra=extra)
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:

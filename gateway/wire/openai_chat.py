@@ -14,6 +14,7 @@ import orjson
 from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.openai_calls import StreamedCalls, derived_id
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
@@ -85,9 +86,9 @@ class ChatStreamDecoder:
             self._choice(_object(choice, "a choice"), data, pieces)
 
     def _choice(self, choice: dict[str, Any], data: bytes, pieces: list[Piece]) -> None:
-        reason = choice.get("finish_reason")
-        if reason == "error":  # OpenRouter: the error object rides on the chunk, and was taken there if it was sane
-            pieces.append(Meta(error=error_of(choice.get("error") or "the provider ended with an error", 502)))
+        reason = _string(choice.get("finish_reason"))
+        if reason is not None and (failure := _failure(choice, reason)) is not None:
+            pieces.append(Meta(error=failure))
             return
         delta = delta_of(_index(choice.get("index"), 0), choice.get("delta"), reason, choice.get("logprobs"))
         self._finished[delta.choice] = delta.finish_reason is not None or self._finished.get(delta.choice, False)
@@ -123,8 +124,10 @@ class ChatBodyDecoder(WholeDecoder):
         for position, choice in enumerate(choices):
             choice = _object(choice, "a choice")
             message = _object(choice.get("message"), "a message")
-            index, reason = _index(choice.get("index"), position), choice.get("finish_reason") or "stop"
-            delta = delta_of(index, message, reason, choice.get("logprobs"))
+            index, reason = _index(choice.get("index"), position), _string(choice.get("finish_reason")) or "stop"
+            if (failure := _failure(choice, reason)) is not None:
+                pieces.append(Meta(error=failure))
+            delta = delta_of(index, message, None if failure else reason, choice.get("logprobs"))
             for place, call in enumerate(delta.tool_calls):  # whatever index they carry, each is a whole call
                 call.index, call.id = place, call.id or derived_id(frame, index, place)
             pieces.append(delta)
@@ -135,7 +138,13 @@ class ChatBodyDecoder(WholeDecoder):
         return pieces
 
 
-def delta_of(index: int, delta: Any, reason: Any, logprobs: Any) -> Delta:
+def _failure(choice: Mapping[str, Any], reason: str) -> UpstreamError | None:
+    """The error that a choice ended with. OpenRouter's rides on the chunk, and was taken there if it was sane."""
+    failure = failure_of(reason)
+    return failure and (error_of(choice["error"], failure.status) if choice.get("error") else failure)
+
+
+def delta_of(index: int, delta: Any, reason: str | None, logprobs: Any) -> Delta:
     """A `delta` or `message` object of a choice. `reasoning_content` (DeepSeek, LM Studio) and `reasoning` (OpenRouter,
     newer vLLM) are one thing; keys that we do not know ride along in `extra`. An empty reason is none."""
     delta = _object(delta or {}, "a delta")
@@ -149,7 +158,7 @@ def delta_of(index: int, delta: Any, reason: Any, logprobs: Any) -> Delta:
         reasoning=_string(delta.get("reasoning_content")) or _string(delta.get("reasoning")) or "",
         refusal=_text(delta.get("refusal")),
         tool_calls=[_call(i, call) for i, call in enumerate(calls)] if isinstance(calls, list) else (),
-        finish_reason=_string(reason),
+        finish_reason=reason and finish_reason_of(reason),
         logprobs=logprobs if isinstance(logprobs, dict) and logprobs else None,
         extra=extra,
     )

@@ -320,6 +320,25 @@ async def test_an_error_in_the_stream_ends_it(served: Gateway, upstream: Scripte
     assert (await served.end_of(answer.request_id))["type"] == "request_failed"
 
 
+@pytest.mark.parametrize(("reason", "status"), [("abort", 502), ("insufficient_system_resource", 503), ("error", 502)])
+async def test_an_answer_that_the_provider_gave_up_is_no_success(
+    served: Gateway, upstream: ScriptedServer, reason: str, status: int
+) -> None:
+    upstream.script(COMPATIBLE, sse(STREAM.replace(b'"stop"', b'"%b"' % reason.encode())))
+    told = await served.ask(chat(stream=True))
+    whole = openai_body()
+    whole["choices"][0]["finish_reason"] = reason
+    upstream.script(COMPATIBLE, Script.json(whole))
+    answer = await served.ask(chat())
+    assert answer.status == status
+    for each in (told, answer):
+        assert_failed(each)
+        failed = await served.generation(each.request_id)
+        assert (failed["kind"], failed["status"], failed["fault_domain"]) == ("upstream_error", status, "provider")
+        assert failed["choices"][0]["finish_reason"] is None
+        assert (await served.end_of(each.request_id))["type"] == "request_failed"
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"choices": ', b"[]", b"{}", b"\xff", b"null"])
 async def test_a_whole_answer_that_is_none(served: Gateway, upstream: ScriptedServer, body: bytes) -> None:
     upstream.script(COMPATIBLE, Script(body))

@@ -32,6 +32,11 @@ def refusing(status: int, **headers: str) -> Script:
     return Script.json(error, status=status, headers=headers)
 
 
+def ending(reason: str) -> Script:
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": reason}
+    return Script.json({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+
 @dataclass(frozen=True)
 class Fault:
     """What the first provider does, and what may be done about it: `passes`: again; `elsewhere`: at another one."""
@@ -51,6 +56,7 @@ FAULTS = {
     "500": Fault(refusing(500), "upstream_error", 500),
     "529": Fault(refusing(529), "upstream_error", 529),
     "hang": Fault(replace(GOOD, delay_s=30), "first_byte_timeout", 504),
+    "no room for it": Fault(ending("insufficient_system_resource"), "upstream_error", 503),
     "malformed": Fault(Script(b"<html>"), "bad_response", 502),
 }
 

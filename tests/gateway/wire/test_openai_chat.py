@@ -220,6 +220,39 @@ def test_an_empty_finish_reason_is_none() -> None:
     assert (whole.finish_reason, decoder.complete) == (None, False)
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("STOP", "stop"), ("end_turn", "stop"), ("eos_token", "stop"), ("unheard_of", "stop"), ("MAX_TOKENS", "length"),
+        ("max_tokens", "length"), ("model_length", "length"), ("tool_use", "tool_calls"), ("SAFETY", "content_filter"),
+        ("refusal", "content_filter"), ("function_call", "function_call"),
+    ],
+)  # fmt: skip
+def test_finish_reasons_of_others_are_openais(said: str, meant: str) -> None:
+    whole = orjson.dumps({"choices": [{"message": {"content": "x"}, "finish_reason": said}]})
+    assert fold(ChatBodyDecoder().decode([whole], None)).finish_reason == meant
+    streamed = ChatStreamDecoder()
+    assert fold(streamed.decode([chunk(delta={"content": "x"}, finish_reason=said)], None)).finish_reason == meant
+    assert streamed.complete
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        ("abort", 502, "abort"), ("insufficient_system_resource", 503, "insufficient_system_resource"),
+        ("ERROR", 502, None), ("error", 502, None),
+    ],
+)  # fmt: skip
+def test_an_answer_that_came_to_nothing_is_an_error(said: str, status: int, code: str | None) -> None:
+    whole = orjson.dumps({"choices": [{"message": {"content": "x"}, "finish_reason": said}]})
+    streamed = ChatStreamDecoder()
+    pieces = streamed.decode([chunk(delta={}, finish_reason=said)], None)
+    for answer in (fold(pieces), fold(ChatBodyDecoder().decode([whole], None))):
+        assert answer.meta.error is not None
+        assert (answer.meta.error.status, answer.meta.error.code, answer.finish_reason) == (status, code, None)
+    assert not streamed.complete
+
+
 def test_an_empty_event_is_nothing() -> None:
     """The format's rule: an event whose data is empty is not dispatched. Some servers keep connections open by it."""
     assert ChatStreamDecoder().decode([b"data:", b"data: ", b"event: ping"], None) == []
