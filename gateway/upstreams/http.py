@@ -55,7 +55,8 @@ class HttpClient:
     async def post(self, url: str, call: Call, credentials: Mapping[str, str]) -> Answer:
         """POST a call's JSON, on the hot path's own client. Raises `UpstreamFailure`."""
         answer = await self._pool.post(url, {**self._headers, **call.headers, **credentials}, call.body)
-        if answer.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+        coded = answer.headers.get("content-encoding", "identity").lower() not in {"identity", ""}
+        if coded and answer.status == 200:  # else its status says enough
             await answer.close()
             raise UpstreamFailure("bad_response", "the provider compressed its answer, which was not asked for")
         return answer

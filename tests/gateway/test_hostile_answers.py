@@ -130,6 +130,21 @@ async def test_a_compressed_answer_is_refused(
     assert upstream.requests[-1].headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_compressed_error_keeps_its_status_and_when_to_try_again(
+    served: Gateway, upstream: ScriptedServer, stream: bool
+) -> None:
+    """It is not read."""
+    body, headers = gzip.compress(b'{"error":{"message":"Slower."}}'), {"content-encoding": "gzip", "retry-after": "7"}
+    upstream.script(COMPATIBLE, Script(body, status=429, headers=headers))
+    answer = await served.ask(chat(stream=stream))
+    assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+    assert answer.json()["error"] == {
+        "message": "the provider answered 429", "type": "rate_limit_error", "param": None, "code": None,
+    }  # fmt: skip
+    assert (await served.generation(answer.request_id))["retry_after_s"] == 7
+
+
 # Texts.
 
 
