@@ -51,6 +51,8 @@ class OpenAICompatible(ChatSpoken):
             value = loads_lenient(body) if body.strip() else None
         except WireError:
             value = None
+        if isinstance(value, list) and value:  # Google's endpoint
+            value = value[0]
         if not isinstance(value, dict):
             return UpstreamError(f"the provider answered {status}", status)
         found = value.get("error", value.get("detail", value.get("message")))

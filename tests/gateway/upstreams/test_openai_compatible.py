@@ -87,6 +87,8 @@ def test_usage_is_asked_for_where_it_is_understood() -> None:
         (b'{"object":"error","message":"too long","type":"BadRequestError","code":429}', "too long"),
         (b'{"detail":[{"loc":["body","x"],"msg":"extra"}]}', "extra"),
         (b'{"detail":"Not Found"}', "Not Found"),
+        (b'[{"error":{"code":429,"message":"Quota","status":"RESOURCE_EXHAUSTED"}}]', "Quota"),
+        (b"[]", "the provider answered 429"),
         (b"<html>sk-secret</html>", "the provider answered 429"),
         (b"", "the provider answered 429"),
         (b"{}", "the provider answered 429"),
