@@ -10,6 +10,7 @@ import orjson
 
 from gateway.upstreams.anthropic import NativeMessages
 from gateway.upstreams.local.family import LocalEmbeddings
+from gateway.upstreams.openai_compatible import set_stream_options
 from gateway.upstreams.upstream import Call, Provider, Speech
 from gateway.wire import multipart
 from gateway.wire.chat_request import EXTENSIONS
@@ -62,8 +63,8 @@ class Completions:
         if echoed(body):
             del sent["echo"]
         streamed = sent.get("stream") is True
-        if streamed and "asks_usage" in provider.traits:
-            sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+        if streamed:
+            set_stream_options(sent, provider)
         return Call("/completions", orjson.dumps(sent), streamed)
 
     def framer(self, streamed: bool) -> Framer:

@@ -37,8 +37,8 @@ class OpenAICompatible(ChatSpoken):
         sent["model"] = model
         _think(sent, provider)
         streamed = sent.get("stream") is True
-        if streamed and "asks_usage" in provider.traits:
-            sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
+        if streamed:
+            set_stream_options(sent, provider)
         if "usage_include" in provider.traits:
             sent["usage"] = {**(sent.get("usage") or {}), "include": True}
         return Call("/chat/completions", orjson.dumps(sent), streamed)
@@ -80,6 +80,17 @@ class OpenAICompatible(ChatSpoken):
         except UpstreamFailure as failure:
             if failure.status in (401, 403):
                 raise
+
+
+def set_stream_options(sent: dict[str, Any], provider: Provider) -> None:
+    """Usage is asked for where that is understood. `include_obfuscation` never is: it pads streams on their way to a
+    client, ours have no padding, and few servers know the word."""
+    asked = sent.pop("stream_options", None) or {}
+    options = {name: value for name, value in asked.items() if name != "include_obfuscation"}
+    if "asks_usage" in provider.traits:
+        options["include_usage"] = True
+    if options:
+        sent["stream_options"] = options
 
 
 def _think(sent: dict[str, Any], provider: Provider) -> None:

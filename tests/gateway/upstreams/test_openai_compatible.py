@@ -71,12 +71,18 @@ def test_our_own_fields_stay_here() -> None:
 
 
 def test_usage_is_asked_for_where_it_is_understood() -> None:
-    options = {"include_usage": False, "include_obfuscation": False}
+    options = {"include_usage": False, "of_another": 1}
     body = HI | {"stream": True, "stream_options": options}
     assert encoded(body)["stream_options"] == options
     assert encoded(body, "asks_usage")["stream_options"] == options | {"include_usage": True}
     assert "stream_options" not in encoded(HI, "asks_usage")
     assert encoded(HI, "usage_include")["usage"] == {"include": True}
+
+
+def test_padding_of_the_stream_is_not_asked_for() -> None:
+    body = HI | {"stream": True, "stream_options": {"include_obfuscation": True}}
+    assert "stream_options" not in encoded(body)
+    assert encoded(body, "asks_usage")["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize(
