@@ -16,9 +16,8 @@ from gateway.wire.anthropic_outcome import error_of_body
 from gateway.wire.anthropic_request import encode
 from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
-from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, UpstreamError
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.whole_body import BodyFramer, EventsFramer
 
 VERSION = {"anthropic-version": "2023-06-01"}
 """https://docs.anthropic.com/en/api/versioning"""
@@ -45,7 +44,7 @@ class Anthropic:
         return Call("/v1/messages", said, body.get("stream") is True, VERSION, ignored)
 
     def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
+        return EventsFramer() if streamed else BodyFramer()
 
     def decoder(self, streamed: bool) -> Decoder:
         return MessagesStreamDecoder() if streamed else MessagesBodyDecoder()
@@ -99,7 +98,7 @@ class NativeMessages:
         return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers)
 
     def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
+        return EventsFramer() if streamed else BodyFramer()
 
     def decoder(self, streamed: bool) -> Decoder:
         return NativeStreamDecoder() if streamed else NativeBodyDecoder()

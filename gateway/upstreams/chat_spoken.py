@@ -8,16 +8,15 @@ import orjson
 
 from gateway.upstreams.upstream import Provider
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
-from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, UpstreamError
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.whole_body import BodyFramer, EventsFramer
 
 
 class ChatSpoken:
     """A family that speaks it, wherever it runs."""
 
     def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
+        return EventsFramer() if streamed else BodyFramer()
 
     def decoder(self, streamed: bool) -> Decoder:
         return ChatStreamDecoder() if streamed else ChatBodyDecoder()

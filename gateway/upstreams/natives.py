@@ -16,10 +16,9 @@ from gateway.wire import multipart
 from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.completions import echoed
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
-from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Decoder, Framer, Unsupported
 from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, SpeechDecoder, TranscriptDecoder
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.whole_body import BodyFramer, EventsFramer
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Completions:
         return Call("/completions", orjson.dumps(sent), streamed)
 
     def framer(self, streamed: bool) -> Framer:
-        return SSEFramer() if streamed else BodyFramer()
+        return EventsFramer() if streamed else BodyFramer()
 
     def decoder(self, streamed: bool) -> Decoder:
         return TextStreamDecoder() if streamed else TextBodyDecoder()

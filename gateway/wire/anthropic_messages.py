@@ -20,9 +20,9 @@ from eventstore.frames import Part, Template
 from gateway.wire import exact
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
-from gateway.wire.sse import read_frame
+from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
-from gateway.wire.whole_body import WholeDecoder
+from gateway.wire.whole_body import WholeDecoder, is_body
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class MessagesStreamDecoder:
     def _frame(self, frame: bytes) -> list[Piece]:
         _, data = read_frame(frame)
         if data is None:
-            return []
+            return self._whole(frame) if is_body(frame) else []
         event = _object(loads_lenient(data))
         match event.get("type"):
             case "content_block_delta":
@@ -107,6 +107,13 @@ class MessagesStreamDecoder:
             case "error":
                 return [Meta(error=error_of(event.get("error"), None))]
         return []  # ping, and events of later versions, which the API's versioning policy announces
+
+    def _whole(self, frame: bytes) -> list[Piece]:
+        """All of it in one body, or an error, though a stream was asked for."""
+        whole = MessagesBodyDecoder()
+        pieces = whole.body(frame)
+        self._stopped = whole.complete
+        return pieces
 
     def _message_start(self, message: dict[str, Any]) -> list[Piece]:
         """The prompt is counted here; the answer's count is a placeholder until `message_delta`."""
@@ -184,6 +191,8 @@ class MessagesBodyDecoder(WholeDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
+        if (events := events_in(frame)) is not None:
+            return self._streamed(MessagesStreamDecoder(), events)
         body = _object(loads_lenient(frame))
         if body.get("type") == "error":
             return [Meta(error=error_of(body.get("error"), None))]

@@ -13,8 +13,9 @@ import orjson
 from eventstore.frames import Template
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import DONE, ChatBodyDecoder, ChatStreamDecoder
-from gateway.wire.sse import read_frame
+from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Piece
+from gateway.wire.whole_body import WholeDecoder
 
 
 class TextStreamDecoder(ChatStreamDecoder):
@@ -34,6 +35,9 @@ class TextStreamDecoder(ChatStreamDecoder):
         else:
             super()._frame(b"data: " + orjson.dumps(_as_chat(loads_lenient(data), "delta")), pieces)
 
+    def _body_decoder(self) -> WholeDecoder:
+        return TextBodyDecoder()
+
 
 class TextBodyDecoder(ChatBodyDecoder):
     """Reads one whole `text_completion` body."""
@@ -42,6 +46,8 @@ class TextBodyDecoder(ChatBodyDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
+        if (events := events_in(frame)) is not None:
+            return self._streamed(TextStreamDecoder(), events)
         return super().body(orjson.dumps(_as_chat(loads_lenient(frame), "message")))
 
 

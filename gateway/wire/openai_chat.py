@@ -16,9 +16,9 @@ from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.openai_calls import StreamedCalls, derived_id
-from gateway.wire.sse import read_frame
+from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
-from gateway.wire.whole_body import WholeDecoder
+from gateway.wire.whole_body import WholeDecoder, is_body
 
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
@@ -71,6 +71,8 @@ class ChatStreamDecoder:
     def _frame(self, frame: bytes, pieces: list[Piece]) -> None:
         _, data = read_frame(frame)
         if data is None:
+            if is_body(frame):
+                self._whole(frame, pieces)
             return
         if data.strip() == DONE:
             self._done = True
@@ -84,6 +86,15 @@ class ChatStreamDecoder:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             self._choice(_object(choice, "a choice"), data, pieces)
+
+    def _whole(self, frame: bytes, pieces: list[Piece]) -> None:
+        """All of it in one body, or an error, though a stream was asked for."""
+        whole = self._body_decoder()
+        pieces += whole.body(frame)
+        self._done = whole.complete
+
+    def _body_decoder(self) -> WholeDecoder:
+        return ChatBodyDecoder()
 
     def _choice(self, choice: dict[str, Any], data: bytes, pieces: list[Piece]) -> None:
         reason = _string(choice.get("finish_reason"))
@@ -114,7 +125,12 @@ class ChatBodyDecoder(WholeDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
-        body = _object(loads_lenient(frame), "an answer")
+        try:
+            body = _object(loads_lenient(frame), "an answer")
+        except WireError:
+            if (events := events_in(frame)) is None:
+                raise
+            return self._streamed(ChatStreamDecoder(), events)
         if body.get("error") and not body.get("choices"):
             return [Meta(error=error_of(body["error"], 502))]
         choices = body.get("choices")

@@ -15,6 +15,7 @@ FRAME_LIMIT = 1 << 20
 PING = b": ping\n\n"
 BOM = b"\xef\xbb\xbf"
 _PLAIN = (b"data", b"event")
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -72,6 +73,14 @@ class SSEFramer:
         frame = _content(bytes(self._rest).rstrip(b"\r\n"))
         self._rest.clear()
         return [frame] if frame else []
+
+
+def events_in(body: bytes) -> list[bytes] | None:
+    """The frames of a body that is such a stream though JSON was asked for, which never begins so; None for others."""
+    if not body.removeprefix(BOM).lstrip().startswith(_FIELDS):
+        return None
+    framer = SSEFramer()
+    return framer.feed(body) + framer.end()
 
 
 def _content(part: bytes) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventstore.frames import Part, Template
-from gateway.wire.values import Piece, WireError
+from gateway.wire.sse import SSEFramer
+from gateway.wire.values import Decoder, Piece, WireError
 
 BODY_LIMIT = 64 << 20
 """Bytes an answer may have, whole or streamed."""
@@ -37,6 +38,31 @@ class BodyFramer:
         return [body] if body.strip() else []
 
 
+class EventsFramer:
+    """Cuts an event stream, or gives the JSON body that some servers answer with instead, as one frame: no event begins
+    like it. The first byte that is not blank tells them apart; their content types are not to be relied on."""
+
+    __slots__ = ("end", "feed")
+
+    feed: Callable[[bytes], list[bytes]]
+    end: Callable[[], list[bytes]]
+
+    def __init__(self) -> None:
+        self.feed, self.end = self._first, list
+
+    def _first(self, data: bytes) -> list[bytes]:
+        if not (said := data.lstrip()):
+            return []
+        framer = BodyFramer() if said.startswith(b"{") else SSEFramer()
+        self.feed, self.end = framer.feed, framer.end
+        return framer.feed(data)
+
+
+def is_body(frame: bytes) -> bool:
+    """Whether a frame of an `EventsFramer` is such a body."""
+    return frame.lstrip().startswith(b"{")
+
+
 class WholeDecoder(ABC):
     """Reads a body that is the single frame of its generation."""
 
@@ -55,6 +81,12 @@ class WholeDecoder(ABC):
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         return [piece for part in parts if isinstance(part, bytes) for piece in self.body(part)]
+
+    def _streamed(self, decoder: Decoder, events: Sequence[bytes]) -> list[Piece]:
+        """The answer as the stream that it came in, though a body was asked for."""
+        pieces = decoder.decode(events, None)
+        self._finished = decoder.complete
+        return pieces
 
     @abstractmethod
     def body(self, frame: bytes) -> list[Piece]:

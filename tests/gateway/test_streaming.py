@@ -320,6 +320,33 @@ async def test_an_error_in_the_stream_ends_it(served: Gateway, upstream: Scripte
     assert (await served.end_of(answer.request_id))["type"] == "request_failed"
 
 
+async def test_a_body_for_a_stream_is_streamed_and_a_stream_for_a_body_is_put_together(
+    served: Gateway, upstream: ScriptedServer
+) -> None:
+    upstream.script(COMPATIBLE, Script.json(openai_body()))
+    streamed = await served.ask(chat(stream=True, stream_options={"include_usage": True}))
+    assert streamed.headers["content-type"] == EVENT_STREAM
+    assert b"All of it." in streamed.body
+    assert b'"finish_reason":"stop"' in streamed.body
+    assert b'"total_tokens":10' in streamed.body
+    assert streamed.body.endswith(b"data: [DONE]\n\n")
+    upstream.script(COMPATIBLE, sse(STREAM))
+    whole = await served.ask(chat())
+    assert whole.json()["choices"][0]["message"]["content"] == "".join(f" word{n}" for n in range(6))
+    assert whole.json()["usage"]["completion_tokens"] == 6
+    for answer in (streamed, whole):
+        assert (await served.generation(answer.request_id))["usage_source"] == "provider"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_error_with_status_200_is_answered_with_its_own(
+    served: Gateway, upstream: ScriptedServer, stream: bool
+) -> None:
+    upstream.script(COMPATIBLE, Script.json({"error": {"message": "model is loading", "code": 503}}))
+    answer = await served.ask(chat(stream=stream))
+    assert (answer.status, answer.json()["error"]["message"]) == (503, "model is loading")
+
+
 @pytest.mark.parametrize(("reason", "status"), [("abort", 502), ("insufficient_system_resource", 503), ("error", 502)])
 async def test_an_answer_that_the_provider_gave_up_is_no_success(
     served: Gateway, upstream: ScriptedServer, reason: str, status: int

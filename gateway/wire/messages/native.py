@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eventstore.frames import Part, Template
 from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamDecoder
 from gateway.wire.fastlane import whole_frames
-from gateway.wire.sse import read_frame
+from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Meta, Piece, Raw
 
 
@@ -38,4 +38,5 @@ class NativeBodyDecoder(MessagesBodyDecoder):
     __slots__ = ()
 
     def body(self, frame: bytes) -> list[Piece]:
-        return [Raw(frame), *super().body(frame)]
+        meant = super().body(frame)
+        return meant if events_in(frame) is not None else [Raw(frame), *meant]

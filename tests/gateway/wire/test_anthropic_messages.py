@@ -11,7 +11,7 @@ from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamD
 from gateway.wire.anthropic_outcome import error_of_body, usage_of
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Delta, Fold, TextRun, WireError
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.whole_body import BodyFramer, EventsFramer
 from tests.gateway.wire.reading import (
     check_cut_is_no_success,
     check_each_alone,
@@ -24,8 +24,8 @@ from tests.gateway.wire.reading import (
 STREAMS = ["text", "tools", "thinking", "cache", "refusal"]
 
 
-def stream() -> tuple[SSEFramer, MessagesStreamDecoder]:
-    return SSEFramer(), MessagesStreamDecoder()
+def stream() -> tuple[EventsFramer, MessagesStreamDecoder]:
+    return EventsFramer(), MessagesStreamDecoder()
 
 
 def body() -> tuple[BodyFramer, MessagesBodyDecoder]:

@@ -11,7 +11,7 @@ from eventstore.catalogue.values import Usage
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder, error_of, usage_of, usage_to_openai
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Delta, Fold, Meta, WireError
-from gateway.wire.whole_body import BodyFramer
+from gateway.wire.whole_body import BodyFramer, EventsFramer
 from tests.gateway.wire.reading import (
     check_cut_is_no_success,
     check_each_alone,
@@ -30,8 +30,8 @@ BROKEN = ["error", "openrouter_error"]
 BODIES = ["body", "body_tools"]
 
 
-def stream() -> tuple[SSEFramer, ChatStreamDecoder]:
-    return SSEFramer(), ChatStreamDecoder()
+def stream() -> tuple[EventsFramer, ChatStreamDecoder]:
+    return EventsFramer(), ChatStreamDecoder()
 
 
 def body() -> tuple[BodyFramer, ChatBodyDecoder]:
