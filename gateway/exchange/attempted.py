@@ -129,6 +129,12 @@ def used(seen: Seen, exchange: Exchange) -> Usage:
     return _usage(seen, exchange)[0]
 
 
+def estimated(seen: Seen, exchange: Exchange) -> Usage | None:
+    """The same where its provider did not say; None where it did, or nothing can be guessed."""
+    usage, source = _usage(seen, exchange)
+    return usage if source == "estimated" else None
+
+
 def _usage(seen: Seen, exchange: Exchange) -> tuple[Usage, UsageSource]:
     if seen.usage is not None and not seen.usage_estimated:
         return seen.usage, "provider"

@@ -16,6 +16,7 @@ from eventstore.frames import FrameRun
 from eventstore.log import Log
 from gateway.errors import CostCapped, InvalidRequest
 from gateway.exchange.attempt import Attempt
+from gateway.exchange.attempted import estimated
 from gateway.exchange.capped import Capped, CapReached
 from gateway.exchange.decide import Price
 from gateway.exchange.estimate import estimate
@@ -94,6 +95,23 @@ class Calls(Recording):
         attempt.called_at = running.called_at = self._monotonic() if under_way is None else under_way.called_at
         attempt.based_at = attempt.based_at or attempt.called_at
         try:
+            verdict = await self._tried(running, plan, attempt, under_way)
+            if verdict is None:
+                _count(running, attempt)
+            return verdict
+        except LogError:
+            raise
+        except Exception:
+            logger.exception("request %s failed", running.submission.request_id)
+            return BROKEN
+        finally:
+            running.waiting = False
+            running.called_at = None
+
+    async def _tried(
+        self, running: Running, plan: Plan, attempt: Attempt, under_way: Racer | None = None
+    ) -> Verdict | None:
+        try:
             return await self._call(running, plan, attempt, under_way)
         except asyncio.CancelledError:
             running.task.uncancel()
@@ -104,14 +122,6 @@ class Calls(Recording):
             return CAP_REACHED
         except WireError as error:
             return Failure("bad_response", str(error))
-        except LogError:
-            raise
-        except Exception:
-            logger.exception("request %s failed", running.submission.request_id)
-            return BROKEN
-        finally:
-            running.waiting = False
-            running.called_at = None
 
     async def _call(
         self, running: Running, plan: Plan, attempt: Attempt, under_way: Racer | None = None
@@ -177,6 +187,15 @@ def _verdict(running: Running, attempt: Attempt) -> Verdict | None:
     if type(running.verdict) is Failure and attempt.decoder.complete:
         running.verdict = None  # what follows, if anything, begins anew
     return running.verdict
+
+
+def _count(running: Running, attempt: Attempt) -> None:
+    """What the provider of a whole answer did not count is estimated, for its client as for the log."""
+    meta = attempt.fold.meta
+    if meta.usage is None or meta.usage_estimated:
+        guess = estimated(attempt.seen(0.0), running.exchange)
+        if guess is not None:
+            attempt.fold.estimate(guess)
 
 
 def ignored(plan: Plan) -> dict[str, str]:

@@ -23,6 +23,7 @@ VERSION = 1
 CARRIED: Mapping[str, tuple[str, ...]] = {
     "request_received": ("request_id", "wire", "renderer", "model", "stream_answer", "include_usage", "options"),
     "generation_started": ("request_id", "attempt", "decoder", "held"),
+    "generation_completed": ("usage_source", "usage"),
     "generation_failed": ("attempt", "usage"),
     "retry_attempted": ("continued",),
     "fallback_selected": ("continued",),

@@ -141,6 +141,11 @@ class Rendering:
             self._renderer = Held(self._renderer)
         return b""
 
+    def _generation_completed(self, body: dict[str, Any]) -> bytes:
+        if body["usage_source"] == "estimated" and self._replay is not None:
+            self._replay.fold.estimate(Usage(**body["usage"]))
+        return b""
+
     def _generation_failed(self, body: dict[str, Any]) -> bytes:
         if body.get("attempt") in (None, self._attempt):  # else a call beside it came to nothing
             self._broke, self._used = True, Usage(**body.get("usage", {}))
@@ -197,6 +202,7 @@ class Rendering:
 _STEPS = {
     "request_received": Rendering._received,
     "generation_started": Rendering._started,
+    "generation_completed": Rendering._generation_completed,
     "generation_failed": Rendering._generation_failed,
     "tool_started": Rendering._tool,
     "tool_failed": Rendering._tool,

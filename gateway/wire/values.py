@@ -250,6 +250,10 @@ class Fold:
         if meta.top:
             mine.top = {**(mine.top or {}), **meta.top}
 
+    def estimate(self, usage: Usage) -> None:
+        """What it took, where its provider did not say."""
+        self.meta.usage, self.meta.usage_estimated = usage, True
+
     @property
     def finish_reason(self) -> str | None:
         """Of the first choice that has one."""

@@ -21,7 +21,14 @@ def recorded(position: int, kind: str, **fields: Any) -> RecordedEvent:
 EVENTS = (
     recorded(5, "request_received", wire="openai.chat", renderer=1, body={"messages": "what was asked"}, model="m"),
     recorded(6, "generation_started", attempt=1, decoder="openai_chat_body.1"),
-    recorded(9, "generation_completed", attempt=1, choices="what was said"),
+    recorded(
+        9,
+        "generation_completed",
+        attempt=1,
+        choices="what was said",
+        usage_source="estimated",
+        usage={"input_tokens": 3},
+    ),
     recorded(10, "request_completed", provider="p", model="m", status=200, cost_usd=0.25),
 )
 FRAMES = {6: [RecordedFrames(7, 6, 0, 1, 1, 120, 0, b"\x00\xff{}"), RecordedFrames(8, 6, 1, 2, 1, 130, 0, b"[]")]}
@@ -32,7 +39,8 @@ def test_what_is_packed_comes_back() -> None:
     assert b"what was" not in packed
     copied = unpack(packed)
     assert (copied.request_id, copied.at, copied.cost) == ("r1", 1_000_000, Usd.parse("0.25"))
-    assert [event.type for event in copied.events] == ["request_received", "generation_started", "request_completed"]
+    assert [event.type for event in copied.events] == [event.type for event in EVENTS]
+    assert (copied.events[2].body["usage_source"], copied.events[2].body["usage"]) == ("estimated", {"input_tokens": 3})
     (rows,) = copied.frames.values()
     assert [(row.frame, row.count, row.offset_us, row.codec, row.bytes) for row in rows] == [
         (row.frame, row.count, row.offset_us, row.codec, row.bytes) for row in FRAMES[6]
@@ -41,7 +49,7 @@ def test_what_is_packed_comes_back() -> None:
 
 
 GOOD: dict[str, Any] = orjson.loads(pack(EVENTS, FRAMES))
-START, GENERATION, END = GOOD["events"]
+START, GENERATION, _, END = GOOD["events"]
 WRONG: list[dict[str, Any]] = [
     {"v": 2}, {"events": []}, {"events": [START]}, {"events": None}, {"at": "soon"}, {"cost_usd": "much"},
     {"events": [["request_completed", None, []]]}, {"events": [END[:1]]},

@@ -127,6 +127,23 @@ async def test_a_replay_makes_the_same_bytes(tmp_path: Path, stream: bool) -> No
             assert len(upstream.requests[0].json()["tools"]) == 7, "a request that names no tools is offered all"
 
 
+async def test_rounds_that_nobody_counted_are_estimated_together(tmp_path: Path) -> None:
+    uncounted = [json.loads(whole(*said).body) | {"usage": None} for said in (
+        ({"tool_calls": [call("tide", '{"harbour": "B"}')]}, "tool_calls"), ({"content": "Soon."}, "stop"),
+    )]  # fmt: skip
+    async with ScriptedServer() as upstream:
+        upstream.script(COMPATIBLE, *(Script.json(body) for body in uncounted))
+        async with tooled(tmp_path / "logs", upstream=upstream.base_url) as server:
+            got = await server.gate.ask(chat(tools=[], execute_tools=True))
+            request_id = got.headers["x-request-id"]
+            ends = [e.body for e in await server.gate.ended(request_id) if e.type == "generation_completed"]
+            assert [end["usage_source"] for end in ends] == ["estimated", "estimated"]
+            usage = got.json()["usage"]
+            assert usage["prompt_tokens"] == sum(end["tokens_input"] for end in ends)
+            assert usage["completion_tokens"] == sum(end["tokens_output"] for end in ends)
+            assert await again(server, request_id) == got.body
+
+
 async def test_a_call_that_is_the_client_s_is_returned_to_it(tmp_path: Path) -> None:
     async with ScriptedServer() as upstream:
         both = [call("weather", '{"city": "B"}', "a"), call("theirs", "{}", "b", 1)]
