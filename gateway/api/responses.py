@@ -19,8 +19,10 @@ from gateway.api.stored_responses import (
     Stored,
     deletion_stream,
     history,
+    input_id,
     items_of,
     not_found,
+    resolved,
     stored,
     streamed_form,
 )
@@ -35,6 +37,7 @@ from gateway.exchange.running import Leave
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.items import resource
 from gateway.wire.responses.objects import response_object
+from gateway.wire.responses.references import referred
 from gateway.wire.sse import PING
 
 PING_S = 15.0
@@ -45,7 +48,7 @@ _NUMBER = re.compile(rb'"sequence_number":(\d+)')
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """OpenAI's Responses, over every provider; conversations by `previous_response_id`, work in the background"""
+    """OpenAI's Responses, over every provider; conversations by their ids or those of items, background work"""
     accepted = await accept(request, RESPONSES, expand=_with_history)
     if isinstance(accepted, web.StreamResponse):
         return accepted
@@ -91,7 +94,7 @@ async def input_items(request: web.Request) -> web.Response:
     """What a stored response was asked, newest first unless `?order=asc`"""
     found = await _asked(request)
     given = await found.input_items()
-    items = [resource(item, f"item_{found.request_id}_{index}") for index, item in enumerate(given)]
+    items = [resource(item, input_id(found.request_id, index)) for index, item in enumerate(given)]
     if request.query.get("order", "desc") != "asc":
         items.reverse()
     ids = [item["id"] for item in items]
@@ -109,14 +112,16 @@ async def _asked(request: web.Request) -> Stored:
 
 
 async def _with_history(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-    """The body with the conversation that it goes on from before its own input."""
+    """The body with the conversation that it goes on from before its own input, and without references."""
     if body.get("background"):
         check_no_key(request, "A response in the background")
-    previous = body.get("previous_response_id")
-    if not previous:
+    log, previous = services(request).log, body.get("previous_response_id")
+    items = items_of(body)
+    if previous:
+        items = [*await history(log, previous), *items]
+    elif not any(referred(item) for item in items):
         return body
-    earlier = await history(services(request).log, previous)
-    return {**body, "input": [*earlier, *items_of(body)]}
+    return {**body, "input": await resolved(log, items)}
 
 
 async def _in_background(request: web.Request, submission: Submission) -> web.StreamResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, rend
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.objects import error_object, response_object
+from gateway.wire.responses.references import by_id, referred, request_of
 
 PREFIX = "resp_"
 LONGEST_CHAIN = 1000
@@ -129,3 +130,41 @@ async def history(log: Log, response_id: str) -> list[dict[str, Any]]:
         turns.append([*items_of(body), *output])
         response_id = body.get("previous_response_id") or ""
     return [item for turn in reversed(turns) for item in turn]
+
+
+async def resolved(log: Log, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items, references replaced by what they name. Raises `NotFound` for one that cannot be: the model would be
+    asked to go on from a conversation with a hole."""
+    known: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: list[dict[str, Any]] = []
+    for item in items:
+        name = referred(item)
+        if name is None:
+            found.append(item)
+            continue
+        request_id = request_of(name)
+        if request_id not in known:
+            if len(known) == LONGEST_CHAIN:
+                raise InvalidRequest("The conversation is too long.", param="input")
+            known[request_id] = await _issued(log, request_id)
+        if name not in known[request_id]:
+            raise NotFound(f"Item with id '{name[:80]}' not found.", param="input")
+        found += known[request_id][name]
+    return found
+
+
+async def _issued(log: Log, request_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Id -> items, of all that a response and the list of its input gave an id; nothing where it is not there."""
+    try:
+        response = await stored(log, f"{PREFIX}{request_id}")
+        shown, signed = await response.object(), await response.object(signed_form)
+        given = await response.input_items()
+    except (NotFound, NotRenderable):
+        return {}
+    asked = {input_id(request_id, index): [item] for index, item in enumerate(given) if referred(item) is None}
+    return asked | by_id(shown["output"], signed["output"])
+
+
+def input_id(request_id: str, index: int) -> str:
+    """The id under which an item of the input is listed, where its client gave it none."""
+    return f"item_{request_id}_{index}"

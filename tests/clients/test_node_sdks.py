@@ -24,6 +24,7 @@ ASKED = {
     "chat": dict(MODELS),
     "tools": "vllm/tools",
     "person": "vllm/person",
+    "memory": "vllm/memory",
     "busy": "vllm/busy",
     "vectors": "vllm/vectors",
 }
@@ -36,6 +37,8 @@ def by_model(request: Request) -> Script:
         return calls_then_says("get_weather", {"city": "Oslo"}, SUNNY)(request)
     if body["model"] == "person":
         return says(json.dumps(ADA))(request)
+    if body["model"] == "memory":
+        return says(" ".join(message["role"] for message in body["messages"]))(request)
     if body["model"] == "busy":
         return Script.file("openai/error.json", status=429, headers={"retry-after": "7"})
     return Script.file(STREAM["openai"] if body.get("stream") else WHOLE["openai"])
@@ -73,6 +76,12 @@ async def test_whole_answers_and_streams(results: dict[str, Any], client: str, p
 async def test_vercels_tool_loop(results: dict[str, Any], how: str, adapter: str) -> None:
     """Over chat completions with either adapter, over Responses, and over Anthropic's Messages."""
     assert results["vercel"][how][adapter] == {"text": SUNNY, "steps": 2, "cities": ["Oslo"]}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_vercels_conversations(results: dict[str, Any], adapter: str) -> None:
+    """The model is told again what it said."""
+    assert results["vercel"]["remembered"][adapter] == "user assistant user"
 
 
 async def test_vercels_structured_output_and_vectors(results: dict[str, Any]) -> None:

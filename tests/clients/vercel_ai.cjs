@@ -49,6 +49,14 @@ async function structured(name) {
   return (await generateText({ ...once, model: adapters[name](models.person), output: person })).output
 }
 
+// By default the SDK names what the model said by its ids, and leaves it to the server to know it.
+async function remembered(model) {
+  const first = { role: 'user', content: 'Pick a number.' }
+  const { response } = await generateText({ model, messages: [first], maxRetries: 0 })
+  const messages = [first, ...response.messages, { role: 'user', content: 'Which one?' }]
+  return (await generateText({ model, messages, maxRetries: 0 })).text
+}
+
 async function failed(model) {
   try {
     return { text: (await generateText({ ...once, model })).text }
@@ -72,6 +80,7 @@ async function main() {
     called: await each(adapterNames, (name) => called(adapters[name](models.tools), generateText)),
     called_streamed: await each(adapterNames, (name) => called(adapters[name](models.tools), streamText)),
     structured: await each(['openai', 'responses'], structured),
+    remembered: await each(adapterNames, (name) => remembered(adapters[name](models.memory))),
     failed: await each(adapterNames, (name) => failed(adapters[name](models.busy))),
     vector: vector.embedding,
   }

@@ -177,6 +177,52 @@ async def test_signed_thinking_goes_on_in_a_stored_conversation(server: Front, c
     assert server.asked("anthropic")[-1].json()["messages"][1]["content"][0]["signature"] == "c2lnbmVk"
 
 
+def reference(item_id: str) -> Any:
+    return {"type": "item_reference", "id": item_id}
+
+
+async def test_items_are_named_again_in_place_of_saying_them(server: Front, client: AsyncOpenAI) -> None:
+    """As Vercel's AI SDK does: what the model said is sent by its ids, over providers and chains of such requests."""
+    reply = Reply("Let me see.", thinking="It is far north.", call=("get_weather", {"city": "Oslo"}))
+    server.answer("anthropic", FAMILIES["anthropic"].answer(reply))
+    user: Any = {"role": "user", "content": "Weather?"}
+    first = await client.responses.create(model=MODELS["anthropic"], input=[user], tools=[WEATHER])
+    result: Any = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "12"}  # type: ignore[union-attr]
+    again: Any = [user, *(reference(item.id or "") for item in first.output), result]
+    second = await client.responses.create(model=MODELS["anthropic"], input=again, tools=[WEATHER])
+    _, said, given = server.asked("anthropic")[-1].json()["messages"]
+    assert given["content"][0]["content"] == "12"
+    assert [block["type"] for block in said["content"]] == ["thinking", "text", "tool_use"]
+    assert said["content"][0]["signature"] == "c2lnbmVk"
+    server.play("openai")
+    listed = (await client.responses.input_items.list(first.id)).data[0].id
+    more: Any = [reference(str(listed)), user]
+    asking = client.responses.with_raw_response.create(
+        model=MODELS["openai"], input=more, previous_response_id=second.id, store=False
+    )
+    assert "item_reference" not in (await asking).headers.get("x-abstractcore-ignored", "")
+    roles = [message["role"] for message in server.asked("openai")[-1].json()["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "user"]
+
+
+@pytest.mark.parametrize("kind", ["unknown", "deleted", "not stored", "not retained", "another place"])
+async def test_a_reference_to_nothing_is_refused(server: Front, client: AsyncOpenAI, kind: str) -> None:
+    server.play("openai")
+    headers = {"x-abstractcore-retention": "none"} if kind == "not retained" else {}
+    made = await client.responses.create(
+        model=MODELS["openai"], input="Hi", store=kind != "not stored", extra_headers=headers
+    )
+    if kind == "deleted":
+        await client.responses.delete(made.id)
+    name = {"unknown": "msg_68f0", "another place": f"msg_{request_id(made.id)}_7"}.get(kind, str(made.output[0].id))
+    asked = len(server.asked("openai"))
+    body = {"model": MODELS["openai"], "input": [reference(name), {"role": "user", "content": "Sure?"}]}
+    status, answer = await call(server, "POST", "/responses", body)
+    error = {"message": f"Item with id '{name}' not found.", "type": "invalid_request_error", "param": "input"}
+    assert (status, json.loads(answer)["error"]) == (404, {**error, "code": None})
+    assert len(server.asked("openai")) == asked
+
+
 async def test_what_is_left_out_is_named(server: Front) -> None:
     server.play("openai")
     body = {"model": MODELS["openai"], "input": "Hi", "tools": [{"type": "web_search"}], "truncation": "auto"}
