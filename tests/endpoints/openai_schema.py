@@ -1,17 +1,19 @@
-"""OpenAI's published schema, as far as this server's answers go: whether a value is what its clients were promised.
+"""Published schemas, as far as this server's answers go: whether a value is what its clients were promised.
 
     check("CreateChatCompletionResponse", answer)
+    check_open("ResponseResource", answer)
 
-`openai_schema.json` beside this file holds one schema a line. It is made of the document that OpenAI publishes
-(https://github.com/openai/openai-openapi, OpenAPI 3.1), without its prose and without the variants that this server
-never sends: `python -m tests.endpoints.openai_schema openapi.json` writes it.
+`openai_schema.json` and `open_responses_schema.json` beside this file hold one schema a line. They are made of the
+documents that OpenAI (https://github.com/openai/openai-openapi) and Open Responses (https://www.openresponses.org)
+publish, OpenAPI 3.1, without their prose and without the variants that this server never sends:
+`python -m tests.endpoints.openai_schema openapi.json open_responses.json` writes them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,20 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 FILE = Path(__file__).parent / "openai_schema.json"
-URI = "urn:openai"
+OPEN = Path(__file__).parent / "open_responses_schema.json"
 ROOTS = (
     "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", "CreateCompletionResponse",
     "CreateEmbeddingResponse", "CreateModerationResponse", "CreateTranscriptionResponseJson", "ErrorResponse",
     "ImagesResponse", "ListModelsResponse", "Model", "Response", "ResponseItemList", "ResponseStreamEvent",
 )  # fmt: skip
+OPEN_EVENTS = (
+    "Created", "InProgress", "Queued", "Completed", "Incomplete", "Failed", "OutputItemAdded", "OutputItemDone",
+    "ContentPartAdded", "ContentPartDone", "OutputTextDelta", "OutputTextDone", "RefusalDelta", "RefusalDone",
+    "ReasoningSummaryPartAdded", "ReasoningSummaryPartDone", "ReasoningSummaryDelta", "ReasoningSummaryDone",
+    "FunctionCallArgumentsDelta", "FunctionCallArgumentsDone",
+)  # fmt: skip
+OPEN_ROOTS = ("ResponseResource", *(f"Response{name}StreamingEvent" for name in OPEN_EVENTS))
+"""Not the reasoning as it is, nor custom tools: for these it has other names than OpenAI, or none."""
 SENT: Mapping[str, frozenset[str]] = {
     "ResponseStreamEvent": frozenset(
         f"Response{name}Event"
@@ -58,35 +68,54 @@ _PROSE = frozenset({"deprecated", "description", "discriminator", "example", "ex
 
 
 def check(name: str, value: Any) -> None:
-    """Raises `AssertionError`, naming each place where `value` is not what the schema of this name promises."""
-    meant = _variants(name).get(value.get("type"), name)
-    wrong = [f"{error.json_path}: {error.message[:300]}" for error in _validator(meant).iter_errors(value)]
-    assert not wrong, f"no {meant}: {wrong} in {json.dumps(value)[:2000]}"
+    """Raises `AssertionError`, naming each place where `value` is not what OpenAI's schema of this name promises."""
+    _check(FILE, _variants(name).get(value.get("type"), name), value)
+
+
+def check_open(name: str, value: Any) -> None:
+    """The same, of Open Responses."""
+    _check(OPEN, name, value)
 
 
 @cache
-def _schemas() -> dict[str, Any]:
-    schemas: dict[str, Any] = json.loads(FILE.read_text())["components"]["schemas"]
+def open_events() -> dict[str, str]:
+    """Open Responses' types of events -> their schemas."""
+    return {_type(OPEN, name): name for name in OPEN_ROOTS[1:]}
+
+
+def _check(file: Path, name: str, value: Any) -> None:
+    wrong = [f"{error.json_path}: {error.message[:300]}" for error in _validator(file, name).iter_errors(value)]
+    assert not wrong, f"no {name}: {wrong} in {json.dumps(value)[:2000]}"
+
+
+@cache
+def _schemas(file: Path) -> dict[str, Any]:
+    schemas: dict[str, Any] = json.loads(file.read_text())["components"]["schemas"]
     return schemas
 
 
 @cache
 def _variants(name: str) -> dict[str, str]:
     """Of a union of events: `type` -> the one schema that is meant, whose errors say more than the union's."""
-    variants = [each["$ref"].rpartition("/")[2] for each in _schemas()[name].get("anyOf", ()) if "$ref" in each]
-    return {_schemas()[variant]["properties"]["type"]["enum"][0]: variant for variant in variants}
+    variants = [each["$ref"].rpartition("/")[2] for each in _schemas(FILE)[name].get("anyOf", ()) if "$ref" in each]
+    return {_type(FILE, variant): variant for variant in variants}
+
+
+def _type(file: Path, event: str) -> str:
+    named: str = _schemas(file)[event]["properties"]["type"]["enum"][0]
+    return named
 
 
 @cache
-def _validator(name: str) -> Draft202012Validator:
-    document = DRAFT202012.create_resource({"components": {"schemas": _schemas()}})
-    registry: Registry[Any] = Registry().with_resource(URI, document)
-    return Draft202012Validator({"$ref": f"{URI}#/components/schemas/{name}"}, registry=registry)
+def _validator(file: Path, name: str) -> Draft202012Validator:
+    uri, document = f"urn:{file.stem}", DRAFT202012.create_resource({"components": {"schemas": _schemas(file)}})
+    registry: Registry[Any] = Registry().with_resource(uri, document)
+    return Draft202012Validator({"$ref": f"{uri}#/components/schemas/{name}"}, registry=registry)
 
 
-def excerpt(document: Mapping[str, Any]) -> dict[str, Any]:
+def excerpt(document: Mapping[str, Any], roots: Sequence[str]) -> dict[str, Any]:
     """Name -> schema: the roots and all that they are made of."""
-    schemas, kept, wanted = document["components"]["schemas"], dict[str, Any](), list(ROOTS)
+    schemas, kept, wanted = document["components"]["schemas"], dict[str, Any](), list(roots)
     while wanted:
         name = wanted.pop()
         if name not in kept:
@@ -140,11 +169,13 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(item)
 
 
-def write(document: Path) -> None:
-    """Make `FILE` anew."""
-    lines = [f"{json.dumps(name)}:{json.dumps(s)}" for name, s in excerpt(json.loads(document.read_text())).items()]
-    FILE.write_text('{"components":{"schemas":{\n' + ",\n".join(lines) + "\n}}}\n")
+def write(document: Path, file: Path, roots: Sequence[str]) -> None:
+    """Make `file` anew."""
+    found = excerpt(json.loads(document.read_text()), roots)
+    lines = [f"{json.dumps(name)}:{json.dumps(schema)}" for name, schema in found.items()]
+    file.write_text('{"components":{"schemas":{\n' + ",\n".join(lines) + "\n}}}\n")
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), FILE, ROOTS)
+    write(Path(sys.argv[2]), OPEN, OPEN_ROOTS)

@@ -1,4 +1,5 @@
-"""Every answer and every event of a stream is what OpenAI's published schema promises, from every family."""
+"""Every answer and every event of a stream is what the published schemas promise, from every family: OpenAI's, and of
+Responses that of Open Responses too."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.front import MODELS, STREAM, WHOLE, Front, front, saying
-from tests.endpoints.openai_schema import check
+from tests.endpoints.openai_schema import check, check_open, open_events
 from tests.gateway.scripted import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -153,9 +154,33 @@ async def test_responses(server: Front, http: aiohttp.ClientSession, case: Case,
     whole = check_whole("Response", *await ask(http, server, "/responses", body))
     found = check_stream("ResponseStreamEvent", (await ask(http, server, "/responses", body | {"stream": True}))[1])
     response_id = found[0]["response"]["id"]
-    check("Response", await get(http, server, f"/responses/{response_id}"))
+    for event in found:
+        if event["type"] in open_events():
+            check_open(open_events()[event["type"]], event)
+    stored = await get(http, server, f"/responses/{response_id}")
+    check("Response", stored)
+    check_open("ResponseResource", stored)
     if whole.get("object") == "response":
         check("ResponseItemList", await get(http, server, f"/responses/{whole['id']}/input_items"))
+
+
+async def test_what_a_response_repeats_is_filled_up(server: Front, http: aiohttp.ClientSession) -> None:
+    """Clients say parts of objects; strict ones read all of them."""
+    Case("openai").play(server)
+    body = {
+        "model": MODELS["openai"], "input": "Hi", "reasoning": {"effort": "low"}, "text": {"verbosity": "low"},
+        "tools": [{"type": "function", "name": "f"}], "temperature": 0.5, "max_tool_calls": 3, "service_tier": "flex",
+        "prompt_cache_key": "k", "safety_identifier": "s",
+    }  # fmt: skip
+    whole = check_whole("Response", *await ask(http, server, "/responses", body))
+    check_open("ResponseResource", whole)
+    assert whole["reasoning"] == {"effort": "low", "summary": None}
+    assert whole["text"] == {"format": {"type": "text"}, "verbosity": "low"}
+    assert whole["tools"] == [
+        {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}
+    ]
+    said = ("temperature", "top_p", "max_tool_calls", "prompt_cache_key", "safety_identifier")
+    assert [whole[name] for name in said] == [0.5, 1, 3, "k", "s"]
 
 
 async def test_responses_of_custom_tools(server: Front, http: aiohttp.ClientSession) -> None:

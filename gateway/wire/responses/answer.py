@@ -90,7 +90,7 @@ class ResponsesStream:
 
     def ended(self, fold: Fold) -> dict[str, Any]:
         """End what is open; the response object."""
-        status, fields = ending(fold.finish_reason)
+        status, fields = ending(fold)
         self._end(status)
         return response_object(self._form, status, self._output(), fold.meta.usage, **fields)
 

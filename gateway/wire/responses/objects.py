@@ -11,27 +11,37 @@ from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
 from gateway.wire.responses.request import CUSTOM_INPUT, tools_of
 from gateway.wire.responses.sealed import ASKED, seal
+from gateway.wire.values import Fold
 
 ECHO_BYTES = 4096
 """Instructions and tools over this many bytes of JSON are not echoed: agents send 40 KB of them with every turn, and
 would get them back three times."""
 _ECHOED: Mapping[str, Any] = {
     "background": False,
+    "frequency_penalty": 0.0,
     "max_output_tokens": None,
+    "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
     "previous_response_id": None,
+    "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
-    "service_tier": None,
+    "safety_identifier": None,
+    "service_tier": "default",
     "store": True,
-    "temperature": None,
+    "temperature": 1.0,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
-    "top_p": None,
+    "top_logprobs": 0,
+    "top_p": 1.0,
     "truncation": "disabled",
     "user": None,
 }
-"""Fields of the request that the response repeats, and what they are where the request does not say."""
+"""Fields of the request that the response repeats, and what they are where the request does not say: the API's own
+defaults, since https://www.openresponses.org/specification has no null for a number. Objects are filled up."""
+_TOOL: Mapping[str, Any] = {"description": None, "parameters": None, "strict": None}
+"""What a function always has where it is repeated."""
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -62,29 +72,39 @@ def response_object(
     form: Form, status: str, output: list[dict[str, Any]], usage: Usage | None = None, **fields: Any
 ) -> dict[str, Any]:
     """The whole object. `status` is queued, in_progress, completed, incomplete, failed or cancelled."""
-    echoed = {name: form.options.get(name, usual) for name, usual in _ECHOED.items()}
+    echoed = {name: _echo(form.options.get(name), usual) for name, usual in _ECHOED.items()}
+    tools = form.options.get("tools", [])
     return {
         "id": f"resp_{form.request_id}",
         "object": "response",
         "created_at": form.created,
+        "completed_at": None,  # when it ends is known only once it is written
         "status": status,
         "error": None,
         "incomplete_details": None,
         "instructions": form.options.get("instructions"),
         "model": form.model,
         "output": output,
-        "tools": form.options.get("tools", []),
+        "tools": [{**_TOOL, **tool} if tool["type"] == "function" else tool for tool in tools],
         **echoed,
         "usage": None if usage is None else usage_object(usage),
         **fields,
     }
 
 
-def ending(reason: str | None) -> tuple[str, dict[str, Any]]:
-    """(status, further fields) of an answer by its finish reason."""
+def _echo(said: Any, usual: Any) -> Any:
+    if isinstance(said, dict) and isinstance(usual, dict):
+        return {**usual, **{name: value for name, value in said.items() if value is not None}}
+    return usual if said is None else said
+
+
+def ending(fold: Fold) -> tuple[str, dict[str, Any]]:
+    """(status, further fields) of an answer: by its finish reason, and by the service tier that the provider named."""
+    tier, reason = (fold.meta.top or {}).get("service_tier"), fold.finish_reason
+    fields = {"service_tier": tier} if isinstance(tier, str) else {}
     if reason in _INCOMPLETE:
-        return "incomplete", {"incomplete_details": {"reason": _INCOMPLETE[reason]}}
-    return "completed", {}
+        return "incomplete", {**fields, "incomplete_details": {"reason": _INCOMPLETE[reason]}}
+    return "completed", fields
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -87,6 +87,14 @@ def test_counts_and_ends_are_said_in_their_words() -> None:
     assert body["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
 
 
+@pytest.mark.parametrize(
+    ("options", "told", "shown"),
+    [({}, None, "default"), ({"service_tier": "auto"}, "flex", "flex"), ({"service_tier": "flex"}, 7, "flex")],
+)
+def test_the_service_tier_is_the_one_that_served(options: dict[str, Any], told: Any, shown: str) -> None:
+    assert whole([Delta(text="x"), Meta(top={"service_tier": told})], options)["service_tier"] == shown
+
+
 def test_a_custom_tool_gets_its_text() -> None:
     [item] = whole([Delta(tool_calls=[ToolCallDelta(0, "c", "f", '{"input":"a\\nb"}')])], {"custom": ["f"]})["output"]
     assert (item["type"], item["input"]) == ("custom_tool_call", "a\nb")
