@@ -31,9 +31,9 @@ ROOTS = (
 )  # fmt: skip
 OPEN_EVENTS = (
     "Created", "InProgress", "Queued", "Completed", "Incomplete", "Failed", "OutputItemAdded", "OutputItemDone",
-    "ContentPartAdded", "ContentPartDone", "OutputTextDelta", "OutputTextDone", "RefusalDelta", "RefusalDone",
-    "ReasoningSummaryPartAdded", "ReasoningSummaryPartDone", "ReasoningSummaryDelta", "ReasoningSummaryDone",
-    "FunctionCallArgumentsDelta", "FunctionCallArgumentsDone",
+    "ContentPartAdded", "ContentPartDone", "OutputTextDelta", "OutputTextDone", "OutputTextAnnotationAdded",
+    "RefusalDelta", "RefusalDone", "ReasoningSummaryPartAdded", "ReasoningSummaryPartDone", "ReasoningSummaryDelta",
+    "ReasoningSummaryDone", "FunctionCallArgumentsDelta", "FunctionCallArgumentsDone",
 )  # fmt: skip
 OPEN_ROOTS = ("ResponseResource", *(f"Response{name}StreamingEvent" for name in OPEN_EVENTS))
 """Not the reasoning as it is, nor custom tools: for these it has other names than OpenAI, or none."""
@@ -42,10 +42,11 @@ SENT: Mapping[str, frozenset[str]] = {
         f"Response{name}Event"
         for name in (
             "Created", "InProgress", "Queued", "Completed", "Incomplete", "Failed", "OutputItemAdded", "OutputItemDone",
-            "ContentPartAdded", "ContentPartDone", "TextDelta", "TextDone", "RefusalDelta", "RefusalDone",
-            "ReasoningTextDelta", "ReasoningTextDone", "ReasoningSummaryPartAdded", "ReasoningSummaryPartDone",
-            "ReasoningSummaryTextDelta", "ReasoningSummaryTextDone", "FunctionCallArgumentsDelta",
-            "FunctionCallArgumentsDone", "CustomToolCallInputDelta", "CustomToolCallInputDone",
+            "ContentPartAdded", "ContentPartDone", "TextDelta", "TextDone", "OutputTextAnnotationAdded",
+            "RefusalDelta", "RefusalDone", "ReasoningTextDelta", "ReasoningTextDone", "ReasoningSummaryPartAdded",
+            "ReasoningSummaryPartDone", "ReasoningSummaryTextDelta", "ReasoningSummaryTextDone",
+            "FunctionCallArgumentsDelta", "FunctionCallArgumentsDone", "CustomToolCallInputDelta",
+            "CustomToolCallInputDone",
         )
     ),
     "OutputItem": frozenset({"OutputMessage", "FunctionToolCall", "CustomToolCall", "ReasoningItem"}),

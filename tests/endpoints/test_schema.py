@@ -67,6 +67,7 @@ CASES: Mapping[str, Case] = {
     "reasoning of ollama": Case("ollama", "ollama/thinking.ndjson"),
     "refusal of openai": Case("openai", "openai/refusal.sse"),
     "refusal of anthropic": Case("anthropic", "anthropic/refusal.sse"),
+    "citations of openai": Case("openai", "openai/citations.sse", "openai/body_citations.json"),
     "usage of mlx-lm": Case("openai-compatible", "openai/mlx_lm.sse"),
     "an error of openai": Case("openai", "openai/error.sse"),
     "an error of anthropic": Case("anthropic", "anthropic/error.sse"),

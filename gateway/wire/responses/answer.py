@@ -15,6 +15,7 @@ import orjson
 from eventstore.frames import SEP
 from gateway.wire.dialect import Form
 from gateway.wire.responses.objects import (
+    annotations_of,
     call_item,
     custom_input,
     ending,
@@ -47,6 +48,7 @@ class _Part:
     index: int
     text: list[str] = field(default_factory=list)
     logprobs: list[Any] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
     signed: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -117,6 +119,8 @@ class ResponsesStream:
             self._sign(signed)
         if delta.text or delta.logprobs:
             self._say("output_text", delta.text, (delta.logprobs or {}).get("content") or ())
+        if delta.extra and (annotations := annotations_of(delta.extra)):
+            self._annotate(annotations)
         if delta.refusal:
             self._say("refusal", delta.refusal)
         for call in delta.tool_calls:
@@ -148,6 +152,18 @@ class ResponsesStream:
             self._open("reasoning")
         assert self._part is not None
         self._part.signed += blocks
+
+    def _annotate(self, annotations: Sequence[dict[str, Any]]) -> None:
+        """What the text that is open, or that follows, rests on."""
+        self._begin()
+        if self._part is None or self._part.kind != "output_text":
+            self._open("output_text")
+        part = self._part
+        assert part is not None
+        for annotation in annotations:
+            at = {**self._place(part), "annotation_index": len(part.annotations)}
+            part.annotations.append(annotation)
+            self._event("response.output_text.annotation.added", **at, annotation=annotation)
 
     def _open(self, kind: str) -> None:
         if kind == "reasoning":
@@ -281,4 +297,4 @@ class ResponsesBody:
 
 def _made(part: _Part) -> dict[str, Any]:
     text = "".join(part.text)
-    return refusal_part(text) if part.kind == "refusal" else text_part(text, part.logprobs)
+    return refusal_part(text) if part.kind == "refusal" else text_part(text, part.logprobs, part.annotations)

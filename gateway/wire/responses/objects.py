@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -125,8 +125,20 @@ def error_object(error: Mapping[str, Any]) -> dict[str, Any]:
     return {"code": "rate_limit_exceeded" if limited else "server_error", "message": error.get("message")}
 
 
-def text_part(text: str, logprobs: Any = None) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs or []}
+def text_part(text: str, logprobs: Any = None, annotations: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": logprobs or []}
+
+
+def annotations_of(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A delta's annotations. Chat has their fields in an object named as their type; here they stand beside it."""
+    given = extra.get("annotations")
+    found = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    return [_flat(each) for each in found if isinstance(each.get("type"), str)]
+
+
+def _flat(annotation: dict[str, Any]) -> dict[str, Any]:
+    fields = annotation.get(annotation["type"])
+    return {"type": annotation["type"], **fields} if isinstance(fields, dict) else annotation
 
 
 def refusal_part(text: str) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from tests.gateway.wire.messages.test_answer import PIECES, TEXTS, apart
 
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
 OPTIONS = st.sampled_from([{}, {"reasoning": {"summary": "auto"}}, {"custom": ["f"]}, {"namespaces": {"f": "mcp"}}])
-MORE = st.lists(st.one_of(PIECES, st.builds(lambda text: [Delta(refusal=text)], TEXTS)), max_size=3)
+CITED = {"start_index": 0, "end_index": 3, "url": "https://oslo.example", "title": "Oslo"}
+CITATION = Delta(extra={"annotations": [{"type": "url_citation", "url_citation": CITED}]})
+MORE = st.lists(
+    st.one_of(PIECES, st.builds(lambda text: [Delta(refusal=text)], TEXTS), st.just([CITATION])), max_size=3
+)
 
 
 def form(options: dict[str, Any]) -> Form:
@@ -93,6 +97,27 @@ def test_counts_and_ends_are_said_in_their_words() -> None:
 )
 def test_the_service_tier_is_the_one_that_served(options: dict[str, Any], told: Any, shown: str) -> None:
     assert whole([Delta(text="x"), Meta(top={"service_tier": told})], options)["service_tier"] == shown
+
+
+def test_citations_stand_with_their_text() -> None:
+    told = events(rendered([[Delta(text="It is 22 °C."), CITATION], [CITATION]], {}))
+    added = [event for event in told if event["type"] == "response.output_text.annotation.added"]
+    assert [event["annotation_index"] for event in added] == [0, 1]
+    assert [event["annotation"] for event in added] == [{"type": "url_citation", **CITED}] * 2
+    [message] = told[-1]["response"]["output"]
+    assert [part["annotations"] for part in message["content"]] == [[event["annotation"] for event in added]]
+
+
+@pytest.mark.parametrize("given", [None, "x", {}, [None, 7, {}, {"type": 1}]])
+def test_annotations_that_are_none_are_passed_over(given: Any) -> None:
+    [message] = whole([Delta(text="x", extra={"annotations": given})], {})["output"]
+    assert message["content"][0]["annotations"] == []
+
+
+def test_annotations_of_other_shapes_are_kept() -> None:
+    flat = {"type": "url_citation", **CITED}
+    [message] = whole([Delta(text="x", extra={"annotations": [flat]})], {})["output"]
+    assert message["content"][0]["annotations"] == [flat]
 
 
 def test_a_custom_tool_gets_its_text() -> None:
