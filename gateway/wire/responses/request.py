@@ -57,6 +57,9 @@ class ResponsesRequest(TypedDict, total=False):
     previous_response_id: str | None
     temperature: Number | None
     top_p: Number | None
+    presence_penalty: Number | None
+    frequency_penalty: Number | None
+    top_logprobs: int | None
     max_output_tokens: int | None
     max_tokens: int | None
     tools: list[dict[str, Any]] | None
@@ -76,8 +79,9 @@ class ResponsesRequest(TypedDict, total=False):
 
 _ADAPTER: TypeAdapter[ResponsesRequest] = TypeAdapter(ResponsesRequest)
 _SAME = (
-    "model", "stream", "temperature", "top_p", "metadata", "user", "safety_identifier", "prompt_cache_key",
-    "prompt_cache_retention", "service_tier", "session_id", "api_key", "base_url", "tool_mode", "thinking",
+    "model", "stream", "temperature", "top_p", "presence_penalty", "frequency_penalty", "metadata", "user",
+    "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier", "session_id", "api_key",
+    "base_url", "tool_mode", "thinking",
 )  # fmt: skip
 _REFUSED = ("prompt", "conversation")
 _CARRIED = frozenset(
@@ -85,7 +89,8 @@ _CARRIED = frozenset(
     | {"tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "stream_options"}
     | {"store", "background", "previous_response_id"}
 )
-_INCLUDED = frozenset({"message.output_text.logprobs", ASKED})
+_LOGPROBS = "message.output_text.logprobs"
+_INCLUDED = frozenset({_LOGPROBS, ASKED})
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -112,7 +117,7 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
         said["max_completion_tokens"] = most
     if effort := (body.get("reasoning") or {}).get("effort"):
         said["reasoning_effort"] = effort
-    if "message.output_text.logprobs" in (body.get("include") or ()):
+    if _LOGPROBS in (body.get("include") or ()):
         said |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
     return said | _text(body.get("text") or {}) | _tools(body)
 
@@ -120,6 +125,8 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
 def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     """What `chat` leaves out: fields, tools and items that mean something to OpenAI alone, or to nobody."""
     names = {name for name, value in body.items() if value is not None and name not in _CARRIED}
+    if body.get("top_logprobs") and _LOGPROBS not in (body.get("include") or ()):
+        names.add("top_logprobs")  # how many of what nobody asked to be told
     names |= {f"include.{name}" for name in body.get("include") or () if name not in _INCLUDED}
     tools = {id(tool) for _, tool in tools_of(body)}
     for tool in body.get("tools") or ():

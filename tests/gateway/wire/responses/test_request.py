@@ -38,6 +38,8 @@ def test_every_message_of_a_turn_is_kept(items: list[dict[str, Any]]) -> None:
     ("field", "value"),
     [
         ("include", 5),
+        ("presence_penalty", "high"),
+        ("top_logprobs", 0.5),
         ("text", {"format": "json"}),
         ("input", [{"type": ["message"]}]),
         ("tool_choice", {"type": "allowed_tools", "tools": ["x"]}),
@@ -112,9 +114,30 @@ def test_what_is_left_out_is_named() -> None:
         "model": "m", "input": [USER, {"type": "computer_call"}, {"type": "reasoning", "id": "r"}, SEALED, said("a")],
         "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}, {"type": "namespace", "name": "n"}],
         "include": ["file_search_call.results", "reasoning.encrypted_content"], "truncation": "auto",
-        "max_tool_calls": 3, "store": False, "client_metadata": None,
+        "max_tool_calls": 3, "store": False, "client_metadata": None, "top_logprobs": 2,
     }  # fmt: skip
     assert request.ignored(body) == (
         "include.file_search_call.results", "input[].computer_call", "input[].reasoning", "max_tool_calls",
-        "tools[].web_search", "truncation",
+        "tools[].web_search", "top_logprobs", "truncation",
     )  # fmt: skip
+
+
+LOGPROBS = {"include": ["message.output_text.logprobs"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"presence_penalty": 0.5, "frequency_penalty": -1}, {"presence_penalty": 0.5, "frequency_penalty": -1}),
+        ({"presence_penalty": None}, {}),
+        ({**LOGPROBS, "top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
+        (LOGPROBS, {"logprobs": True, "top_logprobs": 0}),
+        ({"top_logprobs": 0}, {}),
+    ],
+)
+def test_what_chat_has_too_is_carried(said: dict[str, Any], meant: dict[str, Any]) -> None:
+    body = {"model": "m", "input": "x", **said}
+    request.check(body)
+    chat = request.chat(body)
+    del chat["messages"], chat["model"]
+    assert (chat, request.ignored(body)) == (meant, ())
