@@ -130,6 +130,8 @@ class Planner:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
         route, speech = self._with_tools(submission, route, speech, body)
+        if isinstance(speech, PromptedTools):
+            body = dialect(submission.wire, submission.renderer).fitted(body, frozenset())  # a prompt has no others
         try:
             call, body, structure = _call(speech, provider, route.model, body)
             if structure is None and dialect(submission.wire, submission.renderer).checked:
@@ -183,7 +185,7 @@ class Planner:
         if not spoken.as_chat:
             raise not_offered(spoken.wire, provider.name, self._offering(spoken.wire))
         if submission.chat is not None:
-            return upstream, submission.chat
+            return upstream, spoken.fitted(submission.chat, provider.traits)
         return upstream, _chat(spoken, submission.body, provider)
 
     def _looped(self, submission: Submission, body: dict[str, Any]) -> tuple[dict[str, Any], Loop | None]:
@@ -197,7 +199,8 @@ class Planner:
         """What the caller's protocol says and chat does not."""
         if (provider.family, submission.wire) in self._natives:
             return ()
-        return dialect(submission.wire, submission.renderer).ignored(submission.body)
+        spoken = dialect(submission.wire, submission.renderer)
+        return (*spoken.ignored(submission.body), *spoken.unfit(submission.body, provider.traits))
 
     def _with_tools(
         self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]
@@ -249,7 +252,7 @@ def _in_pieces(body: dict[str, Any]) -> dict[str, Any]:
 
 def _chat(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[str, Any]:
     """The request as chat. Raises `GatewayError`."""
-    said = spoken.chat(body)
+    said = spoken.fitted(spoken.chat(body), provider.traits)
     return unsigned(said) if spoken.signs and BLOCKS not in provider.traits else said
 
 

@@ -54,7 +54,7 @@ _SEES = frozenset({"image_urls", "pdf"})
 _KNOWN = (
     _Known(
         name="openai", family="openai_compatible", url="openai_base_url", path="/v1", key="openai_api_key",
-        key_env="OPENAI_API_KEY", needs_key=True, prices="openai", traits=_USAGE | _SEES | {"file_ids"},
+        key_env="OPENAI_API_KEY", needs_key=True, prices="openai", traits=_USAGE | _SEES | {"file_ids", "custom_tools"},
     ),
     _Known(
         name="anthropic", family="anthropic", url="anthropic_base_url", drop="/v1", key="anthropic_api_key",

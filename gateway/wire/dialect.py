@@ -3,7 +3,7 @@ words. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import field
 from typing import Any, ClassVar, Protocol
 
@@ -76,6 +76,15 @@ class Dialect(Protocol):
 
     def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         """The names of what `chat` leaves out because it does not change the answer."""
+        return ()
+
+    def fitted(self, chat: dict[str, Any], traits: Set[str]) -> dict[str, Any]:
+        """What `chat` gave, for a provider with these traits: without words that some have and this one has not. Never
+        mutates, and does nothing to what was fitted before."""
+        return chat
+
+    def unfit(self, body: Mapping[str, Any], traits: Set[str]) -> tuple[str, ...]:
+        """The names of what `fitted` leaves out."""
         return ()
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:

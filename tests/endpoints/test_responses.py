@@ -270,6 +270,51 @@ async def test_what_agents_send_is_never_refused(server: Front, client: AsyncOpe
     assert (status, again) == (200, stream)
 
 
+GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "a"+'}
+BOUND: Any = {**PATCH, "format": GRAMMAR}
+
+
+async def test_a_grammar_is_carried_where_chat_has_it(server: Front) -> None:
+    """At OpenAI; elsewhere the header names what is lost, and a function stands for the tool."""
+    call_ = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "apply_patch", "input": "aa"}}
+    chunks: list[Any] = [{"tool_calls": [call_]}, {"tool_calls": [{"index": 0, "custom": {"input": "a"}}]}, {}]
+    ends = [None, None, "tool_calls"]
+    told = [
+        {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
+        for delta, end in zip(chunks, ends, strict=True)
+    ]
+    stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in told) + "data: [DONE]\n\n"
+    server.answer("openai", Script(stream.encode(), content_type="text/event-stream"))
+    earlier = {"type": "custom_tool_call", "call_id": "c0", "name": "apply_patch", "input": "a"}
+    given = {"type": "custom_tool_call_output", "call_id": "c0", "output": "ok"}
+    body: Any = {
+        "input": [{"role": "user", "content": "do"}, earlier, given], "tools": [BOUND], "stream": True,
+        "tool_choice": {"type": "custom", "name": "apply_patch"},
+    }  # fmt: skip
+    _, answer = await call(server, "POST", "/responses", {**body, "model": MODELS["openai"]})
+    [item] = events(answer)[-1]["response"]["output"]
+    assert (item["type"], item["call_id"], item["input"]) == ("custom_tool_call", "c1", "aaa")
+    sent = server.asked("openai")[-1].json()
+    grammar = {"syntax": "lark", "definition": GRAMMAR["definition"]}
+    named = {"name": "apply_patch", "description": "of files"}
+    own = {"type": "custom", "custom": {**named, "format": {"type": "grammar", "grammar": grammar}}}
+    assert (sent["tools"], sent["tool_choice"]) == ([own], {"type": "custom", "custom": {"name": "apply_patch"}})
+    [said] = sent["messages"][1]["tool_calls"]
+    assert said == {"id": "c0", "type": "custom", "custom": {"name": "apply_patch", "input": "a"}}
+
+    async with aiohttp.ClientSession() as session:
+        post = session.post(f"{server.url}/responses", json={**body, "model": MODELS["vllm"]})
+        async with post as other:
+            assert (other.status, other.headers["x-abstractcore-ignored"]) == (200, "tools[].format")
+        prompted = {**body, "model": MODELS["openai"], "tool_mode": "prompted", "tool_choice": "auto"}
+        async with session.post(f"{server.url}/responses", json=prompted) as told_in_text:
+            assert told_in_text.status == 200
+    sent = server.asked("vllm")[-1].json()
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["apply_patch"]
+    assert sent["tool_choice"] == {"type": "function", "function": {"name": "apply_patch"}}
+    assert sent["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"input":"a"}'
+
+
 async def test_conversations_go_on_over_providers_and_restarts(tmp_path: Path) -> None:
     async with front(tmp_path) as server:
         async with AsyncOpenAI(base_url=server.url, api_key="x") as client:

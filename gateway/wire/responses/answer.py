@@ -18,6 +18,7 @@ from gateway.wire.responses.objects import (
     annotations_of,
     call_item,
     custom_input,
+    custom_item,
     ending,
     error_object,
     is_custom,
@@ -37,6 +38,8 @@ class _Call:
     index: int
     call_id: str
     name: str
+    native: bool
+    """Whether its arguments are the text of a custom tool, and not the object of a function that stands for it."""
     arguments: list[str] = field(default_factory=list)
 
 
@@ -208,25 +211,36 @@ class ResponsesStream:
         call = self._calls.get(delta.index)
         if call is None:
             self._close()
-            call = _Call(self._count, delta.id or "", delta.name or "")
+            call = _Call(self._count, delta.id or "", delta.name or "", delta.type == "custom")
             self._calls[delta.index] = call
-            self._added(call_item(self._form, call.index, "in_progress", call.call_id, call.name, ""))
+            self._added(self._item(call, "in_progress", ""))
         if delta.arguments:
             call.arguments.append(delta.arguments)
-            if not is_custom(self._form, call.name):
+            if call.native:
+                self._event("response.custom_tool_call_input.delta", **self._of(call), delta=delta.arguments)
+            elif not self._is_custom(call):
                 self._event("response.function_call_arguments.delta", **self._of(call), delta=delta.arguments)
 
     def _end_call(self, call: _Call, status: str) -> None:
         """The whole call. What was cut off is no input: clients act on that event."""
         arguments, place = "".join(call.arguments), self._of(call)
-        item = call_item(self._form, call.index, status, call.call_id, call.name, arguments)
-        if status == "completed" and item["type"] == "custom_tool_call":
-            text = custom_input(arguments)
-            self._event("response.custom_tool_call_input.delta", **place, delta=text)
-            self._event("response.custom_tool_call_input.done", **place, input=text)
+        item = self._item(call, status, arguments)
+        if status == "completed" and self._is_custom(call):
+            if not call.native:
+                self._event("response.custom_tool_call_input.delta", **place, delta=item["input"])
+            self._event("response.custom_tool_call_input.done", **place, input=item["input"])
         elif status == "completed":
             self._event("response.function_call_arguments.done", **place, name=call.name, arguments=arguments)
         self._done(call.index, item)
+
+    def _is_custom(self, call: _Call) -> bool:
+        return call.native or is_custom(self._form, call.name)
+
+    def _item(self, call: _Call, status: str, arguments: str) -> dict[str, Any]:
+        if not self._is_custom(call):
+            return call_item(self._form, call.index, status, call.call_id, call.name, arguments)
+        text = arguments if call.native else custom_input(arguments)
+        return custom_item(self._form, call.index, status, call.call_id, call.name, text)
 
     def _added(self, item: dict[str, Any]) -> int:
         index, self._count = self._count, self._count + 1
@@ -245,7 +259,7 @@ class ResponsesStream:
         return place | ({"summary_index": 0} if summarised(form) else {"content_index": 0})
 
     def _of(self, call: _Call) -> dict[str, Any]:
-        prefix = "ctc" if is_custom(self._form, call.name) else "fc"
+        prefix = "ctc" if self._is_custom(call) else "fc"
         return {"item_id": f"{prefix}_{self._form.request_id}_{call.index}", "output_index": call.index}
 
     def _name(self, kind: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import orjson
@@ -11,6 +11,7 @@ from gateway.errors import openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.responses import request
 from gateway.wire.responses.answer import ResponsesBody, ResponsesStream
+from gateway.wire.responses.custom import CUSTOM_TOOLS, as_functions
 from gateway.wire.responses.objects import options_of
 
 
@@ -29,6 +30,12 @@ class ResponsesDialect(Dialect):
 
     def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         return request.ignored(body)
+
+    def fitted(self, chat: dict[str, Any], traits: Set[str]) -> dict[str, Any]:
+        return chat if CUSTOM_TOOLS in traits else as_functions(chat)
+
+    def unfit(self, body: Mapping[str, Any], traits: Set[str]) -> tuple[str, ...]:
+        return request.unfit(body, traits)
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         return options_of(body)

@@ -3,12 +3,13 @@ goes back, to the provider that signed it; items of unknown kinds are passed ove
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from gateway.errors import InvalidRequest
+from gateway.wire.responses.custom import chat_call
 from gateway.wire.responses.sealed import BLOCKS, unseal
 
 _ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
@@ -16,8 +17,9 @@ _CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
-def messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation. Raises `InvalidRequest` for a message that is none."""
+def messages(items: Sequence[Mapping[str, Any]], native: Collection[Any] = ()) -> list[dict[str, Any]]:
+    """The conversation. `native` names the custom tools that are chat's own. Raises `InvalidRequest` for a message that
+    is none."""
     said: list[dict[str, Any]] = []
     pictures: list[dict[str, Any]] = []
     signed: list[dict[str, Any]] = []
@@ -29,7 +31,7 @@ def messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if kind == "message":
             _message(index, item, said)
         elif kind in _CALLS:
-            _turn(said).setdefault("tool_calls", []).append(_call(kind, item))
+            _turn(said).setdefault("tool_calls", []).append(_call(kind, item, native))
         elif kind in _RESULTS:
             text, more = _result(item.get("output"))
             said.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": text})
@@ -74,11 +76,15 @@ def _turn(said: list[dict[str, Any]]) -> dict[str, Any]:
     return said[-1]
 
 
-def _call(kind: str, item: Mapping[str, Any]) -> dict[str, Any]:
+def _call(kind: str, item: Mapping[str, Any], native: Collection[Any]) -> dict[str, Any]:
     given = item.get(_CALLS[kind]) or ""
-    arguments = given if kind == "function_call" else orjson.dumps({"input": given}).decode()
-    function = {"name": item.get("name"), "arguments": arguments}
-    return {"id": item.get("call_id"), "type": "function", "function": function}
+    if kind == "custom_tool_call":
+        return chat_call(item.get("call_id"), item.get("name"), given, native)
+    return {
+        "id": item.get("call_id"),
+        "type": "function",
+        "function": {"name": item.get("name"), "arguments": given},
+    }
 
 
 def _result(output: Any) -> tuple[str, list[dict[str, Any]]]:

@@ -9,7 +9,8 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
-from gateway.wire.responses.request import CUSTOM_INPUT, tools_of
+from gateway.wire.responses.custom import CUSTOM_INPUT
+from gateway.wire.responses.request import tools_of
 from gateway.wire.responses.sealed import ASKED, seal
 from gateway.wire.values import Fold
 
@@ -176,17 +177,20 @@ def is_custom(form: Form, name: str | None) -> bool:
 
 
 def call_item(form: Form, index: int, status: str, call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """A call of a function, or of a custom tool, whose one text is taken out of the function that stands for it."""
-    if is_custom(form, name):
-        item = {"id": f"ctc_{form.request_id}_{index}", "type": "custom_tool_call", "status": status}
-        return item | {"call_id": call_id, "name": name, "input": custom_input(arguments)}
+    """A call of a function."""
     item = {"id": f"fc_{form.request_id}_{index}", "type": "function_call", "status": status, "call_id": call_id}
     space = form.options.get("namespaces", {}).get(name)
     return item | {"name": name, "arguments": arguments} | ({"namespace": space} if space else {})
 
 
+def custom_item(form: Form, index: int, status: str, call_id: str, name: str, text: str) -> dict[str, Any]:
+    """A call of a custom tool."""
+    item = {"id": f"ctc_{form.request_id}_{index}", "type": "custom_tool_call", "status": status}
+    return item | {"call_id": call_id, "name": name, "input": text}
+
+
 def custom_input(arguments: str) -> str:
-    """The text for a custom tool; arguments that are not what was asked for are given as they are."""
+    """The text for a custom tool, out of the function that stands for it; other arguments are given as they are."""
     try:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:

@@ -1,12 +1,12 @@
 """A Responses request: what is checked at the door, and the same request as a chat completions body.
 
 Tools and items of kinds that chat has no word for are left out, never refused: clients such as Codex send them to every
-model. A custom tool becomes a function with one text; the answer turns its calls back.
+model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
@@ -14,12 +14,11 @@ from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
+from gateway.wire.responses.custom import CUSTOM_TOOLS, chat_tool, has_grammar
 from gateway.wire.responses.items import left_out, messages, parts_left_out
 from gateway.wire.responses.sealed import ASKED
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
-CUSTOM_INPUT = "input"
-"""The one parameter of the function that stands for a custom tool."""
 
 
 @with_config(_LOOSE)
@@ -111,7 +110,8 @@ def check(body: Mapping[str, Any]) -> None:
 def chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """The chat completions body. Raises `InvalidRequest`."""
     said: dict[str, Any] = {name: body[name] for name in _SAME if body.get(name) is not None}
-    said["messages"] = [*_instructions(body.get("instructions")), *_input(body)]
+    native = [tool.get("name") for _, tool in tools_of(body) if has_grammar(tool)]
+    said["messages"] = [*_instructions(body.get("instructions")), *_input(body, native)]
     most = body.get("max_output_tokens") or body.get("max_tokens")
     if most is not None:
         said["max_completion_tokens"] = most
@@ -119,7 +119,7 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
         said["reasoning_effort"] = effort
     if _LOGPROBS in (body.get("include") or ()):
         said |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
-    return said | _text(body.get("text") or {}) | _tools(body)
+    return said | _text(body.get("text") or {}) | _tools(body, native)
 
 
 def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -139,6 +139,12 @@ def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def unfit(body: Mapping[str, Any], traits: Set[str]) -> tuple[str, ...]:
+    """What a provider with these traits has no word for."""
+    grammars = CUSTOM_TOOLS not in traits and any(has_grammar(tool) for _, tool in tools_of(body))
+    return ("tools[].format",) if grammars else ()
+
+
 def tools_of(body: Mapping[str, Any]) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """The functions and custom tools on offer, each with the namespace that it stands in."""
     for tool in body.get("tools") or ():
@@ -155,11 +161,11 @@ def _instructions(instructions: str | None) -> list[dict[str, Any]]:
     return [{"role": "system", "content": instructions}] if instructions else []
 
 
-def _input(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _input(body: Mapping[str, Any], native: Collection[Any]) -> list[dict[str, Any]]:
     given = body.get("input")
     if given is None:
         return list(body["messages"])
-    return [{"role": "user", "content": given}] if isinstance(given, str) else messages(given)
+    return [{"role": "user", "content": given}] if isinstance(given, str) else messages(given, native)
 
 
 def _text(text: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,12 +179,12 @@ def _text(text: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
+def _tools(body: Mapping[str, Any], native: Collection[Any]) -> dict[str, Any]:
     tools = [_tool(tool) for _, tool in tools_of(body)]
     if not tools:
         return {}
     said: dict[str, Any] = {"tools": tools}
-    choice = _choice(body.get("tool_choice"))
+    choice = _choice(body.get("tool_choice"), native)
     if choice is not None:
         said["tool_choice"] = choice
     if body.get("parallel_tool_calls") is not None:
@@ -187,24 +193,25 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    function = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
     if tool["type"] == "custom":
-        text = {"type": "string", "description": "The tool's whole input, as plain text."}
-        schema = {"type": "object", "properties": {CUSTOM_INPUT: text}, "required": [CUSTOM_INPUT]}
-        return {"type": "function", "function": function | {"parameters": schema}}
+        return chat_tool(tool)
+    function = {name: tool[name] for name in ("name", "description") if tool.get(name) is not None}
     function["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
     if tool.get("strict") is not None:
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
 
 
-def _choice(choice: Any) -> Any:
+def _choice(choice: Any, native: Collection[Any]) -> Any:
     """A choice of tools that are not on offer here says nothing."""
     if isinstance(choice, str) or choice is None:
         return choice
+    if choice.get("type") == "custom" and choice.get("name") in native:
+        return {"type": "custom", "custom": {"name": choice["name"]}}
     if choice.get("type") in ("function", "custom"):
         return {"type": "function", "function": {"name": choice.get("name")}}
     if choice.get("type") == "allowed_tools":
-        allowed = [_choice(tool) for tool in choice.get("tools") or () if tool.get("type") in ("function", "custom")]
+        given = [tool for tool in choice.get("tools") or () if tool.get("type") in ("function", "custom")]
+        allowed = [_choice(tool, native) for tool in given]
         return {"type": "allowed_tools", "allowed_tools": {"mode": choice.get("mode") or "auto", "tools": allowed}}
     return None

@@ -125,6 +125,19 @@ def test_a_custom_tool_gets_its_text() -> None:
     assert (item["type"], item["input"]) == ("custom_tool_call", "a\nb")
 
 
+def test_a_custom_tool_of_chats_own_gets_its_text_as_it_comes() -> None:
+    pieces: list[Piece] = [
+        Delta(tool_calls=[ToolCallDelta(0, "c", "f", '{"input":', type="custom")]),
+        Delta(tool_calls=[ToolCallDelta(0, arguments='"a"}', type="custom")]),
+    ]
+    told = events(rendered([pieces], {"custom": ["f"]}))
+    assert [event["delta"] for event in told if event["type"].endswith("input.delta")] == ['{"input":', '"a"}']
+    [item] = told[-1]["response"]["output"]
+    assert (item["type"], item["id"][:4], item["input"]) == ("custom_tool_call", "ctc_", '{"input":"a"}')
+    cut = events(rendered([[*pieces[:1], SHORT]], {"custom": ["f"]}))
+    assert "response.custom_tool_call_input.done" not in [event["type"] for event in cut]
+
+
 def call(index: int, arguments: str) -> Delta:
     return Delta(tool_calls=[ToolCallDelta(index, f"c{index}", "f", arguments)])
 
