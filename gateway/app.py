@@ -44,6 +44,7 @@ ROUTES = (
     web.post("/v1/chat/completions", chat_completions),
     web.post("/{provider}/v1/chat/completions", operations.chat_completions_of),
     web.post("/v1/responses", responses.create),
+    web.post("/v1/responses/input_tokens", responses.input_tokens),
     web.get("/v1/responses/{id}", responses.retrieve),
     web.delete("/v1/responses/{id}", responses.delete),
     web.post("/v1/responses/{id}/cancel", responses.cancel),
@@ -121,12 +122,13 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/sessions/{id}/chat/completions": dialects.CHAT,
     "/v1/sessions/{id}/compact": dialects.CHAT,
     "/v1/responses": dialects.RESPONSES,
+    "/v1/responses/input_tokens": dialects.RESPONSES,  # no exchange, but who was not let in is recorded
     "/v1/messages": dialects.MESSAGES,
-    "/v1/messages/count_tokens": dialects.MESSAGES,  # no exchange, but who was not let in is recorded
+    "/v1/messages/count_tokens": dialects.MESSAGES,  # like input_tokens
     **{
         f"/{version}/models/{{model}}:{method}": dialects.GENERATE_CONTENT
         for version in ("v1", "v1beta")
-        for method in generate_content.METHODS  # countTokens is like count_tokens
+        for method in generate_content.METHODS  # countTokens is like input_tokens
     },
     "/v1beta/models": dialects.GENERATE_CONTENT,  # this and the next are read only: for the shape of their errors
     "/v1beta/models/{model}": dialects.GENERATE_CONTENT,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from gateway.api.answers import json_response, services
+from gateway.api.counting import ESTIMATED, guessed
 from gateway.api.exchange import Expand, serve
 from gateway.api.models import model_object, named, virtual_objects
 from gateway.errors import InvalidRequest
-from gateway.exchange.estimate import BYTES_PER_TOKEN
 from gateway.json_guard import check_id, read_json
 from gateway.wire.dialects import GENERATE_CONTENT
 from gateway.wire.gemini.dialect import as_chat
 
-ESTIMATED = {"x-abstractcore-estimated": "true"}
 METHODS = ("generateContent", "streamGenerateContent", "countTokens")
 NO_CHAT = "text-embedding"
 
@@ -42,8 +40,7 @@ async def count_tokens(request: web.Request) -> web.Response:
         raise InvalidRequest("generateContentRequest must be an object.", param="generateContentRequest")
     GENERATE_CONTENT.check(whole)
     said = as_chat(whole, _model(request), streamed=False)
-    length = len(orjson.dumps([said["messages"], said.get("tools")]))
-    return web.json_response({"totalTokens": -(-length // BYTES_PER_TOKEN)}, headers=ESTIMATED)
+    return web.json_response({"totalTokens": guessed(said)}, headers=ESTIMATED)
 
 
 async def list_models(request: web.Request) -> web.Response:

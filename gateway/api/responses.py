@@ -7,12 +7,14 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from eventstore.catalogue.response import ResponseDeleted
 from eventstore.envelope import NEW_STREAM, StreamWrite
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer, json_response, services
+from gateway.api.counting import ESTIMATED, counted, guessed
 from gateway.api.exchange import DESK, accept, attend, check_no_key
 from gateway.api.stored_responses import (
     PREFIX,
@@ -31,9 +33,13 @@ from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
+from gateway.exchange.plan import said_to
 from gateway.exchange.render import SSE_HEADERS, form
 from gateway.exchange.resume import Cut, follow_answer
 from gateway.exchange.running import Leave
+from gateway.json_guard import read_json
+from gateway.routing.choose import Route
+from gateway.upstreams.upstream import Upstream
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.items import resource
 from gateway.wire.responses.objects import response_object
@@ -105,6 +111,24 @@ async def input_items(request: web.Request) -> web.Response:
     page = items[start : start + limit]
     ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
     return json_response({"object": "list", "data": page, **ends, "has_more": start + limit < len(items)})
+
+
+async def input_tokens(request: web.Request) -> web.Response:
+    """Tokens of a Responses request: Anthropic's own count, else an estimate that says so"""
+    body, _ = await read_json(request)
+    RESPONSES.check(body)
+    body = await _with_history(request, body)
+
+    def in_messages(route: Route, upstream: Upstream) -> dict[str, Any]:
+        provider = route.provider
+        call = upstream.encode(provider, route.model, said_to(RESPONSES, body, provider))
+        said: dict[str, Any] = orjson.loads(call.body)
+        return said
+
+    tokens, headers = await counted(services(request), body, in_messages), None
+    if tokens is None:
+        tokens, headers = guessed(RESPONSES.chat(body)), ESTIMATED
+    return web.json_response({"object": "response.input_tokens", "input_tokens": tokens}, headers=headers)
 
 
 async def _asked(request: web.Request) -> Stored:

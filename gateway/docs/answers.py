@@ -184,6 +184,12 @@ class TokenCount(TypedDict):
     input_tokens: Count
 
 
+class InputTokens(TokenCount):
+    """The same, of a Responses request."""
+
+    object: Literal["response.input_tokens"]
+
+
 class GeneratedContent(TypedDict):
     """An answer of Google's protocol."""
 

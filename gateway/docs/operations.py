@@ -97,6 +97,10 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ResponsesRequest, required=("input",), answer=answers.ResponseObject, media=(JSON, SSE),
         example={"model": "demo/echo", "input": "Hello!"},
     ),
+    "POST /v1/responses/input_tokens": Operation(
+        body=ResponsesRequest, required=("input",), answer=answers.InputTokens,
+        example={"model": "demo/echo", "input": "Hello!"},
+    ),
     "GET /v1/responses/{id}": Operation(query=queries.StoredQuery, answer=answers.ResponseObject, media=(JSON, SSE)),
     "DELETE /v1/responses/{id}": Operation(answer=answers.ResponseDeletion),
     "POST /v1/responses/{id}/cancel": _RESPONSE,

@@ -156,7 +156,7 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
             return None
-        return route, _chat(spoken, submission.body, route.provider)
+        return route, said_to(spoken, submission.body, route.provider)
 
     def _routed(self, submission: Submission) -> Route:
         """By the model that it names, or by what a virtual one came to."""
@@ -186,7 +186,7 @@ class Planner:
             raise not_offered(spoken.wire, provider.name, self._offering(spoken.wire))
         if submission.chat is not None:
             return upstream, spoken.fitted(submission.chat, provider.traits)
-        return upstream, _chat(spoken, submission.body, provider)
+        return upstream, said_to(spoken, submission.body, provider)
 
     def _looped(self, submission: Submission, body: dict[str, Any]) -> tuple[dict[str, Any], Loop | None]:
         """The body with the tools that the server runs, where it runs any."""
@@ -250,8 +250,8 @@ def _in_pieces(body: dict[str, Any]) -> dict[str, Any]:
     return body if body.get("audio") else {**body, "stream": True}
 
 
-def _chat(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[str, Any]:
-    """The request as chat. Raises `GatewayError`."""
+def said_to(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[str, Any]:
+    """The request as chat, in words that the provider has. Raises `GatewayError`."""
     said = spoken.fitted(spoken.chat(body), provider.traits)
     return unsigned(said) if spoken.signs and BLOCKS not in provider.traits else said
 

@@ -10,7 +10,7 @@ from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.registry import providers
 from gateway.wire.dialects import CHAT
 
-NOT_ONE = frozenset({"/v1/messages/count_tokens", "/v1/generate/multi", "/v1beta/models"})
+NOT_ONE = frozenset({"/v1/messages/count_tokens", "/v1/responses/input_tokens", "/v1/generate/multi", "/v1beta/models"})
 """No exchanges, and a group of exchanges, of chats as above."""
 WITH_MODEL = "/v1beta/models/{model}:generateContent"
 ENDPOINTS: Mapping[str, str] = {

@@ -450,5 +450,29 @@ async def test_what_it_was_asked_can_be_read_in_pages(server: Front, client: Asy
     assert [item["content"] for item in json.loads(rest)["data"]] == [[{"type": "input_text", "text": "one"}]]
 
 
+async def test_tokens_are_counted_or_guessed(server: Front, client: AsyncOpenAI) -> None:
+    """Counted is all that a request goes on from, as the provider gets it."""
+    server.play("openai")
+    first = await client.responses.create(model=MODELS["openai"], input="One " + "long " * 400)
+    asked: Any = {"input": "And two?", "previous_response_id": first.id, "tools": [WEATHER, BOUND]}
+    counting = client.responses.input_tokens.with_raw_response.count(model=MODELS["openai"], **asked)
+    guessed = await counting
+    assert guessed.headers["x-abstractcore-estimated"] == "true"
+    assert 500 < guessed.parse().input_tokens < 1000
+    server.upstream.script("POST /anthropic/v1/messages/count_tokens", Script.json({"input_tokens": 42}))
+    counted = await client.responses.input_tokens.with_raw_response.count(model=MODELS["anthropic"], **asked)
+    assert (counted.parse().input_tokens, counted.parse().object) == (42, "response.input_tokens")
+    assert "x-abstractcore-estimated" not in counted.headers
+    sent = server.upstream.requests[-1].json()
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+    assert [tool["name"] for tool in sent["tools"]] == ["get_weather", "apply_patch"]
+    logprobs = {"include": ["message.output_text.logprobs"]}  # which Messages has no word for
+    body = {"model": MODELS["anthropic"], "input": "Hi", **logprobs}
+    status, answer = await call(server, "POST", "/responses/input_tokens", body)
+    assert (status, json.loads(answer)["input_tokens"] < 42) == (200, True)
+    status, refused = await call(server, "POST", "/responses/input_tokens", {"model": "openai/m"})
+    assert (status, json.loads(refused)["error"]["param"]) == (400, "input")
+
+
 async def test_every_answer_renders_again(server: Front, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out

@@ -298,6 +298,8 @@ async def test_the_name_holds_in_every_protocol_and_in_sessions(tmp_path: Path) 
         said = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
         assert (await client.post("/v1/messages", said))["content"][0]["text"] == "ollama"
         assert (await client.post("/v1/messages/count_tokens", said))["input_tokens"] > 0
+        counted = await client.post("/v1/responses/input_tokens", {"model": "auto", "input": "hi"})
+        assert counted["input_tokens"] > 0
         answer = await client.post("/v1/responses", {"model": "auto", "input": "hi"})
         assert (answer["model"], answer["output"][-1]["content"][0]["text"]) == ("auto", "ollama")
         session = await client.post("/v1/sessions", {"model": "auto"})
