@@ -67,6 +67,7 @@ ROUTES = (
     web.post("/v1/images/generations", operations.image_generations),
     web.post("/v1/images/edits", operations.image_edits),
     web.post("/v1/audio/transcriptions", operations.transcriptions),
+    web.post("/v1/audio/translations", operations.translations),
     web.post("/v1/audio/speech", operations.speech),
     web.post("/v1/moderations", operations.moderations),
     web.post("/v1/sessions", sessions.create),
@@ -139,6 +140,7 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/images/generations": dialects.IMAGES,
     "/v1/images/edits": dialects.IMAGE_EDITS,
     "/v1/audio/transcriptions": dialects.TRANSCRIPTIONS,
+    "/v1/audio/translations": dialects.TRANSLATIONS,
     "/v1/audio/speech": dialects.SPEECH,
     "/v1/moderations": dialects.MODERATIONS,
 }

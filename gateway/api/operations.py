@@ -20,6 +20,7 @@ from gateway.wire.dialects import (
     SPEECH,
     STRUCTURED,
     TRANSCRIPTIONS,
+    TRANSLATIONS,
 )
 
 
@@ -51,6 +52,11 @@ async def image_edits(request: web.Request) -> web.StreamResponse:
 async def transcriptions(request: web.Request) -> web.StreamResponse:
     """Text from speech (a form), where the provider hears"""
     return await serve(request, TRANSCRIPTIONS, read=read_form)
+
+
+async def translations(request: web.Request) -> web.StreamResponse:
+    """English text from speech in other languages (a form), where the provider hears"""
+    return await serve(request, TRANSLATIONS, read=read_form)
 
 
 async def speech(request: web.Request) -> web.StreamResponse:

@@ -143,6 +143,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/audio/transcriptions": Operation(
         body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
     ),
+    "POST /v1/audio/translations": Operation(
+        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
+    ),
     "POST /v1/audio/speech": Operation(
         body=ForwardedRequest, required=("input",), media=tuple(SPEECH_TYPES.values())
     ),

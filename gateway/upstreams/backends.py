@@ -33,6 +33,7 @@ WIRES: Mapping[str, Callable[[], Decoder]] = {
     "images_generations": JsonDecoder,
     "images_edits": JsonDecoder,
     "audio_transcriptions": TranscriptDecoder,
+    "audio_translations": TranscriptDecoder,
     "audio_speech": SpeechDecoder,
 }
 """What a backend can serve, and how its answers are read."""

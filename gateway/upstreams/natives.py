@@ -94,6 +94,7 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "images_generations"): Whole("/images/generations"),
     ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),
+    ("openai_compatible", "audio_translations"): Whole("/audio/translations", TranscriptDecoder, form=True),
     ("openai_compatible", "audio_speech"): SpokenText("/audio/speech", SpeechDecoder),
     ("anthropic", "messages"): NativeMessages(),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),

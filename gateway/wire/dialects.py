@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gateway.wire.completions import CompletionsDialect
 from gateway.wire.dialect import Dialect
 from gateway.wire.embeddings import EmbeddingsDialect
-from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions
+from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Transcriptions, Translations
 from gateway.wire.gemini.dialect import GenerateContentDialect
 from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
@@ -26,10 +26,11 @@ RESPONSES: Dialect = ResponsesDialect()
 SPEECH: Dialect = Speech()
 STRUCTURED: Dialect = StructuredDialect()
 TRANSCRIPTIONS: Dialect = Transcriptions()
+TRANSLATIONS: Dialect = Translations()
 
 _ALL = (
     CHAT, COMPLETIONS, EMBEDDINGS, GENERATE_CONTENT, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH,
-    STRUCTURED, TRANSCRIPTIONS,
+    STRUCTURED, TRANSCRIPTIONS, TRANSLATIONS,
 )  # fmt: skip
 DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in _ALL}
 

@@ -129,6 +129,12 @@ class Transcriptions(Forwarded):
     types = TRANSCRIPT_TYPES
 
 
+class Translations(Transcriptions):
+    """The same, in English."""
+
+    wire = "audio_translations"
+
+
 class AsItCame:
     """Renders what the provider sent."""
 

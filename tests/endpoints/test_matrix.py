@@ -26,6 +26,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/images/generations": {"prompt": "a cat"},
     "/v1/images/edits": {"prompt": "a cat", "image": {"filename": "a.png", "data": "aGk="}},
     "/v1/audio/transcriptions": {"file": {"filename": "a.wav", "data": "aGk="}},
+    "/v1/audio/translations": {"file": {"filename": "a.wav", "data": "aGk="}},
     "/v1/audio/speech": {"input": "Hi", "voice": "alloy"},
     "/v1/moderations": {"input": "Hi"},
 }
@@ -35,6 +36,7 @@ NATIVE = {
     "/images/generations": Script.file("whole/image.json"),
     "/images/edits": Script.file("whole/image.json"),
     "/audio/transcriptions": Script.json({"text": "Hi"}),
+    "/audio/translations": Script.json({"text": "Hi"}),
     "/audio/speech": Script(b"sound", content_type="audio/mpeg"),
     "/moderations": Script.json({"id": "m", "results": []}),
 }

@@ -222,6 +222,15 @@ async def test_speech_is_heard_and_spoken(server: Front, client: AsyncOpenAI) ->
         model="openai/whisper-1", file=("a.wav", sound), response_format="text"
     )
     assert text == "hi\n"
+    play(server, f"{OPENAI}/audio/translations", Script.json({"text": "hello"}))
+    form = aiohttp.FormData({"model": "openai/whisper-1"})
+    form.add_field("file", sound, filename="a.wav")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/audio/translations", data=form) as said_so,
+    ):
+        assert await said_so.json() == {"text": "hello"}
+    assert sound in asked(server, f"{OPENAI}/audio/translations").body
 
 
 @pytest.mark.parametrize(
