@@ -105,9 +105,9 @@ def left_out(item: Mapping[str, Any]) -> str | None:
 
 
 def parts_left_out(item: Mapping[str, Any]) -> Iterator[str]:
-    """The kinds of the content parts that `messages` passes over."""
+    """The kinds of the content parts that `messages` passes over. Reasoning has none: what was signed has its text."""
     content = item.get("content")
-    if isinstance(content, list) and left_out(item) is None:
+    if isinstance(content, list) and item.get("type") != "reasoning" and left_out(item) is None:
         yield from (str(part.get("type")) for part in content if part.get("type") not in _PARTS)
 
 

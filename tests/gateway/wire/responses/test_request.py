@@ -109,6 +109,11 @@ def test_content_parts_that_are_left_out_are_named() -> None:
     assert request.chat(body)["messages"] == [{"role": "user", "content": "hey"}]
 
 
+def test_reasoning_that_was_signed_is_carried_with_its_text() -> None:
+    shown = {**SEALED, "content": [{"type": "reasoning_text", "text": "r"}]}
+    assert request.ignored({"model": "m", "input": [USER, shown, said("a")]}) == ()
+
+
 def test_what_is_left_out_is_named() -> None:
     body = {
         "model": "m", "input": [USER, {"type": "computer_call"}, {"type": "reasoning", "id": "r"}, SEALED, said("a")],
