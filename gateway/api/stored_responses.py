@@ -15,6 +15,7 @@ from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import frames_of, whole_body
 from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
+from gateway.exchange.resume import Reading
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.objects import error_object, response_object
@@ -69,6 +70,13 @@ class Stored:
         frames = await frames_of(self._log, self._events, last.position)
         rendered: dict[str, Any] = orjson.loads(render_again(self._events, frames, make_form).body)
         return rendered
+
+    async def output(self, make_form: MakeForm) -> list[dict[str, Any]]:
+        """Its items; of a response that was cut, or goes on, those that had come."""
+        reading = Reading(self._log, stream_of(self.request_id), make_form)
+        made = b"".join([data async for data in reading.until(await self._log.head())])
+        output: list[dict[str, Any]] = orjson.loads(made or reading.rendering.broken_off(_GONE))["output"]
+        return output
 
     async def body(self) -> dict[str, Any]:
         """The request as it came."""
@@ -157,12 +165,12 @@ async def _issued(log: Log, request_id: str) -> dict[str, list[dict[str, Any]]]:
     """Id -> items, of all that a response and the list of its input gave an id; nothing where it is not there."""
     try:
         response = await stored(log, f"{PREFIX}{request_id}")
-        shown, signed = await response.object(), await response.object(signed_form)
+        shown, signed = await response.output(whole_form), await response.output(signed_form)
         given = await response.input_items()
     except (NotFound, NotRenderable):
         return {}
     asked = {input_id(request_id, index): [item] for index, item in enumerate(given) if referred(item) is None}
-    return asked | by_id(shown["output"], signed["output"])
+    return asked | by_id(shown, signed)
 
 
 def input_id(request_id: str, index: int) -> str:

@@ -119,6 +119,10 @@ class Rendering:
         except Exception:  # noqa: BLE001  whatever it was: live, such a row ended the attempt, and gave the client nothing
             return b""
 
+    def broken_off(self, error: Mapping[str, Any]) -> bytes:
+        """The end of an answer that has none, or none yet, as if it had failed here."""
+        return b"" if self._renderer is None else self._renderer.failed(error)
+
     def _received(self, body: dict[str, Any]) -> bytes:
         if body.get("retention") == "none":
             raise NotRenderable("the request asked that its content not be retained")

@@ -205,6 +205,26 @@ async def test_items_are_named_again_in_place_of_saying_them(server: Front, clie
     assert roles == ["user", "assistant", "tool", "assistant", "user", "user"]
 
 
+async def test_what_had_come_of_an_answer_that_was_stopped_can_be_named(server: Front, client: AsyncOpenAI) -> None:
+    """As chats with a button to stop do."""
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Once upon"}, "finish_reason": None}]}
+    server.answer(
+        "openai", Script(f"data: {json.dumps(chunk)}\n\n".encode(), content_type="text/event-stream", hold=True)
+    )
+    stream = await client.responses.create(model=MODELS["openai"], input="A tale!", stream=True)
+    async for event in stream:
+        if event.type == "response.output_text.delta":
+            break
+    server.play("openai")
+    more: Any = [reference(event.item_id), {"role": "user", "content": "Go on."}]  # type: ignore[union-attr]
+    for stopped in (False, True):
+        if stopped:
+            await stream.close()
+            await until(client, f"resp_{event.item_id.split('_')[1]}", "cancelled")  # type: ignore[union-attr]
+        await client.responses.create(model=MODELS["openai"], input=more)
+        assert server.asked("openai")[-1].json()["messages"][0] == {"role": "assistant", "content": "Once upon"}
+
+
 @pytest.mark.parametrize("kind", ["unknown", "deleted", "not stored", "not retained", "another place"])
 async def test_a_reference_to_nothing_is_refused(server: Front, client: AsyncOpenAI, kind: str) -> None:
     server.play("openai")
