@@ -200,12 +200,15 @@ def tool_calls(message: Message) -> Iterator[ToolCall]:
         yield ToolCall(call_id, name, arguments_object(function.get("arguments"), where))
 
 
-def arguments_given(text: str) -> dict[str, Any]:
-    """What a model gave as a call's arguments, as the object that they must be; what is none is kept as a text."""
+def arguments_given(text: str, finish_reason: str | None) -> dict[str, Any] | None:
+    """What a model gave as a call's arguments, as the object that they must be; what is none is kept as a text. None
+    where the answer's limit cut them off: whatever stood for them would be an argument that no model gave."""
     try:
         value = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
         value = text
+    if finish_reason == "length" and (not text or not isinstance(value, dict)):
+        return None
     return value if isinstance(value, dict) else {"input": value}
 
 

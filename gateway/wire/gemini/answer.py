@@ -40,7 +40,7 @@ class GenerateStream:
 
     def completed(self, fold: Fold) -> bytes:
         """The calls, why it ended, and what it took."""
-        ends = [_candidate(each, _calls(each["message"]) or [{"text": ""}]) for each in fold.choices() or (_NOTHING,)]
+        ends = [_candidate(each, _calls(each) or [{"text": ""}]) for each in fold.choices() or (_NOTHING,)]
         return self._event({"candidates": ends, "usageMetadata": usage_object(fold.meta.usage)})
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
@@ -78,7 +78,7 @@ class GenerateBody:
         """The answer."""
         thoughts = bool(self._form.options.get(THOUGHTS))
         choices = fold.choices() or (_NOTHING,)
-        candidates = [_candidate(each, _said(each["message"], thoughts)) for each in choices]
+        candidates = [_candidate(each, _said(each, thoughts)) for each in choices]
         usage = usage_object(fold.meta.usage)
         body = orjson.dumps({"candidates": candidates, "usageMetadata": usage, **_tail(self._form)})
         return b"[" + body + b"]" if self._form.options.get(ARRAY) else body
@@ -110,19 +110,23 @@ def _candidate(choice: Mapping[str, Any], parts: list[dict[str, Any]]) -> dict[s
     return {"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": choice["index"]}
 
 
-def _said(message: Mapping[str, Any], thoughts: bool) -> list[dict[str, Any]]:
+def _said(choice: Mapping[str, Any], thoughts: bool) -> list[dict[str, Any]]:
+    message: Mapping[str, Any] = choice["message"]
     parts: list[dict[str, Any]] = []
     if thoughts and (thought := message.get("reasoning_content")):
         parts.append({"text": thought, "thought": True})
     if text := (message.get("content") or "") + (message.get("refusal") or ""):
         parts.append({"text": text})
-    return [*parts, *_calls(message)] or [{"text": ""}]
+    return [*parts, *_calls(choice)] or [{"text": ""}]
 
 
-def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _calls(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls that came whole: there is no word for a piece of one."""
     made = []
-    for call in message.get("tool_calls") or ():
+    for call in choice["message"].get("tool_calls") or ():
         inner = call[call["type"]]
-        args = arguments_given(inner.get("arguments", inner.get("input", "")))
+        args = arguments_given(inner.get("arguments", inner.get("input", "")), choice["finish_reason"])
+        if args is None:
+            continue
         made.append({"functionCall": {"id": call["id"], "name": inner["name"], "args": args}})
     return made

@@ -129,7 +129,7 @@ class MessagesBody:
         """The message."""
         if self._raw:
             return self._raw
-        content = _content(fold.choices()[0]["message"]) if fold.choices() else []
+        content = _content(fold.choices()[0]) if fold.choices() else []
         end = {"stop_reason": stop_reason(fold), "stop_sequence": stop_sequence(fold)}
         usage = usage_object(fold.meta.usage)
         return orjson.dumps({**_head(self._form), "content": content, **end, "usage": usage})
@@ -140,12 +140,14 @@ class MessagesBody:
 
 
 def stop_reason(fold: Fold) -> str:
-    """Anthropic's word: its own, where the upstream said one that OpenAI has none for."""
+    """Anthropic's word: its own, where the upstream said one that OpenAI has none for. Calls are to be run where the
+    answer ended for them, not where it was cut off or refused."""
     own = _extra(fold).get("stop_reason")
     if isinstance(own, str):
         return own
+    told = STOP_REASONS.get(fold.finish_reason or "stop", "end_turn")
     called = any(choice["message"].get("tool_calls") for choice in fold.choices()[:1])
-    return STOP_REASONS.get(fold.finish_reason or "stop", "end_turn") if not called else "tool_use"
+    return "tool_use" if called and told == "end_turn" else told
 
 
 def stop_sequence(fold: Fold) -> str | None:
@@ -175,7 +177,9 @@ def _head(form: Form) -> dict[str, Any]:
     return {"id": f"msg_{form.request_id}", "type": "message", "role": "assistant", "model": form.model}
 
 
-def _content(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _content(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The blocks. The input of a call that was cut off is empty, as Anthropic has it: the stop reason says so."""
+    message: Mapping[str, Any] = choice["message"]
     content: list[dict[str, Any]] = []
     if thought := message.get("reasoning_content"):
         content.append({"type": "thinking", "thinking": thought, "signature": ""})
@@ -183,8 +187,8 @@ def _content(message: Mapping[str, Any]) -> list[dict[str, Any]]:
         content.append({"type": "text", "text": text})
     for call in message.get("tool_calls") or ():
         inner = call[call["type"]]
-        given = arguments_given(inner.get("arguments", inner.get("input", "")))
-        content.append({"type": "tool_use", "id": call["id"], "name": inner["name"], "input": given})
+        given = arguments_given(inner.get("arguments", inner.get("input", "")), choice.get("finish_reason"))
+        content.append({"type": "tool_use", "id": call["id"], "name": inner["name"], "input": given or {}})
     return content
 
 

@@ -102,3 +102,16 @@ def test_arguments_that_are_no_object_are_kept_as_text() -> None:
 def test_errors_have_googles_names(status: int | None, error: dict[str, Any], told: tuple[int, str]) -> None:
     shown = json.loads(error_body(status, {"message": "why", **error}))["error"]
     assert (shown["code"], shown["status"], shown["message"]) == (*told, "why")
+
+
+@pytest.mark.parametrize("arguments", ['{"a": ', ""])
+def test_a_call_that_the_limit_cut_off_is_none(arguments: str) -> None:
+    fold = folded([
+        Delta(tool_calls=[ToolCallDelta(0, "c1", "f", '{"x":1}'), ToolCallDelta(1, "c2", "g", arguments)]),
+        Delta(finish_reason="length"),
+    ])  # fmt: skip
+    whole = json.loads(GenerateBody(form()).completed(fold))
+    streamed = json.loads(GenerateStream(form()).completed(fold)[6:])
+    for answer in (whole, streamed):
+        [candidate] = answer["candidates"]
+        assert (parts(candidate), candidate["finishReason"]) == (CALLS[:1], "MAX_TOKENS")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,3 +109,16 @@ def test_counts_are_without_the_cache() -> None:
     assert usage == {
         "input_tokens": 30, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 10, "output_tokens": 7
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ['{"a": ', ""])
+def test_a_call_that_the_limit_cut_off_is_not_to_be_run(arguments: str) -> None:
+    pieces: list[Piece] = [
+        Delta(tool_calls=[ToolCallDelta(0, "c1", "f", '{"x":1}'), ToolCallDelta(1, "c2", "g", arguments)]),
+        Delta(finish_reason="length"),
+    ]
+    fold = Fold()
+    fold.add(pieces)
+    body = json.loads(MessagesBody(STREAMED).completed(fold))
+    assert [block["input"] for block in body["content"]] == [{"x": 1}, {}]
+    assert body["stop_reason"] == events(rendered([pieces]))[-2]["delta"]["stop_reason"] == "max_tokens"
