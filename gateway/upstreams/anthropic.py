@@ -93,15 +93,38 @@ class NativeMessages:
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
         sent = {name: value for name, value in body.items() if name not in EXTENSIONS} | {"model": model}
+        sent["messages"], ignored = _own_thinking(sent["messages"])
         betas = sent.pop("anthropic_beta", None)
         headers = {**VERSION, "anthropic-beta": betas} if isinstance(betas, str) else VERSION
-        return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers)
+        return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers, ignored)
 
     def framer(self, streamed: bool) -> Framer:
         return EventsFramer() if streamed else BodyFramer()
 
     def decoder(self, streamed: bool) -> Decoder:
         return NativeStreamDecoder() if streamed else NativeBodyDecoder()
+
+
+def _own_thinking(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The messages without what other models thought, which has no signature and which the API refuses with 400 (it
+    stands in a conversation that began at another provider); and the name of that, where there was any."""
+    if not any(_unsigned(block) for message in messages for block in _blocks(message)):
+        return messages, ()
+    kept = []
+    for message in messages:
+        blocks = [block for block in _blocks(message) if not _unsigned(block)]
+        if blocks or not _blocks(message):
+            kept.append({**message, "content": blocks or message["content"]})
+    return kept, ("messages[].thinking",)
+
+
+def _blocks(message: dict[str, Any]) -> list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []
+
+
+def _unsigned(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") == "thinking" and not block.get("signature")
 
 
 def _model(item: dict[str, Any]) -> ModelInfo:

@@ -187,6 +187,32 @@ async def test_anthropics_own_models_lose_nothing(server: Front, client: AsyncAn
     assert json.loads(got) == json.loads((SCRIPTS / "anthropic/body.json").read_bytes())
 
 
+async def test_what_another_model_thought_is_not_told_to_anthropics(server: Front, client: AsyncAnthropic) -> None:
+    thought = {"index": 0, "message": {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}}
+    server.answer("openai", Script.json({"id": "c", "object": "chat.completion", "choices": [thought]}))
+    said = await client.messages.create(model=MODELS["openai"], **HI)
+    assert [block.type for block in said.content] == ["thinking", "text"]
+    signed = {"type": "thinking", "thinking": "Ours.", "signature": "s"}
+    only: Any = [{"type": "thinking", "thinking": "Hm.", "signature": ""}]
+    turns: Any = [
+        *HI["messages"],
+        {"role": "assistant", "content": [block.model_dump() for block in said.content]},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": only},
+        {"role": "assistant", "content": [signed, {"type": "text", "text": "Quite."}]},
+        {"role": "user", "content": "Good."},
+    ]
+    server.play("anthropic")
+    answer = await client.messages.with_raw_response.create(
+        model=MODELS["anthropic"], max_tokens=64, messages=turns, thinking={"type": "enabled", "budget_tokens": 1024}
+    )
+    assert answer.headers["x-abstractcore-ignored"] == "messages[].thinking"
+    told = server.asked("anthropic")[-1].json()["messages"]
+    assert [block["type"] for block in told[1]["content"]] == ["text"]
+    assert told[2:] == [turns[2], *turns[4:]]
+    server.play("openai")
+
+
 async def test_what_is_left_out_is_named_and_a_format_is_not(server: Front) -> None:
     server.play("openai")
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
