@@ -89,13 +89,16 @@ class Anthropic:
 
 
 class NativeMessages:
-    """Messages from a caller who speaks them: the body as it came, `anthropic_beta` being the caller's header."""
+    """Messages from a caller who speaks them: the body as it came, `anthropic_beta` and `anthropic_version` being the
+    caller's headers."""
 
     def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
         sent = {name: value for name, value in body.items() if name not in EXTENSIONS} | {"model": model}
         sent["messages"], ignored = _own_thinking(sent["messages"])
-        betas = sent.pop("anthropic_beta", None)
-        headers = {**VERSION, "anthropic-beta": betas} if isinstance(betas, str) else VERSION
+        betas, version = sent.pop("anthropic_beta", None), sent.pop("anthropic_version", None)
+        headers = {"anthropic-version": version} if isinstance(version, str) else VERSION
+        if isinstance(betas, str):
+            headers = {**headers, "anthropic-beta": betas}
         return Call("/v1/messages", orjson.dumps(sent), sent.get("stream") is True, headers, ignored)
 
     def framer(self, streamed: bool) -> Framer:

@@ -173,17 +173,18 @@ async def test_anthropics_own_models_lose_nothing(server: Front, client: AsyncAn
         "tools": [{"type": "web_search_20250305", "name": "web_search"}],
         "context_management": {"edits": []},
     }  # fmt: skip
-    status, headers, got = await raw(server, body, **{"anthropic-beta": "a-1,b-2", "anthropic-version": "2023-06-01"})
+    status, headers, got = await raw(server, body, **{"anthropic-beta": "a-1,b-2", "anthropic-version": "2026-10-21"})
     assert status == 200
     sent = server.asked("anthropic")[-1]
     assert sent.json() == {**body, "model": "claude-sonnet-4-5"}
-    assert sent.headers["anthropic-beta"] == "a-1,b-2"
+    assert (sent.headers["anthropic-beta"], sent.headers["anthropic-version"]) == ("a-1,b-2", "2026-10-21")
     frames = [frame for frame in (SCRIPTS / "anthropic/thinking.sse").read_bytes().split(b"\n\n") if frame.strip()]
     assert [frame for frame in got.split(b"\n\n") if frame] == frames
     assert await again(server, headers["x-request-id"]) == got
 
     server.play("anthropic")
     status, headers, got = await raw(server, {"model": MODELS["anthropic"], **HI})
+    assert server.asked("anthropic")[-1].headers["anthropic-version"] == "2023-06-01"
     assert json.loads(got) == json.loads((SCRIPTS / "anthropic/body.json").read_bytes())
 
 
@@ -218,7 +219,7 @@ async def test_what_is_left_out_is_named_and_a_format_is_not(server: Front) -> N
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     config = {"format": {"type": "json_schema", "schema": schema}, "effort": "low"}
     body = {"model": MODELS["openai"], **HI, "output_config": config, "context_management": {"edits": []}}
-    status, headers, _ = await raw(server, body, **{"anthropic-beta": "x-1"})
+    status, headers, _ = await raw(server, body, **{"anthropic-beta": "x-1", "anthropic-version": "2026-10-21"})
     assert (status, headers["x-abstractcore-ignored"]) == (200, "anthropic_beta, context_management")
     sent = server.asked("openai")[-1].json()
     assert sent["response_format"]["json_schema"]["schema"] == schema

@@ -18,6 +18,8 @@ from gateway.wire.openai_chat_request import Credential, Number, Text, validate
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
 
+HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=4096)]
+
 
 @with_config(_LOOSE)
 class _Block(TypedDict):
@@ -58,7 +60,8 @@ class MessagesRequest(TypedDict, total=False):
     api_key: Credential | None
     base_url: str | None
     session_id: str | None
-    anthropic_beta: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=4096)] | None
+    anthropic_beta: HeaderText | None
+    anthropic_version: HeaderText | None
 
 
 _ADAPTER: TypeAdapter[MessagesRequest] = TypeAdapter(MessagesRequest)
@@ -66,7 +69,7 @@ _ADAPTER: TypeAdapter[MessagesRequest] = TypeAdapter(MessagesRequest)
 _SAME = ("model", "stream", "temperature", "top_p", "top_k", "session_id", "api_key", "base_url", "tool_mode")
 _CARRIED = frozenset(
     {*_SAME, "messages", "system", "max_tokens", "stop_sequences", "metadata", "tools", "tool_choice", "thinking"}
-    | {"output_config"}
+    | {"output_config", "anthropic_version"}  # whose words they are: it is read here, and said to nobody
 )
 _ADVICE = ("cache_control", "citations")
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
