@@ -18,6 +18,7 @@ import orjson
 
 from eventstore.frames import Part, Template
 from gateway.wire import exact
+from gateway.wire.anthropic_blocks import placed
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import events_in, read_frame
@@ -27,9 +28,11 @@ from gateway.wire.whole_body import WholeDecoder, is_body
 
 @dataclass(slots=True)
 class _Block:
-    """A block between its start and its stop. `call` counts tool calls; `parts` are its input or thinking."""
+    """A block between its start and its stop. `text` counts the characters and `call` the tool calls before it; `parts`
+    are its input or thinking."""
 
     value: dict[str, Any]
+    text: int = 0
     call: int = 0
     parts: list[str] = field(default_factory=list)
     signature: str = ""
@@ -51,11 +54,11 @@ class MessagesStreamDecoder:
     """Reads the event stream of one message."""
 
     name = "anthropic_messages_stream.1"
-    __slots__ = ("_blocks", "_calls", "_stopped", "_usage")
+    __slots__ = ("_blocks", "_calls", "_length", "_stopped", "_usage")
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
-        self._calls = 0
+        self._calls = self._length = 0
         self._usage: dict[str, Any] = {}
         self._stopped = False
 
@@ -80,6 +83,7 @@ class MessagesStreamDecoder:
                 pieces += self._frame(part)
             elif (run := read_run(part)) is not None:
                 pieces.append(run)
+                self._length += len(run.text)
             else:
                 for frame in whole_frames(part, template):
                     pieces += self._frame(frame)
@@ -138,10 +142,10 @@ class MessagesStreamDecoder:
         return pieces
 
     def _block_start(self, event: dict[str, Any], data: bytes) -> list[Piece]:
-        block = _Block(_object(event.get("content_block")), self._calls)
+        block = _Block(_object(event.get("content_block")), self._length, self._calls)
         self._blocks[_index(event)] = block
         if block.kind == "text":
-            return _said(Delta(text=str(block.value.get("text") or ""), extra=_citations(block.value)))
+            return self._text(block.value, _citations(block.value))
         if block.kind == "thinking":
             return _said(Delta(reasoning=block.take(block.value.get("thinking"))))
         if block.kind != "tool_use":
@@ -157,7 +161,7 @@ class MessagesStreamDecoder:
             raise WireError("the upstream sent a piece of a block that it did not start")
         match delta.get("type"):
             case "text_delta":
-                return _said(Delta(text=str(delta.get("text") or "")))
+                return self._text(delta, None)
             case "thinking_delta":
                 return _said(Delta(reasoning=block.take(delta.get("thinking"))))
             case "signature_delta":
@@ -170,6 +174,11 @@ class MessagesStreamDecoder:
                 return [Delta(extra={"citations": [delta.get("citation")]})]
         return []
 
+    def _text(self, said: Mapping[str, Any], extra: dict[str, Any] | None) -> list[Piece]:
+        text = str(said.get("text") or "")
+        self._length += len(text)
+        return _said(Delta(text=text, extra=extra))
+
     def _block_stop(self, event: dict[str, Any]) -> list[Piece]:
         block = self._blocks.pop(_index(event), None)
         if block is None or block.kind == "text":
@@ -178,10 +187,10 @@ class MessagesStreamDecoder:
             return [] if block.parts else [_all_arguments(block)]
         whole = "".join(block.parts)
         if block.kind == "thinking":
-            return _thinking(whole, block.signature or block.value.get("signature"))
+            return _thinking(whole, block.signature or block.value.get("signature"), block.text, block.call)
         if whole:
             block.value["input"] = loads_lenient(whole.encode())
-        return [_other_block(block.value)]
+        return [_other_block(block.value, block.text, block.call)]
 
 
 class MessagesBodyDecoder(WholeDecoder):
@@ -213,20 +222,22 @@ class MessagesBodyDecoder(WholeDecoder):
 def _content(content: list[Any], frame: bytes) -> list[Piece]:
     """The blocks of a whole message; calls are read again, for the numbers of their arguments."""
     pieces: list[Piece] = []
-    calls = 0
+    length = calls = 0
     for position, block in enumerate(content):
         match _object(block).get("type"):
             case "text":
-                pieces += _said(Delta(text=str(block.get("text") or ""), extra=_citations(block)))
+                text = str(block.get("text") or "")
+                pieces += _said(Delta(text=text, extra=_citations(block)))
+                length += len(text)
             case "thinking":
                 pieces += _said(Delta(reasoning=str(block.get("thinking") or "")))
-                pieces += _thinking(block.get("thinking"), block.get("signature"))
+                pieces += _thinking(block.get("thinking"), block.get("signature"), length, calls)
             case "tool_use":
                 arguments = _arguments(exact.loads(frame)["content"][position])
                 pieces.append(Delta(tool_calls=[_call(calls, block, arguments)]))
                 calls += 1
             case _:
-                pieces.append(_other_block(block))
+                pieces.append(_other_block(block, length, calls))
     return pieces
 
 
@@ -243,17 +254,20 @@ def _arguments(block: Mapping[str, Any]) -> str:
     return exact.dumps(block.get("input") or {})
 
 
-def _thinking(text: Any, signature: Any) -> list[Piece]:
-    """A finished thinking block, if it is signed: without a signature it cannot be sent back."""
+def _thinking(thought: Any, signature: Any, text: int, calls: int) -> list[Piece]:
+    """A finished thinking block, after so much text and so many calls, if it is signed: without a signature it cannot
+    be sent back."""
     if not signature:
         return []
-    return [Delta(extra={"thinking_blocks": [{"type": "thinking", "thinking": text or "", "signature": signature}]})]
+    block = {"type": "thinking", "thinking": thought or "", "signature": signature}
+    return [Delta(extra={"thinking_blocks": [placed(block, text, calls)]})]
 
 
-def _other_block(block: dict[str, Any]) -> Delta:
+def _other_block(block: dict[str, Any], text: int, calls: int) -> Delta:
     """Redacted thinking belongs to the thinking; the rest is what the provider's own tools did."""
-    key = "thinking_blocks" if block.get("type") == "redacted_thinking" else "content_blocks"
-    return Delta(extra={key: [block]})
+    if block.get("type") == "redacted_thinking":
+        return Delta(extra={"thinking_blocks": [placed(block, text, calls)]})
+    return Delta(extra={"content_blocks": [block]})
 
 
 def _citations(block: Mapping[str, Any]) -> dict[str, Any] | None:

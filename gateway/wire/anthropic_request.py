@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.anthropic_blocks import ordered
 from gateway.wire.chat_request import Fields, Message, data_url, image_url, json_schema, messages, tool_calls
 from gateway.wire.thinking import USUAL, wish
 from gateway.wire.values import WireError
@@ -194,7 +195,7 @@ def _turn(message: Message, fields: Fields) -> tuple[str, list[Any]]:
 
 
 def _assistant(message: Message, fields: Fields) -> list[Any]:
-    """Thinking first and unchanged, for its signature covers it; then text; then calls."""
+    """Thinking unchanged, for its signature covers it, and where it stood; then text; then calls."""
     _note_unknown(message, fields, "tool_calls", "thinking_blocks", "refusal", "function_call", "audio")
     if message.get("audio"):
         raise fields.unsupported(f"{message.where}.audio")
@@ -204,7 +205,7 @@ def _assistant(message: Message, fields: Fields) -> list[Any]:
     refusal = message.get("refusal")
     text = [*_blocks(message, fields), *([{"type": "text", "text": refusal}] if refusal else [])]
     calls = [{"type": "tool_use", "id": c.id, "name": c.name, "input": c.arguments} for c in tool_calls(message)]
-    return [*thinking, *text, *calls]
+    return ordered(thinking, text, calls)
 
 
 def _tool_result(message: Message, fields: Fields) -> dict[str, Any]:

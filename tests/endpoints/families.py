@@ -92,8 +92,12 @@ def in_text(reply: Reply, streamed: bool) -> Script:
 
 def anthropic(reply: Reply, streamed: bool) -> Script:
     """https://docs.anthropic.com/en/api/messages"""
-    blocks = _blocks(reply)
-    usage, reason = {"input_tokens": 10, "output_tokens": 4}, "tool_use" if reply.call else "end_turn"
+    return in_blocks(_blocks(reply), "tool_use" if reply.call else "end_turn", streamed)
+
+
+def in_blocks(blocks: list[dict[str, Any]], reason: str, streamed: bool) -> Script:
+    """An answer of Anthropic's in these blocks."""
+    usage = {"input_tokens": 10, "output_tokens": 4}
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m"}
     if not streamed:
         return Script.json({**head, "content": blocks, "stop_reason": reason, "usage": usage})
@@ -126,6 +130,8 @@ def _streamed(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any
         thoughts = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(block["thinking"])]
         signed = {"type": "signature_delta", "signature": block["signature"]}
         return {**block, "thinking": "", "signature": ""}, [*thoughts, signed]
+    if block["type"] != "tool_use":
+        return block, []
     parts = pieces(json.dumps(block["input"]))
     return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in parts]
 
