@@ -18,7 +18,6 @@ from gateway.tools.loop import FIELD, Loop, Looping, continued
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
-from gateway.wire.dialect import Dialect
 from gateway.wire.responses.sealed import BLOCKS, unsigned
 from gateway.wire.structure import Structure, corrected, prompted, wanted
 from gateway.wire.tooltext.models import ToolModes
@@ -156,7 +155,7 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
             return None
-        return route, said_to(spoken, submission.body, route.provider)
+        return route, _chat(submission, route.provider)
 
     def _routed(self, submission: Submission) -> Route:
         """By the model that it names, or by what a virtual one came to."""
@@ -184,9 +183,7 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat:
             raise not_offered(spoken.wire, provider.name, self._offering(spoken.wire))
-        if submission.chat is not None:
-            return upstream, spoken.fitted(submission.chat, provider.traits)
-        return upstream, said_to(spoken, submission.body, provider)
+        return upstream, _chat(submission, provider)
 
     def _looped(self, submission: Submission, body: dict[str, Any]) -> tuple[dict[str, Any], Loop | None]:
         """The body with the tools that the server runs, where it runs any."""
@@ -254,6 +251,17 @@ def said_to(spoken: Dialect, body: dict[str, Any], provider: Provider) -> dict[s
     """The request as chat, in words that the provider has. Raises `GatewayError`."""
     said = spoken.fitted(spoken.chat(body), provider.traits)
     return unsigned(said) if spoken.signs and BLOCKS not in provider.traits else said
+
+
+def _chat(submission: Submission, provider: Provider) -> dict[str, Any]:
+    """The same of a submission, whose chat may be made ready. Signed thinking that we put there, from a session or
+    from rounds of tools, goes to no provider that would refuse it; what a client of chat says itself is left as it is.
+    """
+    spoken = dialect(submission.wire, submission.renderer)
+    if submission.chat is None and submission.turn is None:
+        return said_to(spoken, submission.body, provider)
+    said = spoken.fitted(submission.chat or spoken.chat(submission.body), provider.traits)
+    return said if BLOCKS in provider.traits else unsigned(said)
 
 
 def at_url(provider: Provider, url: str) -> Provider:

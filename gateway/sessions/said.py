@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.envelope import RecordedEvent
+from gateway.wire.responses.sealed import BLOCKS
 
-REMEMBERED = ("role", "content", "refusal", "tool_calls")
-"""Of an answer. What a model thought is not told to it again: most take no such field back."""
+REMEMBERED = ("role", "content", "refusal", "tool_calls", BLOCKS)
+"""Of an answer. What a model thought is not told to it again, since most take no such field back, unless it is signed:
+who signed it wants it back."""
 ANSWERED = "generation_completed"
 TOOL_ENDS = frozenset({"tool_completed", "tool_failed"})
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.tools.values import Offered, Tool
+from gateway.wire.responses.sealed import BLOCKS
 from gateway.wire.values import Fold
 
 FIELD = "execute_tools"
@@ -82,9 +83,12 @@ class Looping:
 def continued(
     body: Mapping[str, Any], message: Mapping[str, Any], results: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The body of the next round: with the calls of this one, and their results by the ids of the calls. A tool that
-    the model was made to call is not forced on it twice."""
+    """The body of the next round: with the calls of this one, the signed thinking that led to them, which its provider
+    wants back, and their results by the ids of the calls. A tool that the model was made to call is not forced on it
+    twice."""
     asked = {"role": "assistant", "content": message.get("content"), "tool_calls": message["tool_calls"]}
+    if message.get(BLOCKS):
+        asked[BLOCKS] = message[BLOCKS]
     told = [{"role": "tool", "tool_call_id": call_id, "content": text} for call_id, text in results]
     following = {**body, "messages": [*body["messages"], asked, *told]}
     if body.get("tool_choice") not in (None, "none", "auto"):

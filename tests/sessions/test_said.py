@@ -80,6 +80,13 @@ def test_a_turn_says(events: tuple[Any, ...], expected: list[dict[str, Any]]) ->
     assert said(recorded(*events)) == expected
 
 
+def test_signed_thinking_is_remembered() -> None:
+    signed = [{"type": "thinking", "thinking": "hm", "signature": "s"}]
+    message = {**assistant(None, "a"), "reasoning_content": "hm", "thinking_blocks": signed}
+    answer = generated("r", choices=[{"index": 0, "message": message, "finish_reason": "tool_calls"}])
+    assert said(recorded(answer)) == [{**assistant(None, "a"), "thinking_blocks": signed}]
+
+
 def test_results_that_are_forgotten_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a bug put in: only the last answer counts."""
     monkeypatch.setattr(module, "TOOL_ENDS", frozenset())

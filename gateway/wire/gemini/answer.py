@@ -16,6 +16,8 @@ from eventstore.frames import SEP
 from gateway.wire.chat_request import arguments_given
 from gateway.wire.dialect import Form
 from gateway.wire.gemini.errors import error_body
+from gateway.wire.gemini.signed import signature
+from gateway.wire.responses.sealed import BLOCKS
 from gateway.wire.values import Delta, Fold, Piece, TextRun
 
 FINISHED: Mapping[str, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
@@ -121,12 +123,15 @@ def _said(choice: Mapping[str, Any], thoughts: bool) -> list[dict[str, Any]]:
 
 
 def _calls(choice: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The calls that came whole: there is no word for a piece of one."""
-    made = []
+    """The calls that came whole: there is no word for a piece of one. The first carries what its provider signed of the
+    thinking, as Google's own do: https://ai.google.dev/gemini-api/docs/thought-signatures"""
+    made: list[dict[str, Any]] = []
     for call in choice["message"].get("tool_calls") or ():
         inner = call[call["type"]]
         args = arguments_given(inner.get("arguments", inner.get("input", "")), choice["finish_reason"])
         if args is None:
             continue
         made.append({"functionCall": {"id": call["id"], "name": inner["name"], "args": args}})
+    if made and (signed := choice["message"].get(BLOCKS)):
+        made[0]["thoughtSignature"] = signature(signed)
     return made

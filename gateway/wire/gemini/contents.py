@@ -1,19 +1,22 @@
 """Gemini's `contents` as chat messages: https://ai.google.dev/api/caching#Content
 
-A turn's parts become one message; results of functions are messages of their own. Calls need no ids there, so one
-without gets one, and a result without answers the first open call of its function.
+A turn's parts become one message, also where a client gives back each piece of a stream as a turn; results of functions
+are messages of their own. Calls need no ids there, so one without gets one, and a result without answers the first open
+call of its function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
 
 from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.wire.gemini.signed import signed_in, usual
+from gateway.wire.responses.sealed import BLOCKS
 
-_URL_SAFE = str.maketrans("-_", "+/")
 _SOUNDS: Mapping[str, str] = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}
 """Subtypes of audio -> chat's names for the formats."""
 
@@ -25,21 +28,23 @@ def messages(system: Mapping[str, Any] | None, contents: Sequence[Mapping[str, A
     if system is not None and (text := _texts("systemInstruction", system.get("parts") or (), "\n\n")):
         yield {"role": "system", "content": text}
     ids = _Ids()
-    for index, content in enumerate(contents):
-        where, role, parts = f"contents[{index}]", content.get("role") or "user", content.get("parts") or ()
+    for role, turns in groupby(enumerate(contents), lambda turn: turn[1].get("role") or "user"):
+        said = [(f"contents[{index}]", content.get("parts") or ()) for index, content in turns]
         if role == "model":
-            yield _model(where, parts, ids)
+            yield _model(said[0][0], [part for _, parts in said for part in parts], ids)
         elif role in ("user", "function"):
-            yield from _user(where, parts, ids)
+            for where, parts in said:
+                yield from _user(where, parts, ids)
         else:
-            raise InvalidRequest(f"{where}.role must be user or model.", param=f"{where}.role")
+            raise InvalidRequest(f"{said[0][0]}.role must be user or model.", param=f"{said[0][0]}.role")
 
 
 def marks(contents: Sequence[Mapping[str, Any]]) -> set[str]:
-    """What the parts say to Google's own models alone: thoughts, which nobody else can read, and their signatures."""
+    """What the parts say to Google's own models alone: thoughts, which nobody else can read, and their signatures, but
+    for those that stand for another provider's."""
     given = [part for content in contents for part in content.get("parts") or ()]
     found = {"contents[].parts[].thought"} if any(part.get("thought") for part in given) else set()
-    signed = any(part.get("thought_signature") for part in given)
+    signed = any(part.get("thought_signature") and not signed_in(part) for part in given)
     return found | ({"contents[].parts[].thoughtSignature"} if signed else set())
 
 
@@ -80,7 +85,9 @@ def _model(where: str, parts: Sequence[Part], ids: _Ids) -> dict[str, Any]:
     text = _texts(where, [part for part in parts if part.get("function_call") is None], "")
     if not called:
         return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": [_call(call, ids) for call in called]}
+    said = {"role": "assistant", "content": text or None, "tool_calls": [_call(call, ids) for call in called]}
+    signed = [block for part in parts for block in signed_in(part)]
+    return said | {BLOCKS: signed} if signed else said
 
 
 def _call(call: Mapping[str, Any], ids: _Ids) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def _user(where: str, parts: Sequence[Part], ids: _Ids) -> Iterator[dict[str, An
 
 def _file(where: str, part: Part) -> dict[str, Any]:
     if (blob := part.get("inline_data")) is not None:
-        return _inline(blob["mime_type"].lower(), _base64(blob["data"]))
+        return _inline(blob["mime_type"].lower(), usual(blob["data"]))
     file = part.get("file_data") or {}
     uri, kind = file.get("file_uri") or "", (file.get("mime_type") or "").lower()
     if not uri.lower().startswith(("http://", "https://")) or kind.startswith("audio/"):
@@ -132,10 +139,3 @@ def _inline(kind: str, data: str) -> dict[str, Any]:
     if main == "image":
         return {"type": "image_url", "image_url": {"url": url}}
     return {"type": "file", "file": {"file_data": url}}
-
-
-def _base64(data: str) -> str:
-    """Of either alphabet, padded or not (Google takes all four, and its Python client sends the URL-safe one), as the
-    usual kind."""
-    data = data.translate(_URL_SAFE)
-    return data + "=" * (-len(data) % 4)

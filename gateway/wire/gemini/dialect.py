@@ -27,6 +27,7 @@ class GenerateContentDialect(Dialect):
 
     wire = "generate_content"
     version = 1
+    signs = True
     key_in_url = True
     ping = b"\n"
     """google-genai takes a comment for a piece of the answer."""

@@ -50,6 +50,14 @@ def test_results_answer_the_open_calls_of_their_names_in_order() -> None:
     assert [(each["role"], each["tool_call_id"]) for each in told] == [("tool", i) for i in ("call_1", "call_2", "c9")]
 
 
+def test_the_pieces_of_a_stream_are_one_turn_again() -> None:
+    """As google-genai gives them back."""
+    pieces = [[{"text": "hm", "thought": True}], [{"text": "a"}], [{"text": "b"}], [{"functionCall": {"name": "f"}}]]
+    contents = [{"parts": [{"text": "x"}]}, *[{"role": "model", "parts": parts} for parts in pieces]]
+    _, turn = said(contents=contents)["messages"]
+    assert (turn["content"], len(turn["tool_calls"])) == ("ab", 1)
+
+
 def test_a_file_in_a_result_follows_in_the_users_message() -> None:
     picture = {"inlineData": {"mimeType": "image/png", "data": "aGk="}}
     result = {"functionResponse": {"id": "c", "name": "f", "response": {}, "parts": [picture]}}
