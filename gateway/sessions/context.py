@@ -13,6 +13,8 @@ from gateway.sessions.fitting import USUAL_WINDOW, Fitting, room_for_answer
 from gateway.sessions.state import Conversation, Family, Session, Turn, conversation, setting
 from gateway.sessions.store import Sessions
 from gateway.sessions.turn import PlannedTurn
+from gateway.wire.responses.sealed import unsigned
+from gateway.wire.tool_turn import signed_in_open_turn
 
 SUMMARY = "Summary of the conversation until here:"
 INSTRUCTIONS = (
@@ -78,7 +80,10 @@ class Contexts:
                 break
         history, carried = fitting.carried(len(said.turns))
         first = len(fixed) - len(body["messages"])
-        whole = {**body, "messages": [*fixed[:first], *history, *fixed[first:]], "session_id": session.session_id}
+        messages = signed_in_open_turn([*fixed[:first], *history, *fixed[first:]])
+        whole = {**body, "messages": messages, "session_id": session.session_id}
+        if carried.dropped:
+            whole = unsigned(whole)  # what stood before it when it was thought may be gone
         turn = PlannedTurn(
             session_id=session.session_id,
             version=session.version,

@@ -19,6 +19,7 @@ from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.gemini.contents import marks, messages
 from gateway.wire.gemini.schema import json_schema
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
+from gateway.wire.tool_turn import signed_in_open_turn
 
 _GOOGLES = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
 _Many = BeforeValidator(lambda given: [given] if isinstance(given, dict) else given)
@@ -194,7 +195,7 @@ def extensions(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def chat(request: GenerateContentRequest) -> dict[str, Any]:
     """The same as chat says it. Raises `InvalidRequest`, `UnsupportedParameter`."""
-    said = [*messages(request.get("system_instruction"), request["contents"])]
+    said = signed_in_open_turn([*messages(request.get("system_instruction"), request["contents"])])
     return {"messages": said, **_generation(request.get("generation_config") or {}), **_tools(request)}
 
 
