@@ -48,7 +48,10 @@ _SAME = {
     "top_logprobs": "top_logprobs",
     "truncate": "truncate",
 }
-_EFFORTS: Mapping[str, Any] = {"none": False, "low": "low", "medium": "medium", "high": "high"}
+_EFFORTS: Mapping[str, Any] = {
+    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"
+}  # fmt: skip
+"""OpenAI's words -> the nearest that it has."""
 
 
 def encode(model: str, body: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
@@ -106,7 +109,7 @@ def _think(fields: Fields, model: str) -> dict[str, Any]:
             fields.ignore("reasoning_effort")
         if wished in ("on", "off") or "gpt-oss" not in model:
             return {"think": wished != "off"}
-        return {"think": _EFFORTS.get(wished, "low" if wished == "minimal" else "high")}
+        return {"think": _EFFORTS[wished]}
     if effort is None:
         return {}
     if not isinstance(effort, str) or effort not in _EFFORTS:
