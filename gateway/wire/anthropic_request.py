@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from gateway.wire.anthropic_blocks import ordered
+from gateway.wire.anthropic_thinking import thought
 from gateway.wire.chat_request import Fields, Message, data_url, image_url, json_schema, messages, tool_calls
-from gateway.wire.thinking import USUAL, wish
 from gateway.wire.values import WireError
 
 DEFAULT_MAX_TOKENS = 8192
@@ -31,10 +31,6 @@ _SAME = {
     "top_k": "top_k",
     "top_p": "top_p",
 }
-LEAST_BUDGET = 1024
-BUDGETS = {"minimal": LEAST_BUDGET, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 32_000}
-"""Tokens of thought for a word (https://docs.claude.com/en/docs/build-with-claude/extended-thinking)."""
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -46,44 +42,25 @@ def encode(model: str, body: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]
     fields = Fields("anthropic", body)
     said: dict[str, Any] = {"model": model}
     system, turns = _conversation(body, fields)
-    said |= {"messages": turns} | ({"system": system} if system else {}) | fields.take_all(_SAME) | _thinking(fields)
-    said["max_tokens"] = _max_tokens(fields, said.get("thinking"))
+    said |= {"messages": turns} | ({"system": system} if system else {}) | fields.take_all(_SAME)
+    thinks = thought(model, fields, turns)
+    if thinks.thinking is not None:
+        said["thinking"] = thinks.thinking
+    said["max_tokens"] = _max_tokens(fields, thinks.tokens)
     stop = fields.take("stop")
     if stop is not None:
         said["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    said |= _tools(fields) | _output(fields, said) | _service(fields)
+    said |= _tools(fields) | _output(fields, thinks.effort) | _service(fields)
     if body.get("stream") is True:
         said["stream"] = True
     fields.settle()
     return orjson.dumps(said), fields.ignored
 
 
-def _thinking(fields: Fields) -> dict[str, Any]:
-    """Anthropic's own object as it is; a word as a budget that leaves room for the answer."""
-    given = fields.take("thinking")
-    if isinstance(given, dict):
-        return {"thinking": given}
-    wished = wish(given)
-    if wished is None:
-        return {}
-    if fields.take("reasoning_effort") is not None:
-        fields.ignore("reasoning_effort")
-    if wished == "off":
-        return {"thinking": {"type": "disabled"}}
-    most = fields.peek("max_completion_tokens") or fields.peek("max_tokens")
-    budget = BUDGETS[USUAL if wished == "on" else wished]
-    if isinstance(most, int):
-        budget = max(LEAST_BUDGET, min(budget, most // 2))
-    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
-
-
-def _max_tokens(fields: Fields, thinking: Any) -> Any:
+def _max_tokens(fields: Fields, thinking: int) -> Any:
     newer, older = fields.take("max_completion_tokens"), fields.take("max_tokens")
     given = older if newer is None else newer
-    if given is not None:
-        return given
-    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
-    return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)
+    return DEFAULT_MAX_TOKENS + thinking if given is None else given
 
 
 def _service(fields: Fields) -> dict[str, Any]:
@@ -101,22 +78,15 @@ def _service(fields: Fields) -> dict[str, Any]:
     return said
 
 
-def _output(fields: Fields, said: Mapping[str, Any]) -> dict[str, Any]:
-    """`output_config`: the client's own and what `reasoning_effort` and `response_format` say."""
+def _output(fields: Fields, effort: str | None) -> dict[str, Any]:
+    """`output_config`: the client's own, `effort`, and what `response_format` says."""
     config = dict(fields.take_object("output_config") or {})
-    more: dict[str, Any] = {}
-    effort = fields.take("reasoning_effort")
-    if effort in _EFFORTS:
+    if effort is not None:
         config["effort"] = effort
-    elif effort == "none":
-        if "thinking" not in said:
-            more["thinking"] = {"type": "disabled"}
-    elif effort is not None:
-        raise fields.unsupported("reasoning_effort", f"it has no effort {effort!r}")
     response_format = fields.take_object("response_format")
     if response_format and response_format.get("type") != "text":
         config["format"] = _format(response_format, fields)
-    return more | ({"output_config": config} if config else {})
+    return {"output_config": config} if config else {}
 
 
 def _format(response_format: Mapping[str, Any], fields: Fields) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.wire.anthropic_thinking import BUDGETS
 from tests.clients.front import MODELS
 from tests.gateway.scripted import Request, Script
 
@@ -174,6 +175,7 @@ _WRITTEN: Mapping[str, Callable[[Any], Any]] = {
     "call": lambda body: json.loads(body["messages"][2]["content"].split("\n")[1])["arguments"],
     "result": lambda body: "12 °C" if "12 °C" in body["messages"][3]["content"] else None,
 }
+_WORDS = {tokens: word for word, tokens in BUDGETS.items()}
 _ANTHROPIC: Mapping[str, Callable[[Any], Any]] = {
     "instructions": lambda body: body["system"][0]["text"],
     "question": lambda body: body["messages"][0]["content"][0]["text"],
@@ -182,7 +184,7 @@ _ANTHROPIC: Mapping[str, Callable[[Any], Any]] = {
     "tool": lambda body: body["tools"][0]["name"],
     "call": lambda body: body["messages"][1]["content"][-1]["input"],
     "result": lambda body: body["messages"][2]["content"][0]["content"],
-    "effort": lambda body: body["output_config"]["effort"],
+    "effort": lambda body: _WORDS[body["thinking"]["budget_tokens"]],
     "schema": lambda body: body["output_config"]["format"]["schema"],
 }
 _OLLAMA: Mapping[str, Callable[[Any], Any]] = {

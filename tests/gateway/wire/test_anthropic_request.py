@@ -223,7 +223,7 @@ def test_thinking_and_effort() -> None:
     assert (body["thinking"], body["max_tokens"]) == (budget, DEFAULT_MAX_TOKENS + 4000)
     assert said(thinking=budget, max_tokens=5000)["max_tokens"] == 5000
     assert said(reasoning_effort="high")["output_config"] == {"effort": "high"}
-    assert said(reasoning_effort="none")["thinking"] == {"type": "disabled"}
+    assert said(reasoning_effort="low", output_config={"effort": "max"})["output_config"] == {"effort": "low"}
 
 
 def test_structured_output() -> None:
@@ -328,7 +328,8 @@ def test_service_tier(given: str, said_tier: str) -> None:
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"service_tier": {}}, "service_tier"),
-        ({"reasoning_effort": "minimal"}, "reasoning_effort"),
+        ({"reasoning_effort": "a lot"}, "reasoning_effort"),
+        ({"reasoning_effort": []}, "reasoning_effort"),
         ({"verbosity": "high"}, "verbosity"),
         ({"functions": [{}]}, "functions"),
         ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0]"),
