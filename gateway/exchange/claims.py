@@ -35,8 +35,8 @@ NO_MATTER = frozenset(
      "session_id", "store", "stream", "stream_options", "user"}
 )  # fmt: skip
 """Fields that leave the answer what it is, whatever they do to its form."""
-FILE_FIELDS = frozenset({"file_id", "file_url", "image_url", "url"})
-"""Fields of a request's parts that name a file."""
+FILE_FIELDS = frozenset({"file_id", "file_url", "image", "images", "image_url", "mask", "url"})
+"""Fields of a request, and of its parts, that can name a file."""
 
 Mode = Literal["off", "use", "refresh"]
 MODES: Mapping[str, Mode] = {"off": "off", "use": "use", "refresh": "refresh"}
@@ -148,18 +148,28 @@ def cacheable(submission: Submission) -> bool:
     named = submission.turn is not None or submission.parent is not None or submission.wire == RESPONSES.wire
     acts = bool((submission.options or {}).get("execute_tools"))
     body = submission.body
-    return submission.retained and own and not (named or acts or mentions(body) or _names_file(body.get("messages")))
+    return submission.retained and own and not (named or acts or _mentions_file(body) or _names_file(body))
+
+
+def _mentions_file(body: Mapping[str, Any]) -> bool:
+    """Whether a text of the user's has an `@name`: in a message, or in a prompt, which models that chat get as one."""
+    said, prompt = body.get("messages"), body.get("prompt")
+    prompts = [each for each in (prompt if isinstance(prompt, list) else [prompt]) if isinstance(each, str)]
+    asked = [{"role": "user", "content": each} for each in prompts]
+    return bool(mentions({"messages": [*(said if isinstance(said, list) else ()), *asked]}))
 
 
 def _names_file(said: Any) -> bool:
-    """Whether a part of a message names a file by URL, path or id: what is there can change."""
+    """Whether a request, or a part of it, names a file by URL, path or id: what is there can change."""
     if isinstance(said, Mapping):
-        return any(_elsewhere(name, each) or _names_file(each) for name, each in said.items())
+        return any((name in FILE_FIELDS and _elsewhere(each)) or _names_file(each) for name, each in said.items())
     return isinstance(said, list) and any(map(_names_file, said))
 
 
-def _elsewhere(name: str, each: Any) -> bool:
-    return name in FILE_FIELDS and isinstance(each, str) and not each.startswith("data:")
+def _elsewhere(named: Any) -> bool:
+    if isinstance(named, list):
+        return any(map(_elsewhere, named))
+    return isinstance(named, str) and not named.startswith("data:")
 
 
 def by_chance(body: Mapping[str, Any]) -> bool:

@@ -31,6 +31,11 @@ def part(**fields: Any) -> Submission:
     return saying(messages=[{"role": "user", "content": [fields]}])
 
 
+def asking(**fields: Any) -> Submission:
+    """A request without messages."""
+    return replace(PLAIN, body={"model": "m", **fields})
+
+
 @pytest.mark.parametrize(
     "same",
     [
@@ -70,6 +75,12 @@ def test_what_may_change_it_does(other: Submission) -> None:
         part(type="image", source={"type": "url", "url": "https://files.test/a.png"}),
         part(type="file", file={"file_id": "file-1"}),
         part(type="text", text="Read @report.pdf, please."),
+        asking(prompt="Read @report.pdf, please."),
+        asking(prompt=["Read @report.pdf, please."]),
+        asking(input=[{"type": "image_url", "image_url": {"url": "https://files.test/a.png"}}]),
+        asking(prompt="A hat", image="https://files.test/a.png"),
+        asking(prompt="A hat", image=[{"data": "AAAA"}, "https://files.test/a.png"]),
+        asking(prompt="A hat", image={"data": "AAAA"}, mask="https://files.test/a.png"),
     ],
 )
 def test_these_hang_on_more_than_their_words(own: Submission) -> None:
@@ -77,8 +88,17 @@ def test_these_hang_on_more_than_their_words(own: Submission) -> None:
     assert places(own, {"x-abstractcore-cache": "use"}, ON, "/") == ()
 
 
-def test_a_file_that_the_request_holds_is_part_of_it() -> None:
-    assert cacheable(part(type="image_url", image_url={"url": "data:image/png;base64,AAAA"}))
+@pytest.mark.parametrize(
+    "whole",
+    [
+        part(type="image_url", image_url={"url": "data:image/png;base64,AAAA"}),
+        asking(prompt="A hat", image={"filename": "a.png", "content_type": "image/png", "data": "AAAA"}),
+        asking(prompt=[1, 2], messages=3),
+        saying(tools=[{"type": "function", "function": {"parameters": {"properties": {"url": {"type": "string"}}}}}]),
+    ],
+)
+def test_a_file_that_the_request_holds_is_part_of_it(whole: Submission) -> None:
+    assert cacheable(whole)
 
 
 @pytest.mark.parametrize("chance", [saying(temperature=0.7), saying(n=2)])
