@@ -1,4 +1,5 @@
-"""A client's connection: how long it may take to say what it wants, and what it hears where that is no HTTP."""
+"""A client's connection: how long it may take to say what it wants, and to take what it is told; and what it hears
+where that is no HTTP."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from gateway.errors import openai_error_body
 HEAD_S = 15.0
 """How long a new connection may take to send the head of its first request. Between requests the keep-alive timeout
 ends it, whatever it has sent of the next head."""
+STALLED_S = 30.0
+"""After how many seconds in which it takes nothing of an answer a client has left."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +24,52 @@ class Connection(web.RequestHandler):
     """One of aiohttp's connections that waits for no one, and repeats and logs nothing of what it could not parse:
     a malformed header can hold a key."""
 
-    __slots__ = ("_head_due",)
+    __slots__ = ("_head_due", "_look_due")
 
     head_s = HEAD_S
+    stalled_s = STALLED_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._head_due = asyncio.get_running_loop().call_later(self.head_s, self._head_late)
+        self._look_due: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_due.cancel()
+        self._look_no_more()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client has more than asyncio's high-water mark before it: whether it takes any is looked at from now."""
+        super().pause_writing()
+        self._look_later()
+
+    def resume_writing(self) -> None:
+        self._look_no_more()
+        super().resume_writing()
+
+    def _look_later(self) -> None:
+        before = self._left_over()
+        self._look_due = asyncio.get_running_loop().call_later(self.stalled_s, self._look, before)
+
+    def _look_no_more(self) -> None:
+        if self._look_due is not None:
+            self._look_due.cancel()
+            self._look_due = None
+
+    def _look(self, before: int | None) -> None:
+        left = self._left_over()
+        if self.transport is not None and before is not None and left is not None and left >= before:
+            logger.debug("a client took nothing of its answer in %g s", self.stalled_s)
+            self.transport.abort()
+        else:
+            self._look_later()
+
+    def _left_over(self) -> int | None:
+        """Bytes of an answer that the client has not taken; None while a handler still writes, which knows better."""
+        if self.transport is None or self._current_request is not None:
+            return None
+        return self.transport.get_write_buffer_size()
 
     def _head_late(self) -> None:
         if not self._request_count:

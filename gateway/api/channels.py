@@ -63,8 +63,7 @@ class _Connection:
         self._request, self.pace = request, pace
 
     def unread(self) -> int:
-        transport = self._request.transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        return unread(self._request)
 
     async def taken(self) -> None:
         await taken(self._request.writer, self.unread, self.pace.stalled_s)
@@ -135,6 +134,12 @@ class SseChannel(_Connection):
         if self._writer is not None:
             await self._writer.write(data, drain=False)  # type: ignore[call-arg]  # aiohttp's own writer has it
             self._wrote_at = self._monotonic()
+
+
+def unread(request: web.Request) -> int:
+    """Bytes of its connection that a client has not taken, as far as the socket tells."""
+    transport = request.transport
+    return 0 if transport is None else transport.get_write_buffer_size()
 
 
 async def taken(writer: AbstractStreamWriter, unread: Callable[[], int], stalled_s: float) -> None:

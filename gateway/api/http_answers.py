@@ -44,7 +44,7 @@ class WholeAnswer(_Answer):
         if out is None or transport is None or transport.is_closing():
             return None
         transport.write(out)
-        if transport.get_write_buffer_size():  # a slow client is waited for, as everywhere
+        if transport.get_write_buffer_size():  # a slow client is waited for, as everywhere; see `Connection._look`
             await request.writer.drain()
         return None
 

@@ -15,7 +15,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
-from gateway.api.channels import taken
+from gateway.api.channels import taken, unread
 from gateway.api.http_answers import StreamedAnswer, WholeAnswer, fits
 from gateway.edge import POSITION_HEADER
 from gateway.exchange.render import SSE_HEADERS
@@ -148,9 +148,8 @@ class HttpOutlet:
         return self._writer
 
     def _unread(self) -> int:
-        """Bytes that the client has not taken, as far as the socket tells."""
-        transport = self._request.transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        """See `unread`."""
+        return unread(self._request)
 
     async def _fall_behind(self, writer: StreamWriter, data: bytes) -> None:
         if self._follow is None:  # nothing to read again: the client is waited for, and its upstream with it

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import orjson
 from aiohttp import web
+from aiohttp.http_writer import StreamWriter
 
 from eventstore.catalogue.response import ResponseDeleted
 from eventstore.envelope import NEW_STREAM, StreamWrite
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer, json_response, services
+from gateway.api.channels import taken, unread
 from gateway.api.counting import ESTIMATED, counted, guessed
 from gateway.api.exchange import DESK, accept, attend, check_no_key
 from gateway.api.stored_responses import (
@@ -159,18 +162,21 @@ async def _in_background(request: web.Request, submission: Submission) -> web.St
 
 
 async def _stream(request: web.Request, request_id: str, after: int) -> web.StreamResponse:
-    """The events whose numbers are beyond `after`, as they come, from the log."""
+    """The events whose numbers are beyond `after`, as they come, from the log. A client that takes none has left."""
     response = web.StreamResponse(headers=SSE_HEADERS)
-    await response.prepare(request)
+    writer = cast(StreamWriter, await response.prepare(request))
     pieces = follow_answer(services(request).log, request_id, form=streamed_form)
     try:
         async for event in _kept_alive(_events(pieces)):
             number = _NUMBER.search(event)
             if number is None or int(number.group(1)) > after:
-                await response.write(event)
+                await writer.write(event, drain=False)
+                await taken(writer, partial(unread, request), request.app[DESK].pace.stalled_s)
     except Cut:
         response.force_close()
-    await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
     return response
 
 

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.api.outlet import Pace
+from gateway.connection import Connection
 from tests.crash.load import openai_stream
 from tests.gateway.raw import RawClient, request
 from tests.gateway.scripted import Script, ScriptedServer
@@ -33,11 +34,21 @@ STALLED_S = 2.0
 """More than a busy machine lets pass between two reads of a slow client, and the kernel between two of its words."""
 
 
+class Restless(Connection):
+    stalled_s = 0.5
+
+
+class LessRestless(Connection):
+    stalled_s = STALLED_S
+
+
 class Impatient(Paced):
+    connection = Restless
     pace = Pace(stalled_s=0.5, ping_s=SILENCE_S)
 
 
 class LessImpatient(Paced):
+    connection = LessRestless
     pace = Pace(stalled_s=STALLED_S)
 
 
@@ -65,13 +76,18 @@ def sse(body: bytes, **changes: Any) -> Script:
 
 async def narrow(served: Gateway, room: int = NARROW, **headers: str) -> RawClient:
     """A client that has asked for a stream, reads nothing by itself, and has hardly any room for what comes."""
+    return await asking(served, request(chat(stream=True), headers=headers), room)
+
+
+async def asking(served: Gateway, asked: bytes, room: int = NARROW) -> RawClient:
+    """The same, of another request."""
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
     opened.setblocking(False)
     host, port = served.url.removeprefix("http://").split(":")
     await asyncio.get_running_loop().sock_connect(opened, (host, int(port)))
     client = RawClient(*await asyncio.open_connection(sock=opened, limit=room))
-    await client.send(request(chat(stream=True), headers=headers))
+    await client.send(asked)
     return client
 
 
@@ -134,6 +150,70 @@ async def test_a_reader_that_is_slow_and_reads_has_not_left(tmp_path: Path, upst
             answer = await client.answer()
         assert answer.whole
         assert answer.recorded == await again(served, answer.request_id)
+
+
+def whole(length: int) -> Script:
+    """An answer that is not streamed, of a text of so many bytes."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "x" * length}, "finish_reason": "stop"}
+    return Script.json({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+
+def streamed_again(response_id: str) -> bytes:
+    """The request for a stored response's events."""
+    return f"GET /v1/responses/{response_id}?stream=true HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+
+
+async def stored(served: Gateway, upstream: ScriptedServer) -> str:
+    """The id of a response that no socket takes at once."""
+    upstream.script(COMPATIBLE, sse(openai_stream(WORDS // 3), split=60_000))
+    client = await RawClient.connect(served.url)
+    body = {"model": "openai-compatible/m", "input": "Tell me.", "stream": True}
+    await client.send(request(body, "/v1/responses"))
+    async with asyncio.timeout(PATIENCE_S):
+        return f"resp_{(await client.answer()).request_id}"
+
+
+@pytest.mark.parametrize("extra", [{}, {"connection": "close"}])
+async def test_who_takes_nothing_of_a_whole_answer_has_left(
+    impatient: Gateway, upstream: ScriptedServer, extra: dict[str, str]
+) -> None:
+    upstream.script(COMPATIBLE, whole(1_000_000))
+    client = await asking(impatient, request(chat(), headers=extra))
+    await dropped(impatient)
+    assert not (await client.answer()).whole
+
+
+async def test_who_takes_nothing_of_a_stored_response_has_left(impatient: Gateway, upstream: ScriptedServer) -> None:
+    client = await asking(impatient, streamed_again(await stored(impatient, upstream)))
+    await dropped(impatient)
+    assert not (await client.answer()).whole
+
+
+async def dropped(served: Gateway) -> None:
+    """Wait until the server has begun to answer its one client that does not read, and has closed its connection."""
+    connections = served.server._runner.server
+    assert connections is not None
+    async with asyncio.timeout(PATIENCE_S):
+        for crowded in (True, False):
+            while crowded != any(each.writing_paused for each in connections.connections):
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["whole", "stored"])
+async def test_who_takes_an_answer_slowly_has_not_left(tmp_path: Path, upstream: ScriptedServer, kind: str) -> None:
+    async with gateway(tmp_path / "logs", upstream.base_url, kind=LessImpatient) as served:
+        if kind == "stored":
+            asked = streamed_again(await stored(served, upstream))
+        else:
+            upstream.script(COMPATIBLE, whole(1_000_000))
+            asked = request(chat())
+        client = await asking(served, asked, 32 << 10)
+        begun = time.monotonic()
+        async with asyncio.timeout(PATIENCE_S):
+            while time.monotonic() - begun < 1.5 * STALLED_S:
+                await asyncio.sleep(0.05)
+                await client.more(NARROW)
+            assert (await client.answer()).whole
 
 
 async def test_a_client_that_fell_behind_a_cut_answer_gets_its_error(
