@@ -75,11 +75,13 @@ class Configuration:
                 await self._change(found)
 
     async def _change(self, found: Loaded) -> None:
+        stamp, self._stamp = self._stamp, None  # looked at again, unless it is taken or refused
         try:
             await self._take(found)
         except BadConfiguration as error:
-            self._refuse(self._stamp, str(error))
+            self._refuse(stamp, str(error))
         else:
+            self._stamp = stamp
             logger.info("%s says now: %s", self._path, ", ".join(sorted(found.models)) or "nothing")
 
     async def _take(self, found: Loaded) -> None:

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Collection, Coroutine, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -60,6 +61,7 @@ from gateway.upstreams.local.host import Host
 from gateway.upstreams.upstream import Upstream
 from gateway.virtual_models import VirtualModels
 from gateway.wire.tooltext.models import ToolModes, rules_of
+from gateway.works import Work, Works
 from projections.files import set_aside
 from projections.registry import REGISTRY
 
@@ -92,6 +94,7 @@ class Server:
         self.settings = settings
         self.url = ""
         self.exit_code = 0
+        self.works = Works(time.monotonic)
         self._ended = asyncio.Event()
         self._interrupted = 0
         self._reason = "failed start"
@@ -264,8 +267,9 @@ class Server:
         control = ControlServer(settings.data_dir, self._command)
         opened.push_async_callback(control.stop)
         await control.start()
-        for work in self._works():
-            opened.callback(asyncio.create_task(work).cancel)
+        opened.callback(self.works.end)
+        for name, work in self._works():
+            self.works.begin(name, work)
 
     def _services(self, tickets: Tickets) -> Services:
         """What handlers are given."""
@@ -301,17 +305,17 @@ class Server:
             settings.debug,
         )
 
-    def _works(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """What goes on for as long as the server runs."""
-        yield Watch(self.exchanges.open, limits(self.settings), time.monotonic).run()
-        yield self.models.watch()
-        yield self.recovery.keep_mark(self.mark_s)
-        yield self.recovery.end_what_comes_back()
+    def _works(self) -> Iterator[tuple[str, Work]]:
+        """What goes on for as long as the server runs, by names for /health."""
+        yield "timeouts", Watch(self.exchanges.open, limits(self.settings), time.monotonic).run
+        yield "models in this process", self.models.watch
+        yield "low-water mark", partial(self.recovery.keep_mark, self.mark_s)
+        yield "recovery", self.recovery.end_what_comes_back
         if self.nearest is not None:
-            yield self.nearest.warm()
+            yield "semantic cache", self.nearest.warm
         if self.configuration is not None and self.virtual is not None:
-            yield self.configuration.watch()
-            yield self.virtual.ask()
+            yield "configuration", self.configuration.watch
+            yield "virtual models", self.virtual.ask
 
     async def _listen(self, listening: socket.socket) -> asyncio.Server:
         """Take connections, of our class."""
@@ -397,7 +401,7 @@ class Server:
         self._ended.set()
 
     def _ails(self) -> list[str]:
-        found = list(self.caches.ails())
+        found = [*self.works.ails(), *self.caches.ails()]
         if self.nearest is not None:
             found += self.nearest.ails()
         if self.configuration is not None and (problem := self.configuration.problem) is not None:

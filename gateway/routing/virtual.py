@@ -80,7 +80,7 @@ def parse(raw: bytes, strategies: Collection[str]) -> dict[str, Virtual]:
     """The virtual models of a file, by name, each with one of these strategies. Raises `BadConfiguration`."""
     try:
         document = tomllib.loads(raw.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib raises more than its own for numbers and for nesting
         raise BadConfiguration(f"it is no TOML: {error}") from error
     _known_keys(document, frozenset({"models"}), "the file")
     models = document.get("models", {})
@@ -97,7 +97,7 @@ def _virtual(name: str, table: Any, strategies: Collection[str]) -> Virtual:
         raise BadConfiguration(f"{where} must be a table")
     _known_keys(table, MODEL_KEYS, where)
     strategy = table.get("strategy", "fallback")
-    if strategy not in strategies:
+    if not isinstance(strategy, str) or strategy not in strategies:
         raise BadConfiguration(f"{where}.strategy must be one of {', '.join(sorted(strategies))}")
     retries, deadline_s = table.get("retries"), _number(table, "deadline_s", where, LONGEST_DEADLINE_S)
     if retries is not None and (type(retries) is not int or not 0 <= retries <= MOST_RETRIES):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.catalogue.control import ConfigurationLoaded
+from eventstore.errors import LogUnavailable
 from gateway.config import ConfigError
 from gateway.configuration import Configuration, Loaded
 
@@ -23,6 +24,18 @@ class Hasty(Watched):
 
     async def _take(self, found: Loaded) -> None:
         self.loaded = found
+        await super()._take(found)
+
+
+class Refused(Watched):
+    """The log refuses the first change."""
+
+    refused = False
+
+    async def _take(self, found: Loaded) -> None:
+        if not self.refused:
+            self.refused = True
+            raise LogUnavailable("not now")
         await super()._take(found)
 
 
@@ -82,6 +95,19 @@ async def test_a_file_that_is_gone_for_a_while_changes_nothing_and_is_read_when_
     await until_said(recorder, configuration, 1)
     assert sorted(configuration.models) == ["two"]
     assert not configuration.problem
+
+
+async def test_a_change_that_could_not_be_recorded_is_looked_at_again(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(ONE)
+    configuration, recorder = watched(file, Refused)
+    file.write_text(TWO)
+    async with asyncio.timeout(60):
+        with pytest.raises(LogUnavailable):
+            await configuration.watch()
+    assert sorted(configuration.models) == ["one"]
+    await until_said(recorder, configuration, 1)
+    assert sorted(configuration.models) == ["two"]
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"[models.one]\nmembers = []", b"models = 1"])

@@ -134,9 +134,12 @@ def test_a_file_says_what_each_name_stands_for() -> None:
     ("raw", "where"),
     [
         ("models", "no TOML"),
+        ("models = " + "9" * 5000, "no TOML"),
+        ("models = " + "[" * 100_000, "no TOML"),
         ("[model.auto]", "known are models"),
         ("[models.auto]", "models.auto.members"),
         ('[models.auto]\nstrategy = "best"\nmembers = ["a/b"]', "models.auto.strategy"),
+        ('[models.auto]\nstrategy = ["cheapest"]\nmembers = ["a/b"]', "models.auto.strategy"),
         ('[models.auto]\nmembers = ["gpt"]', "members[0].model"),
         ('[models.auto]\nmembers = ["a/b", "a/b"]', "twice"),
         ('[models.auto]\nmembers = [{model = "a/b", weight = 0}]', "members[0].weight"),
