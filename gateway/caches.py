@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventstore.log import Log
-from eventstore.sqlite import wall_clock_us
 from gateway.config import ConfigError, Settings
 from gateway.embedder import CannotEmbed, Embedder
 from gateway.exchange.elsewhere import Elsewhere
@@ -57,6 +56,6 @@ async def open_caches(settings: Settings, log: Log, opened: AsyncExitStack) -> C
     opened.push_async_callback(redis.close)
     await redis.ping()
     opened.callback(asyncio.create_task(redis.watch()).cancel)
-    elsewhere = Elsewhere(log, redis, settings.cache_max_age_s, wall_clock_us)
+    elsewhere = Elsewhere(log, redis, settings.cache_max_age_s)
     opened.push_async_callback(elsewhere.close)
     return Caches(redis, elsewhere)

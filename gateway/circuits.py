@@ -19,7 +19,7 @@ from gateway.exchange.inputs import Failure
 from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy
 from gateway.redaction import Redactor
-from gateway.routing.circuit import CLOSED, Circuit, after, event_of, evolve, outcome_of, probing
+from gateway.routing.circuit import CLOSED, Circuit, after, event_of, evolve, no_longer, outcome_of, probing
 from gateway.upstreams.upstream import Provider
 
 MOST_CREDENTIALS = 1024
@@ -29,20 +29,21 @@ RECENT = 2 * MOST_CREDENTIALS
 
 
 class Circuits:
-    """`refusing`: an open circuit refuses requests that have no model to fall back on."""
+    """`refusing`: an open circuit refuses requests that have no model to fall back on. Times are on the steady clock:
+    whatever the wall clock does, a cool-down is as long as it is."""
 
     def __init__(self, log: Log, redactor: Redactor, cool_down_s: float, refusing: bool) -> None:
         self._log, self._redactor, self._cool_down_s, self.refusing = log, redactor, cool_down_s, refusing
         self._circuits: dict[str, dict[str | None, Circuit]] = {}
 
-    def restore(self, reader: Reader, providers: Iterable[str]) -> None:
-        """As the log says it was. A circuit that is not among the last changes of its provider is closed: to forget one
-        costs a call."""
+    def restore(self, reader: Reader, providers: Iterable[str], now_us: int) -> None:
+        """As the log says it was, but for no longer than the longest cool-down. A circuit that is not among the last
+        changes of its provider is closed: to forget one costs a call."""
         for stream, provider in [(_stream(provider), provider) for provider in providers]:
             for recorded in reader.read_stream(stream, reader.version(stream) - RECENT):
                 event = decode(recorded)
                 if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
-                    self._keep(provider, event.credential, evolve(event))
+                    self._keep(provider, event.credential, no_longer(evolve(event), now_us))
 
     async def ended(self, plan: Plan, failure: Failure | None, now_us: int) -> None:
         """An attempt gave a whole answer (None), or failed so."""

@@ -19,6 +19,7 @@ from eventstore.envelope import RecordedEvent, StreamWrite
 from eventstore.log import Log
 from gateway.embedder import CannotEmbed
 from gateway.exchange.alike import Near, Question, embedded, packed, recorded_vector, stream_for
+from gateway.exchange.claims import recorded_at
 
 NEWEST = 2_000
 """Questions of one stream that are compared; the oldest go first."""
@@ -57,17 +58,17 @@ class _Stream:
             self.events, self.vectors = list(events[-new:]), vectors[-new:]
         self.version = events[-1].version
 
-    def most_alike(self, vector: Any, threshold: float) -> list[Near]:
-        """The best first."""
+    def most_alike(self, vector: Any, threshold: float, incarnation: str) -> list[Near]:
+        """The best first; their times for this incarnation."""
         if self.vectors is None or self.vectors.shape[1] != len(vector):
             return []
         cosines = self.vectors @ vector
         best = np.argsort(-cosines, kind="stable")[:BEST]
-        return [_near(self.events[i], float(cosines[i])) for i in best if cosines[i] >= threshold]
+        return [_near(self.events[i], incarnation, float(cosines[i])) for i in best if cosines[i] >= threshold]
 
 
-def _near(event: RecordedEvent, cosine: float) -> Near:
-    return Near(event.body["request_id"], event.at, round(min(cosine, 1.0), 4))
+def _near(event: RecordedEvent, incarnation: str, cosine: float) -> Near:
+    return Near(event.body["request_id"], recorded_at(event, incarnation), round(min(cosine, 1.0), 4))
 
 
 def _floats(vector: bytes) -> Any:
@@ -114,11 +115,11 @@ class Nearest:
         if events := await self._log.read_stream(name, known.version):
             known.take(*await asyncio.to_thread(_newest, events))
             self._make_room()
-        return known.most_alike(_floats(vector), question.threshold)
+        return known.most_alike(_floats(vector), question.threshold, self._log.origin)
 
-    def mark(self, question: Question, request_id: str, vector: bytes) -> StreamWrite:
-        """What makes a request one that others can be like."""
-        return embedded(self.stream(question), request_id, question, self._model, vector)
+    def mark(self, question: Question, request_id: str, vector: bytes, at: int) -> StreamWrite:
+        """What makes a request one that others can be like, from a time on the steady clock on."""
+        return embedded(self.stream(question), request_id, question, self._model, vector, at)
 
     def stream(self, question: Question) -> str:
         """Where it and all that can be like it stand."""

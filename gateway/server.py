@@ -53,6 +53,7 @@ from gateway.release import release
 from gateway.reports import Reports
 from gateway.routing.order import ORDERINGS
 from gateway.services import Services
+from gateway.steady import steady_from
 from gateway.tickets import Tickets
 from gateway.tools.service import ToolService
 from gateway.upstreams.http import HttpClient
@@ -84,7 +85,9 @@ class Server:
     store = SQLiteLog
     caching = staticmethod(open_caches)
     likeness = staticmethod(open_nearest)
-    """What runs its exchanges, keeps its log and opens the caches beside it; tests prove its worth with broken ones."""
+    clock = staticmethod(steady_from)
+    """What runs its exchanges, keeps its log, opens the caches beside it and tells the time; tests prove its worth with
+    broken ones."""
     mark_s = MARK_S
     configuration: Configuration | None = None
     virtual: VirtualModels | None = None
@@ -141,6 +144,8 @@ class Server:
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
         shown = said(settings, self.redactor)
         await self._say(NodeStarted(node=self._node, release=release(), previous=self.log.previous, settings=shown))
+        (started,) = await self.log.read_stream(f"node-{self.log.origin}")
+        self.steady_us = self.clock(started.at)
 
     async def _restore(self) -> int:
         """What the log says of providers and prices, and the clients of what is outside; the position up to which the
@@ -159,7 +164,7 @@ class Server:
     async def _look_back(self) -> None:
         """What the log says of how providers did."""
         with Reader(self.settings.data_dir) as reader:
-            self.circuits.restore(reader, self.providers)
+            self.circuits.restore(reader, self.providers, self.steady_us())
             if self.configuration is not None and self.virtual is not None:
                 await self.configuration.announce(self.examples.learn)
                 self.virtual.restore(reader)
@@ -223,7 +228,7 @@ class Server:
             self.price,
             policy(settings),
             settings.audio != "transcribe",
-            wall_clock_us,
+            self.steady_us,
             self._breakers,
         )
 
@@ -238,7 +243,7 @@ class Server:
             redactor=self.redactor,
             default_provider=settings.provider,
             listed=self.discovery.listed,
-            now_us=wall_clock_us,
+            now_us=self.steady_us,
             monotonic=time.monotonic,
             debug=settings.debug,
             natives=natives(self.backends),
@@ -285,8 +290,9 @@ class Server:
             provider_settings=self.provider_settings,
             redactor=self.redactor,
             now_us=wall_clock_us,
+            steady_us=self.steady_us,
             monotonic=time.monotonic,
-            started_at=wall_clock_us(),
+            started_at=self.steady_us(),
             trouble=self._trouble,
             ails=self._ails,
             configuration=self.configuration,

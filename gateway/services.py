@@ -43,10 +43,11 @@ class ReadProjections(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """`providers` by name, `upstreams` by family. `now_us`: microseconds since 1970 UTC; `monotonic`: seconds on a
-    clock that never goes back; `started_at`: when the server started, on `now_us`. `trouble` names what keeps the
-    gateway itself from working (a log that cannot write), `ails` what is not well beside it; empty where all is.
-    `configuration`: the file of virtual models, where there is one."""
+    """`providers` by name, `upstreams` by family. `now_us`: microseconds since 1970 UTC; `steady_us`: the same on a
+    clock that no jump moves; `monotonic`: seconds on a clock that never goes back; `started_at`: when the server
+    started, on `steady_us`. `trouble` names what keeps the gateway itself from working (a log that cannot write),
+    `ails` what is not well beside it; empty where all is. `configuration`: the file of virtual models, where there is
+    one."""
 
     settings: Settings
     log: Log
@@ -59,6 +60,7 @@ class Services:
     provider_settings: ProviderSettings
     redactor: Redactor
     now_us: Callable[[], int]
+    steady_us: Callable[[], int]
     monotonic: Callable[[], float]
     started_at: int
     trouble: Callable[[], list[str]] = list

@@ -3,6 +3,9 @@
 A claim stands on `idempotency-<digest>` or `cache-<digest>`: its last event names the request whose answer counts. It
 is recorded in one commit with that request's first events, at the version that was read, so that of two requests at
 once only one calls an upstream.
+
+`steady_at` is when, in microseconds since 1970 UTC as its incarnation counts them: from what the log's clock said when
+it began, by a clock that no jump moves. Ages within one incarnation are measured by it.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class AnswerClaimed(Event):
     kind: ClaimKind
     key: str
     asked: str
+    steady_at: int | None = None
 
 
 @event
@@ -46,6 +50,7 @@ class QuestionEmbedded(Event):
     key: str
     model: str
     vector: str
+    steady_at: int | None = None
 
 
 @event

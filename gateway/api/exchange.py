@@ -116,7 +116,7 @@ async def attend_again(request: web.Request, submission: Submission, dialect: Di
 
 def _sharing(request: web.Request) -> Sharing:
     desk, services = request.app[DESK], request.app[SERVICES]
-    clocks = services.now_us, services.monotonic
+    clocks = services.steady_us, services.monotonic
     return Sharing(desk.exchanges, services.log, *clocks, desk.elsewhere, desk.nearest)
 
 

@@ -14,10 +14,9 @@ async def metrics(request: web.Request) -> web.Response:
     """One page; counters and histograms as of the log, gauges as of now."""
     given = services(request)
     await caught_up(request, Metrics.name)
-    now_us = given.now_us()
-    uptime = ("Seconds since the server started.", (now_us - given.started_at) / 1e6)
+    uptime = ("Seconds since the server started.", (given.steady_us() - given.started_at) / 1e6)
     gauges = Gauges(
-        now=now_us,
+        now=given.now_us(),
         log_position=await given.log.head(),
         relay_lag=(given.follower.status.get("relay") or {}).get("lag_events"),
         extra={"abstractcore_uptime_seconds": uptime},

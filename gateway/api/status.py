@@ -36,7 +36,7 @@ async def status(request: web.Request) -> web.Response:
     shown = {
         "status": word,
         "version": release(),
-        "uptime_seconds": (now - given.started_at) // 1_000_000,
+        "uptime_seconds": (given.steady_us() - given.started_at) // 1_000_000,
         "total_requests": sum(ended.values()) + running,
         "active_sessions": sessions,
         "providers": [_provider(listing) for listing in listings],

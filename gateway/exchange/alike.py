@@ -44,7 +44,7 @@ class Question:
 
 @value
 class Near:
-    """A request that asked something alike, at a time in microseconds since 1970 UTC."""
+    """A request that asked something alike, at a time in microseconds on the steady clock."""
 
     request_id: str
     at: int
@@ -109,9 +109,10 @@ def stream_for(question: Question, model: str) -> str:
     return f"alike-{sha256(f'{question.others} {model}'.encode()).hexdigest()}"
 
 
-def embedded(stream: str, request_id: str, question: Question, model: str, vector: bytes) -> StreamWrite:
-    """What is recorded of a question whose answer is to count for others."""
-    event = QuestionEmbedded(request_id=request_id, key=question.key, model=model, vector=b64encode(vector).decode())
+def embedded(stream: str, request_id: str, question: Question, model: str, vector: bytes, at: int) -> StreamWrite:
+    """What is recorded of a question whose answer is to count for others; `at` on the steady clock."""
+    packed = b64encode(vector).decode()
+    event = QuestionEmbedded(request_id=request_id, key=question.key, model=model, vector=packed, steady_at=at)
     return StreamWrite(stream, ANY_VERSION, (event.new(),))
 
 

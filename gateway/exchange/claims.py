@@ -17,7 +17,7 @@ import orjson
 from eventstore.catalogue.answer import AnswerClaimed, ClaimKind
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import RequestRejected
-from eventstore.envelope import StreamWrite
+from eventstore.envelope import RecordedEvent, StreamWrite
 from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
@@ -71,10 +71,12 @@ class Place:
 
 @value
 class Claim:
-    """A place that is taken with the request's first commit, if it still is at that version."""
+    """A place that is taken with the request's first commit, if it still is at that version. `at`: when that was seen,
+    in microseconds on the steady clock."""
 
     place: Place
     expected: int
+    at: int
 
 
 @value
@@ -94,8 +96,20 @@ class Claims:
 
 def _claimed(claim: Claim, request_id: str) -> StreamWrite:
     place = claim.place
-    event = AnswerClaimed(request_id=request_id, kind=place.kind, key=place.key, asked=place.asked)
+    event = AnswerClaimed(request_id=request_id, kind=place.kind, key=place.key, asked=place.asked, steady_at=claim.at)
     return StreamWrite(place.stream, claim.expected, (event.new(),))
+
+
+def recorded_at(event: RecordedEvent, incarnation: str) -> int:
+    """When an event with a `steady_at` was recorded, on the steady clock of this incarnation: that of an earlier one
+    began elsewhere, and of its events the log's clock is what is known."""
+    steady_at: int | None = event.body.get("steady_at")
+    return event.at if steady_at is None or event.origin != incarnation else steady_at
+
+
+def age_s(at_us: int, now_us: int) -> float:
+    """Nothing is younger than now, whatever a clock said of it."""
+    return max(0.0, (now_us - at_us) / 1e6)
 
 
 def places(submission: Submission, headers: Mapping[str, str], caching: Caching, path: str) -> tuple[Place, ...]:

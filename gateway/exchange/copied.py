@@ -43,15 +43,15 @@ class Copied:
     frames: Mapping[int, Sequence[RecordedFrames]]
 
 
-def pack(events: Sequence[RecordedEvent], frames: Mapping[int, Sequence[RecordedFrames]]) -> bytes:
+def pack(events: Sequence[RecordedEvent], frames: Mapping[int, Sequence[RecordedFrames]], at: int) -> bytes:
     """A completed request's answer, from its events and its frame rows by the position of their
-    `generation_started`."""
+    `generation_started`, and when the request came in."""
     first, last = events[0], events[-1]
     return orjson.dumps(
         {
             "v": VERSION,
             "request_id": first.body["request_id"],
-            "at": first.at,
+            "at": at,
             "cost_usd": last.body["cost_usd"],
             "events": [_event(event, frames.get(event.position, ())) for event in events if event.type in CARRIED],
         }

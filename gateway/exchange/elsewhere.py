@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from eventstore.catalogue.request import RequestCompleted
 from eventstore.log import Log
 from eventstore.value import value
-from gateway.exchange.claims import Place
+from gateway.exchange.claims import Place, age_s
 from gateway.exchange.copied import Copied, pack, unpack
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import frames_of
@@ -51,13 +50,14 @@ class Copy:
 
 
 class Elsewhere:
-    """`keep_s`: how long an answer stays in the store, in seconds; `now_us`: microseconds since 1970 UTC."""
+    """`keep_s`: how long an answer stays in the store, in seconds. Times are microseconds since 1970 UTC on the steady
+    clock, so that a jump of ours makes no answer old, here or there."""
 
-    def __init__(self, log: Log, store: Store, keep_s: float, now_us: Callable[[], int]) -> None:
-        self._log, self._store, self._keep_s, self._now_us = log, store, keep_s, now_us
+    def __init__(self, log: Log, store: Store, keep_s: float) -> None:
+        self._log, self._store, self._keep_s = log, store, keep_s
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def find(self, place: Place) -> Copy | None:
+    async def find(self, place: Place, now_us: int) -> Copy | None:
         """The answer that the store has for a place of the cache."""
         if place.kind != "cache" or place.fresh or (data := await self._store.get(place.request)) is None:
             return None
@@ -65,16 +65,16 @@ class Elsewhere:
             copied = unpack(data)
         except NotRenderable:
             return None
-        age_s = max(0.0, (self._now_us() - copied.at) / 1e6)
-        if age_s > place.max_age_s:
+        age = age_s(copied.at, now_us)
+        if age > place.max_age_s:
             return None
         own = await self._log.read_stream(stream_of(copied.request_id))
-        return Copy(copied, data, round(age_s, 3), bool(own) and own[-1].type == RequestCompleted.type)
+        return Copy(copied, data, round(age, 3), bool(own) and own[-1].type == RequestCompleted.type)
 
-    def publish(self, place: Place, request_id: str) -> None:
+    def publish(self, place: Place, request_id: str, now_us: int) -> None:
         """Put the answer of a request that ended into the store, beside everything else."""
         if place.kind == "cache" and self._keep_s:
-            task = asyncio.create_task(self._publish(place, request_id))
+            task = asyncio.create_task(self._publish(place, request_id, now_us))
             self._tasks.add(task)
             task.add_done_callback(self._published)
 
@@ -83,11 +83,12 @@ class Elsewhere:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("an answer was not given to other gateways: %s", type(error).__name__)
 
-    async def _publish(self, place: Place, request_id: str) -> None:
+    async def _publish(self, place: Place, request_id: str, now_us: int) -> None:
         events = await self._log.read_stream(stream_of(request_id))
         if not may_serve_others(events):
             return
-        data = pack(events, await frames_of(self._log, events, events[-1].position))
+        at = now_us - int(events[-1].body["duration_ms"] * 1000)
+        data = pack(events, await frames_of(self._log, events, events[-1].position), at)
         if len(data) <= LARGEST:
             await self._store.put(place.request, data, self._keep_s)
 

@@ -62,14 +62,17 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
 
 def retry_after_s(headers: Mapping[str, str], now_us: int) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date, RFC 9110 10.2.3); None where there is
-    no sane one."""
+    no sane one. A date counts from the answer's own `date`, so that the two clocks need not agree."""
     by_name = {key.lower(): value for key, value in headers.items()}
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return _sane(float(by_name[name]) / unit)
         except (KeyError, ValueError):
             continue
-    return _until(by_name.get("retry-after", ""), now_us)
+    until, since = _moment(by_name.get("retry-after", "")), _moment(by_name.get("date", ""))
+    if until is None:
+        return None
+    return _sane(max(0.0, (until - (since or datetime.fromtimestamp(now_us / 1e6, UTC))).total_seconds()))
 
 
 def error_value(failure: Failure) -> tuple[int, dict[str, Any]]:
@@ -92,11 +95,9 @@ def _sane(seconds: float) -> float | None:
     return seconds if 0 <= seconds <= 86_400 * 30 else None
 
 
-def _until(date: str, now_us: int) -> float | None:
+def _moment(date: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return _sane(max(0.0, (moment - datetime.fromtimestamp(now_us / 1e6, UTC)).total_seconds()))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

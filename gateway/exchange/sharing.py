@@ -24,7 +24,7 @@ from eventstore.log import Log
 from gateway.errors import KeyReused, not_now
 from gateway.exchange.alike import Near, Question
 from gateway.exchange.calls import BROKEN
-from gateway.exchange.claims import Claim, Claims, Place
+from gateway.exchange.claims import Claim, Claims, Place, age_s, recorded_at
 from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Submission
@@ -65,23 +65,23 @@ class Likeness(Protocol):
     async def like(self, question: Question, vector: bytes) -> list[Near]:
         """Who asked something alike, the most alike first."""
 
-    def mark(self, question: Question, request_id: str, vector: bytes) -> StreamWrite:
-        """What makes a request one that others can be like."""
+    def mark(self, question: Question, request_id: str, vector: bytes, at: int) -> StreamWrite:
+        """What makes a request one that others can be like, from a time on the steady clock on."""
 
 
 class Sharing:
-    """`now_us`: microseconds since 1970 UTC; `monotonic`: seconds."""
+    """`steady_us`: microseconds since 1970 UTC on a clock that no jump moves; `monotonic`: seconds."""
 
     def __init__(
         self,
         exchanges: Exchanges,
         log: Log,
-        now_us: Callable[[], int],
+        steady_us: Callable[[], int],
         monotonic: Callable[[], float],
         elsewhere: Elsewhere | None = None,
         nearest: Likeness | None = None,
     ) -> None:
-        self._exchanges, self._log, self._now_us, self._monotonic = exchanges, log, now_us, monotonic
+        self._exchanges, self._log, self._steady_us, self._monotonic = exchanges, log, steady_us, monotonic
         self._elsewhere, self._nearest = elsewhere, nearest
 
     async def run(
@@ -107,7 +107,8 @@ class Sharing:
                 if vector is not None and (near := await self._alike(self._nearest, question, vector)):
                     await self._share(submission, outlet, near)
                     return
-                marks = (self._nearest.mark(question, submission.request_id, vector),) if vector else ()
+                marked = (question, submission.request_id)
+                marks = (self._nearest.mark(*marked, vector, self._steady_us()),) if vector else ()
             moved = await self._called(replace(submission, claims=Claims(found, marks)), outlet, places)
             if moved is None:
                 return
@@ -128,7 +129,7 @@ class Sharing:
             return moved
         if self._elsewhere is not None:
             for place in places:
-                self._elsewhere.publish(place, submission.request_id)
+                self._elsewhere.publish(place, submission.request_id, self._steady_us())
         return None
 
     async def again(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
@@ -142,8 +143,8 @@ class Sharing:
     async def _alike(self, nearest: Likeness, question: Question, vector: bytes) -> Cached | None:
         """The answer to the question that is most like this one, of those that have an answer."""
         for near in await nearest.like(question, vector):
-            age_s = (self._now_us() - near.at) / 1e6
-            found = await self._completed(near.request_id, age_s) if age_s <= question.max_age_s else None
+            age = age_s(near.at, self._steady_us())
+            found = await self._completed(near.request_id, age) if age <= question.max_age_s else None
             if found is not None:
                 return replace(found, similarity=near.similarity)
         return None
@@ -151,7 +152,7 @@ class Sharing:
     async def _found_elsewhere(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that another gateway put where all can find it."""
         for place in places:
-            found = self._elsewhere and await self._elsewhere.find(place)
+            found = self._elsewhere and await self._elsewhere.find(place, self._steady_us())
             if not found:
                 continue
             cached = Cached(found.copied.request_id, found.age_s, found.copied.cost)
@@ -197,7 +198,8 @@ class Sharing:
             found = None if place.fresh else await self._newest(submission, place, recorded)
             if found is not None:
                 return found
-            claims.append(Claim(place, recorded[-1].version if recorded else actual.get(place.stream, 0)))
+            version = recorded[-1].version if recorded else actual.get(place.stream, 0)
+            claims.append(Claim(place, version, self._steady_us()))
         return tuple(claims)
 
     async def _newest(self, submission: Submission, place: Place, claimed: Sequence[RecordedEvent]) -> Source | None:
@@ -210,26 +212,26 @@ class Sharing:
 
     async def _source(self, submission: Submission, place: Place, claimed: RecordedEvent) -> Source | None:
         """The answer that a claim speaks of, if it can be given. Raises `KeyReused`."""
-        source, age_s = claimed.body["request_id"], (self._now_us() - claimed.at) / 1e6
-        if age_s > place.max_age_s:
+        source, age = claimed.body["request_id"], age_s(recorded_at(claimed, self._log.origin), self._steady_us())
+        if age > place.max_age_s:
             return None
         if claimed.body["asked"] != place.asked:
             raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
         if self._join(source, submission):
             return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
         if place.kind == "cache":
-            return await self._completed(source, age_s)
+            return await self._completed(source, age)
         events = await self._log.read_stream(stream_of(source))
         whole = events and events[-1].type == RequestCompleted.type
         return Attached(source, "idempotency_key") if whole else None
 
-    async def _completed(self, source: str, age_s: float) -> Cached | None:
+    async def _completed(self, source: str, age: float) -> Cached | None:
         """The answer of a request, if it has one for others."""
         events = await self._log.read_stream(stream_of(source))
         if not may_serve_others(events):
             return None
         cost = events[-1].body["cost_usd"]
-        return Cached(source, round(age_s, 3), None if cost is None else Usd.parse(cost))
+        return Cached(source, round(age, 3), None if cost is None else Usd.parse(cost))
 
     def _join(self, source: str, submission: Submission) -> bool:
         """Whether a request runs whose answer will have this form; from now on it goes on though its client leaves."""

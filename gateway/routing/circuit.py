@@ -69,6 +69,13 @@ def probing(before: Circuit, now_us: int, first_s: float) -> Circuit | None:
     return replace(before, state="half_open", retry_at=now_us + _us(lasts))
 
 
+def no_longer(circuit: Circuit, now_us: int) -> Circuit:
+    """The circuit of an earlier start, whose clock may have been ahead: nobody waits longer than the longest."""
+    if circuit.retry_at is None:
+        return circuit
+    return replace(circuit, retry_at=min(circuit.retry_at, now_us + _us(LONGEST_COOL_DOWN_S)))
+
+
 def event_of(
     before: Circuit, now: Circuit, provider: str, credential: str | None, reason: str, inputs: dict[str, Any]
 ) -> Event | None:

@@ -34,11 +34,14 @@ EVENTS = (
 FRAMES = {6: [RecordedFrames(7, 6, 0, 1, 1, 120, 0, b"\x00\xff{}"), RecordedFrames(8, 6, 1, 2, 1, 130, 0, b"[]")]}
 
 
+AT = 1_000_000
+
+
 def test_what_is_packed_comes_back() -> None:
-    packed = pack(EVENTS, FRAMES)
+    packed = pack(EVENTS, FRAMES, AT)
     assert b"what was" not in packed
     copied = unpack(packed)
-    assert (copied.request_id, copied.at, copied.cost) == ("r1", 1_000_000, Usd.parse("0.25"))
+    assert (copied.request_id, copied.at, copied.cost) == ("r1", AT, Usd.parse("0.25"))
     assert [event.type for event in copied.events] == [event.type for event in EVENTS]
     assert (copied.events[2].body["usage_source"], copied.events[2].body["usage"]) == ("estimated", {"input_tokens": 3})
     (rows,) = copied.frames.values()
@@ -48,7 +51,7 @@ def test_what_is_packed_comes_back() -> None:
     assert [event.position for event in copied.events if event.position in copied.frames] == [2]
 
 
-GOOD: dict[str, Any] = orjson.loads(pack(EVENTS, FRAMES))
+GOOD: dict[str, Any] = orjson.loads(pack(EVENTS, FRAMES, AT))
 START, GENERATION, _, END = GOOD["events"]
 WRONG: list[dict[str, Any]] = [
     {"v": 2}, {"events": []}, {"events": [START]}, {"events": None}, {"at": "soon"}, {"cost_usd": "much"},

@@ -22,6 +22,7 @@ from gateway.server import Server
 from replay.verify import verified
 from tests.cache.calls import CHAT, Answer, Caller, environ_priced
 from tests.cache.test_sharing import answering
+from tests.durability.test_expiry import DAY_S, ByTheWall, Clocks
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import PATIENCE_S, gateway
 from tests.redisd import PASSWORD, Redisd, binary
@@ -135,8 +136,8 @@ async def test_an_altered_copy_fails_verification(tmp_path: Path, upstream: Scri
     """The twin of the one above: a gateway that keeps another copy than it gave."""
 
     class Forgetful(Elsewhere):
-        async def find(self, place: Any) -> Any:
-            found = await super().find(place)
+        async def find(self, place: Any, now_us: int) -> Any:
+            found = await super().find(place, now_us)
             return None if found is None else replace(found, data=found.data.replace(b'"frames"', b'"other"')[:-9])
 
     async def forgetful(settings: Settings, log: Log, opened: AsyncExitStack) -> Caches:
@@ -202,6 +203,22 @@ async def test_an_answer_whose_claim_was_lost_is_read_from_the_own_log(
         events = await one.server.log.read_stream(f"request-{hit.request_id}")
         assert (events[1].type, events[1].body.get("copy")) == ("cache_hit", None)
     one.verified()
+
+
+@pytest.mark.parametrize("kind", [Server, ByTheWall])
+async def test_a_clock_that_jumps_makes_nothing_too_old(
+    tmp_path: Path, upstream: ScriptedServer, redisd: Redisd, monkeypatch: pytest.MonkeyPatch, kind: type[Server]
+) -> None:
+    """The twin: gateways that measure by the wall."""
+    clocks = Clocks(monkeypatch)
+    async with (
+        node(tmp_path / "one", upstream, redisd.url, kind=kind) as one,
+        node(tmp_path / "two", upstream, redisd.url, kind=kind) as two,
+    ):
+        await one.ask(headers=USE)
+        await one.published()
+        clocks.jump(DAY_S + 1)
+        assert (await two.ask(headers=USE)).headers["x-abstractcore-cache"] == ("hit" if kind is Server else "miss")
 
 
 @pytest.mark.parametrize("how", ["killed", "silent"])

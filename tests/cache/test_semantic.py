@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from eventstore.log import Log
+from eventstore.sqlite import wall_clock_us
 from gateway.config import ConfigError, Settings, load
 from gateway.embedder import CannotEmbed
 from gateway.exchange.alike import Near, Question
@@ -22,6 +23,7 @@ from gateway.server import Server
 from gateway.upstreams.local.host import Host
 from tests.cache.calls import CHAT, Caller, environ_priced
 from tests.cache.test_sharing import answering, assert_sound
+from tests.durability.test_expiry import DAY_S, Clocks
 from tests.gateway.scripted import ScriptedServer
 from tests.gateway.whole import PATIENCE_S, Gateway, gateway
 
@@ -193,6 +195,23 @@ async def test_who_is_alike_is_given_the_answer_in_any_form(tmp_path: Path, upst
             hits = await asyncio.gather(*(asker.ask(messages=[*earlier, user(each)]) for each in contents))
         assert [hit.headers["x-abstractcore-source"] for hit in hits] == [first.request_id] * 4
         assert len(upstream.requests) == 1
+
+
+class ByTheWall(ByWords):
+    """The twin: measures by the wall."""
+
+    clock = staticmethod(lambda _: wall_clock_us)
+
+
+@pytest.mark.parametrize("kind", [ByWords, ByTheWall])
+async def test_a_clock_that_jumps_makes_no_answer_too_old(
+    tmp_path: Path, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch, kind: type[Server]
+) -> None:
+    clocks = Clocks(monkeypatch)
+    async with asking(tmp_path, upstream, kind=kind) as (_, asker):
+        await asker.ask(messages=[user(FIVE)])
+        clocks.jump(DAY_S + 1)
+        assert await asker.how(ALIKE) == ("hit" if kind is ByWords else "miss")
 
 
 async def test_an_answer_that_was_stopped_is_none(tmp_path: Path, upstream: ScriptedServer) -> None:

@@ -20,7 +20,7 @@ from eventstore.catalogue import Event
 from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
 from eventstore.frames import FrameRun
 from eventstore.reader import Reader
-from eventstore.sqlite import SQLiteLog
+from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway.api import docs, events, health, metrics, models, providers, requests, tickets, usage
 from gateway.api.answers import json_response
 from gateway.app import EXCHANGES
@@ -207,7 +207,7 @@ async def serving(
         provider_settings=ProviderSettings(log, offered, settings),
         read_projections=read_projections, tickets=Tickets(clock), redactor=redactor,
         discovery=Discovery(offered, upstreams, redactor, clock, patience_s=0.5),
-        now_us=lambda: time.time_ns() // 1000, monotonic=time.monotonic, started_at=time.time_ns() // 1000,
+        now_us=wall_clock_us, steady_us=wall_clock_us, monotonic=time.monotonic, started_at=wall_clock_us(),
         trouble=lambda: trouble,
     )  # fmt: skip
     recorded: list[tuple[str, GatewayError]] = []

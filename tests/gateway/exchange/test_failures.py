@@ -52,6 +52,9 @@ def in_(seconds: float) -> str:
         ({"retry-after": "Sat, 21 Nov 2026 12:00:30 +99999999999999"}, None),
         ({"retry-after": "Sat, 21 Nov 9999 23:59:59 -2359"}, None),
         ({"retry-after": in_(86_400 * 365)}, None),
+        ({"Retry-After": in_(3_600 + 90), "Date": in_(3_600)}, 90.0),
+        ({"retry-after": in_(-86_400 + 90), "date": in_(-86_400)}, 90.0),
+        ({"retry-after": in_(90), "date": "noon"}, 90.0),
     ],
 )
 def test_retry_after_in_all_its_kinds(headers: dict[str, str], expected: float | None) -> None:
