@@ -46,6 +46,20 @@ def test_the_option_runs_them(project: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*system tests were left out*")
 
 
+@pytest.mark.parametrize("marker", ["system", "soak"])
+def test_a_marker_that_is_named_runs_them(project: pytest.Pytester, marker: str) -> None:
+    result = project.runpytest("-m", marker, "-p", "no:asyncio", "-p", "no:xdist")
+    result.assert_outcomes(passed=1, deselected=2)
+
+
+@pytest.mark.parametrize(("expression", "skipped"), [("soak or system", 0), ("not soak", 1)])
+def test_an_expression_runs_what_it_selects(project: pytest.Pytester, expression: str, skipped: int) -> None:
+    result = project.runpytest("-m", expression, "-p", "no:asyncio", "-p", "no:xdist")
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("skipped", 0) == skipped
+    assert outcomes["passed"] + skipped + outcomes.get("deselected", 0) == 3
+
+
 def test_worker_processes_name_them_too(project: pytest.Pytester) -> None:
     result = project.runpytest("-n", "1", "-p", "no:asyncio")
     result.stdout.fnmatch_lines(["*1 system tests were left out*", "test_some.py::test_with_node"])
