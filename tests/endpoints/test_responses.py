@@ -425,6 +425,16 @@ async def test_work_in_the_background_goes_on_alone(server: Front, client: Async
     assert (status, json.loads(refused)["error"]["code"]) == (404, "model_not_found")
 
 
+async def test_what_streams_in_the_background_says_its_request(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    raw = await client.responses.with_raw_response.create(
+        model=MODELS["openai"], input="Hi", background=True, stream=True
+    )
+    told = [event async for event in raw.parse()]
+    assert told[0].type == "response.created"
+    assert raw.headers["x-request-id"] == request_id(told[0].response.id)
+
+
 async def test_work_in_the_background_can_be_cancelled(server: Front, client: AsyncOpenAI) -> None:
     server.answer("openai", Script(b"", hold=True))
     begun = await client.responses.create(model=MODELS["openai"], input="Hi", background=True)
