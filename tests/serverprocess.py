@@ -45,6 +45,12 @@ class ServerProcess:
         return self._running().pid
 
     @property
+    def children(self) -> list[int]:
+        """The pids of the processes that the present run has started itself. The format: proc_pid_children(5)."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for thread in threads for pid in thread.read_text().split()]
+
+    @property
     def exit_code(self) -> int | None:
         """Of the last run, None while it runs; minus the signal that ended it."""
         return self._running().returncode

@@ -6,16 +6,21 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from tests.crash.asks import ENDPOINTS, PICTURE, SOCKET, Ask
+from tests.crash.socketclient import SocketClient
 from tests.gateway.raw import RawClient, Received, request
 from tests.gateway.scripted import Request, Script, ScriptedServer
 
 WORDS = 40
 PACE_S = 0.004
+OBJECT = '{"all": "well"}'
+CALL = {"id": "call_1", "type": "function", "function": {"name": "tide", "arguments": '{"harbour": "Brest"}'}}
 MODELS = ("openai-compatible/paced", "openai-compatible/fast", "anthropic/claude", "ollama/llama", "demo/echo")
 
 
@@ -26,6 +31,12 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
         server.script("POST /v1/chat/completions", _openai)
         server.script("POST /v1/completions", Script.file("completions/text.sse", split=60, pace_s=PACE_S))
         server.script("POST /v1/embeddings", Script.file("whole/embeddings.json", delay_s=PACE_S))
+        image = {"created": 1, "data": [{"b64_json": b64encode(PICTURE).decode()}]}
+        server.script("POST /v1/images/generations", Script.json(image, delay_s=PACE_S))
+        server.script("POST /v1/images/edits", Script.json(image, delay_s=PACE_S))
+        server.script("POST /v1/audio/speech", Script(PICTURE * 9, content_type="audio/wav", split=60, pace_s=PACE_S))
+        server.script("POST /v1/audio/transcriptions", Script.json({"text": "All of it."}, delay_s=PACE_S))
+        server.script("POST /v1/moderations", Script.json({"id": "m", "model": "m", "results": []}, delay_s=PACE_S))
         server.script("POST /v1/messages", _anthropic)
         server.script("POST /api/chat", _family("ollama", "ndjson"))
         yield server
@@ -69,11 +80,31 @@ def openai_body(text: str = "All of it.", **fields: Any) -> dict[str, Any]:
             "usage": usage, **fields}  # fmt: skip
 
 
+def calling_body() -> dict[str, Any]:
+    """A whole answer that calls a tool."""
+    body = openai_body("A moment.")
+    body["choices"][0]["message"]["tool_calls"] = [CALL]
+    body["choices"][0]["finish_reason"] = "tool_calls"
+    return body
+
+
+def calling_stream() -> bytes:
+    """The same as a stream: of a few words' length, so that it is cut as often."""
+    body = openai_stream(words=8)
+    called = {"tool_calls": [{"index": 0, **CALL}]}
+    end = b'"delta": {}, "finish_reason": "stop"'
+    return body.replace(end, b'"delta": %b, "finish_reason": "tool_calls"' % json.dumps(called).encode())
+
+
 def _openai(request: Request) -> Script:
+    """Given a tool, it calls that first; asked for an object, it gives one at the second try."""
     asked = request.json()
+    roles = [message["role"] for message in asked["messages"]]
+    calls = "tools" in asked and "tool" not in roles
     if not asked.get("stream"):
-        return Script.json(openai_body(), delay_s=PACE_S)
-    stream = openai_stream()
+        right = "response_format" in asked and "assistant" in roles
+        return Script.json(calling_body() if calls else openai_body(OBJECT if right else "All of it."), delay_s=PACE_S)
+    stream = openai_stream() if not calls else calling_stream()
     paced = asked["model"] == "paced"
     size = len(stream) // WORDS if paced else 1500
     return Script(stream, content_type="text/event-stream", split=size, pace_s=PACE_S if paced else 0.0)
@@ -86,7 +117,7 @@ def _anthropic(request: Request) -> Script:
         answer: Script = _family("anthropic", "sse")(request)
         return answer
     right = "cannot be used" in str(asked["messages"][-1])
-    text = {"type": "text", "text": '{"all": "well"}' if right else "not yet"}
+    text = {"type": "text", "text": OBJECT if right else "not yet"}
     usage = {"input_tokens": 9, "output_tokens": 3}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": [text]}
     return Script.json({**message, "stop_reason": "end_turn", "usage": usage}, delay_s=PACE_S)
@@ -107,82 +138,52 @@ def words_of(body: bytes) -> list[str]:
     return [word.decode() for word in re.findall(rb"ask-\d+-\d+", body)]
 
 
-Ask = tuple[str, dict[str, Any]]
-"""A path and a body."""
-
-
-def _chat(model: str, text: str, stream: bool) -> Ask:
-    asked = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream, "max_tokens": 500}
-    return "/v1/chat/completions", asked
-
-
-def _structured(model: str, text: str, stream: bool) -> Ask:
-    """Two attempts, the first held back."""
-    path, body = _chat("anthropic/claude", text, stream=False)
-    return path, body | {"response_format": {"type": "json_object"}}
-
-
-def _completion(model: str, text: str, stream: bool) -> Ask:
-    asked = {"model": "openai-compatible/base", "prompt": text, "stream": True, "echo": True}
-    return "/v1/completions", asked
-
-
-def _embedding(model: str, text: str, stream: bool) -> Ask:
-    return "/v1/embeddings", {"model": "openai-compatible/e", "input": [text, text]}
-
-
-def _response(model: str, text: str, stream: bool) -> Ask:
-    return "/v1/responses", {"model": model, "input": text, "stream": stream}
-
-
-def _message(model: str, text: str, stream: bool) -> Ask:
-    """Models of Anthropic's give their own frames, the others get them made."""
-    asked = {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream, "max_tokens": 500}
-    return "/v1/messages", asked
-
-
-ENDPOINTS = (_chat, _response, _structured, _message, _completion, _chat, _embedding, _message, _response)
-
-
 class Load:
     """Clients that ask, one request after the other, until the server dies under them. `answers` has what each
     connection got. Each prompt has a word of its own (`words_of`)."""
 
     def __init__(self, url: str, run: int, clients: int) -> None:
         self._url, self._run = url, run
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(run * clients)  # each run begins with other endpoints
         self._tasks = [asyncio.create_task(self._client(index)) for index in range(clients)]
-        self._asking: set[RawClient] = set()
+        self._asking: set[RawClient | SocketClient] = set()
         self.answers: list[Received] = []
 
     async def _client(self, index: int) -> None:
-        for path, body in self._asks(index):
+        for ask in self._asks(index):
             try:
-                client = await RawClient.connect(self._url)
+                self.answers.append(await self._answered(ask))
             except ConnectionError:
                 return
-            self._asking.add(client)
-            try:
-                await client.send(request(body, path))
-                self.answers.append(await client.answer())
-            except ConnectionError:
-                self.answers.append(client.received)
-            finally:
-                self._asking.discard(client)
-                client.leave()
+
+    async def _answered(self, ask: Ask) -> Received:
+        """As far as it came. Raises `ConnectionError` where the server is gone before it is asked."""
+        client = await (SocketClient if ask.path == SOCKET else RawClient).connect(self._url)
+        self._asking.add(client)
+        try:
+            if isinstance(client, SocketClient):
+                await client.send(ask.body)
+            else:
+                await client.send(request(ask.body, ask.path, dict(ask.headers)))
+            return await client.answer()
+        except ConnectionError:
+            return client.received
+        finally:
+            self._asking.discard(client)
+            await client.close()
 
     async def heard(self) -> None:
         """Wait until a client has some of an answer."""
         while not any(answer.body for answer in (*self.answers, *(client.received for client in self._asking))):
             await asyncio.sleep(0.005)
 
-    def _asks(self, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _asks(self, index: int) -> Iterator[Ask]:
         for number in self._numbers:
             text = f"ask-{self._run}-{number} and say it again, all of it"
             model = MODELS[(index + number) % len(MODELS)]
             yield ENDPOINTS[number % len(ENDPOINTS)](model, text, number % 3 != 0)
 
-    async def over(self) -> list[Received]:
+    async def over(self) -> Sequence[Received]:
         """Wait until every client has noticed that the server is dead; what they all got."""
         await asyncio.gather(*self._tasks)
         return self.answers

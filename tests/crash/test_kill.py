@@ -1,14 +1,18 @@
-"""kill -9 at random moments under load: no client has a byte that the log has not, and every request ends, once.
+"""kill -9 at random moments under load: no client has a byte that the log has not, no call left that it does not
+know of, and every request ends, once.
 
 A life is a data directory whose server is killed several times in a row; two lives run side by side. The server is the
 real one, as it is started by `python -m gateway`; a start takes about a second, most of it imports, and is where the
-time of this test goes. The seed of a failure is in its message: the moments are the same again, the scheduler is not.
+time of this test goes. Its follower, which would end in order when the gateway is gone, dies with it or, every other
+time, before it. The seed of a failure is in its message: the moments are the same again, the scheduler is not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -23,12 +27,16 @@ from tests.gateway.raw import Received, ask
 from tests.gateway.scripted import ScriptedServer
 from tests.gateway.whole import PATIENCE_S
 from tests.serverprocess import COMMAND, ROOT, ServerProcess, server_process
+from tests.tools.running import FUNCTIONS
 
 CLIENTS = 6
 LIVES = 6
 KILLS = 8
 LONGEST_S = 0.4
+LATER_S = 0.5
+"""From the follower's death to the gateway's: it may have another by then."""
 CARELESS = (sys.executable, "-m", "tests.crash.careless_server")
+HURRIED = (sys.executable, "-m", "tests.crash.hurried_server")
 
 
 class Life:
@@ -57,8 +65,17 @@ class Life:
             async with asyncio.timeout(PATIENCE_S):
                 await load.heard()
         await asyncio.sleep(self._random.uniform(0.02, LONGEST_S))
+        if self._run % 2:
+            self._kill_follower()
+            await asyncio.sleep(self._random.uniform(0.0, LATER_S))
+        self._kill_follower()
         await self.server.kill()
         self.answers += await load.over()
+
+    def _kill_follower(self) -> None:
+        """Whatever it does: most often it is in a batch."""
+        for pid in self.server.children:
+            os.kill(pid, signal.SIGKILL)
 
     async def ended(self) -> None:
         """All is well, no request was forgotten, and the projections are those of a rebuild."""
@@ -68,11 +85,16 @@ class Life:
         self.assert_well()
         assert b"Traceback" not in self.server.said, self.server.said.decode()
         assert differing(view(self.data_dir), rebuilt(self.data_dir, self.data_dir.with_suffix(".rebuilt"))) == []
+        assert self.unrecorded() == []
+
+    def unrecorded(self) -> list[str]:
+        """The calls that left and are not in the log."""
         asked = [word for request in self.upstream.requests for word in words_of(request.body)]
         assert asked, "no request came through"
-        assert unrecorded(self.data_dir, asked) == []
+        return unrecorded(self.data_dir, asked)
 
     def assert_well(self) -> None:
+        assert {answer.status for answer in self.answers} <= {0, 200}, "a request is refused"
         assert wrongs(self.data_dir, self.answers) == [], f"seed {self.seed}, run {self._run}"
 
 
@@ -82,7 +104,7 @@ async def life(data_dir: Path, seed: int, *args: str, command: Sequence[str] = C
     async with (
         upstream() as served,
         server_process(
-            data_dir, env=environ(served.base_url), args=args or ("--nats", "off"), command=command
+            data_dir, env=environ(served.base_url), args=(*FUNCTIONS, *(args or ("--nats", "off"))), command=command
         ) as server,
     ):
         yield Life(server, served, seed)
@@ -119,6 +141,17 @@ async def test_a_server_that_releases_before_it_commits_is_caught(tmp_path: Path
         await careless.server.start()
         found = wrongs(careless.data_dir, careless.answers)
     assert any("do not begin" in wrong for wrong in found)
+
+
+async def test_a_server_that_calls_before_it_records_is_caught(tmp_path: Path) -> None:
+    async with life(tmp_path / "hurried", 1, command=HURRIED) as hurried:
+        load = Load(hurried.server.url, 1, CLIENTS)
+        async with asyncio.timeout(PATIENCE_S):
+            while not hurried.upstream.requests:
+                await asyncio.sleep(0.005)
+        await hurried.server.kill()
+        await load.over()
+        assert hurried.unrecorded()
 
 
 def shown_by_the_command(life: Life) -> None:

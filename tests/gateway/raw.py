@@ -119,6 +119,10 @@ class RawClient:
         """Close the connection now, with whatever is unread."""
         self._writer.transport.abort()
 
+    async def close(self) -> None:
+        """The same."""
+        self.leave()
+
 
 async def ask(url: str, body: Any, path: str = "/v1/chat/completions", **headers: str) -> Received:
     """One request on a connection of its own, and its whole answer."""
