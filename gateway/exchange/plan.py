@@ -18,6 +18,7 @@ from gateway.tools.loop import FIELD, Loop, Looping, continued
 from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
+from gateway.wire.dialect import Dialect
 from gateway.wire.responses.sealed import BLOCKS, unsigned
 from gateway.wire.structure import Structure, corrected, prompted, wanted
 from gateway.wire.tooltext.models import ToolModes
