@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -130,13 +130,15 @@ class Planner:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
         route, speech = self._with_tools(submission, route, speech, body)
+        words = provider.traits
         if isinstance(speech, PromptedTools):
-            body = dialect(submission.wire, submission.renderer).fitted(body, frozenset())  # a prompt has no others
+            words = frozenset()  # a prompt has functions only
+            body = dialect(submission.wire, submission.renderer).fitted(body, words)
         try:
             call, body, structure = _call(speech, provider, route.model, body)
             if structure is None and dialect(submission.wire, submission.renderer).checked:
                 structure = wanted(body)
-            if more := self._left_out(submission, provider):
+            if more := self._left_out(submission, provider, words):
                 call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:
             raise UnsupportedParameter(str(error), param=error.param) from error
@@ -193,12 +195,12 @@ class Planner:
         body, loop = self._looping.begin(body)
         return body, loop and replace(loop, done=submission.rounds)
 
-    def _left_out(self, submission: Submission, provider: Provider) -> tuple[str, ...]:
-        """What the caller's protocol says and chat does not."""
+    def _left_out(self, submission: Submission, provider: Provider, words: Set[str]) -> tuple[str, ...]:
+        """What the caller's protocol says and chat, or chat in these words, does not."""
         if (provider.family, submission.wire) in self._natives:
             return ()
         spoken = dialect(submission.wire, submission.renderer)
-        return (*spoken.ignored(submission.body), *spoken.unfit(submission.body, provider.traits))
+        return (*spoken.ignored(submission.body), *spoken.unfit(submission.body, words))
 
     def _with_tools(
         self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]
