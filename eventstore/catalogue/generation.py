@@ -18,8 +18,9 @@ UsageSource = Literal["provider", "estimated", "none"]
 @value(kw_only=True)
 class GenerationStarted(Event):
     """The upstream call is about to be made. `decoder` names how its frames are read, for ever: `<wire>.<version>`;
-    `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent.
-    `held` names how the answer is cleaned that is shown only once it is whole and right."""
+    `streamed` says whether frames are stream messages or one whole body. `call_digest` is sha256 of the body sent,
+    `prompt_length` its length for estimates, files counted for what they are to a model; absent where that is
+    `call_length`. `held` names how the answer is cleaned that is shown only once it is whole and right."""
 
     type: ClassVar[str] = "generation_started"
 
@@ -32,6 +33,7 @@ class GenerationStarted(Event):
     url: str
     call_digest: str
     call_length: int
+    prompt_length: int | None = None
     held: str | None = None
 
 
@@ -185,7 +187,7 @@ class FallbackSelected(Event):
 class HedgeStarted(Event):
     """The attempt under way has brought nothing in `after_ms` milliseconds: a call to this `provider` and `model` is
     about to be made beside it, under the number `attempt`. Where it wins, a `generation_started` of it follows,
-    else a `generation_failed`. `call_digest` is sha256 of the body sent."""
+    else a `generation_failed`. `call_digest` and `prompt_length` as in `generation_started`."""
 
     type: ClassVar[str] = "hedge_started"
 
@@ -200,3 +202,4 @@ class HedgeStarted(Event):
     inputs: dict[str, Any]
     callers_url: bool | None = None
     ignored: list[str] | None = None
+    prompt_length: int | None = None

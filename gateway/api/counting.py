@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.exchange.estimate import BYTES_PER_TOKEN
+from gateway.exchange.estimate import estimate, prompt_bytes
 from gateway.routing.choose import Route, choose, credential
 from gateway.services import Services
 from gateway.upstreams.upstream import Counts, Upstream, UpstreamFailure
@@ -42,4 +42,4 @@ async def counted(given: Services, body: Mapping[str, Any], in_messages: InMessa
 
 def guessed(chat: Mapping[str, Any]) -> int:
     """An estimate of a chat body's."""
-    return -(-len(orjson.dumps([chat["messages"], chat.get("tools")])) // BYTES_PER_TOKEN)
+    return estimate(prompt_bytes(orjson.dumps([chat["messages"], chat.get("tools")])), 0).input_tokens

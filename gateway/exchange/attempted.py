@@ -10,10 +10,11 @@ from typing import Any
 from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed, GenerationStarted, UsageSource
 from eventstore.catalogue.values import Usage, Usd
 from eventstore.value import value
-from gateway.exchange.estimate import estimate
+from gateway.exchange.estimate import estimate, prompt_bytes
 from gateway.exchange.inputs import Broken, Failure, HedgeWon, RoundBegun, Seen, Submitted, Unfit
 from gateway.exchange.state import Exchange
 from gateway.prices.table import LOCAL
+from gateway.upstreams.upstream import Call
 
 Price = Callable[[str, str, Usage, str | None, str | None, int], tuple[Usd | None, str | None]]
 """(provider, model, usage, cost that the provider reported, service tier that it named, time in microseconds) ->
@@ -53,8 +54,15 @@ def generation_started(
         url=happened.url,
         call_digest=happened.call_digest,
         call_length=len(happened.call.body),
+        prompt_length=prompt_length(happened.call),
         held=held,
     )
+
+
+def prompt_length(call: Call) -> int | None:
+    """What its length is for estimates; None where that is its length."""
+    length = prompt_bytes(call.body)
+    return None if length == len(call.body) else length
 
 
 def generation_completed(seen: Seen, exchange: Exchange, views: Views) -> GenerationCompleted:

@@ -19,7 +19,7 @@ from gateway.exchange.attempt import Attempt
 from gateway.exchange.attempted import estimated
 from gateway.exchange.capped import Capped, CapReached
 from gateway.exchange.decide import Price
-from gateway.exchange.estimate import estimate
+from gateway.exchange.estimate import estimate, prompt_bytes
 from gateway.exchange.failures import failure_of_call, failure_of_error
 from gateway.exchange.hedge import Racer
 from gateway.exchange.inputs import Failure, Stop, Submission
@@ -66,7 +66,7 @@ class Calls(Recording):
         if before > most:  # the attempts before have used it up: this one calls nobody
             running.end(CAP_REACHED)
         cost_of = partial(self._cost_of, plan, before)
-        return Capped(*attempt, prompt_bytes=_prompt_bytes(running.submission, plan), cost_of=cost_of, most=most)
+        return Capped(*attempt, prompt_bytes=prompt_bytes(plan.call.body), cost_of=cost_of, most=most)
 
     def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:
         cost, _ = self._price(plan.provider.name, plan.route.model, usage, None, None, self._now_us())
@@ -74,7 +74,7 @@ class Calls(Recording):
 
     def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
         """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
-        cost = self._cost_of(plan, Usd(0), estimate(_prompt_bytes(submission, plan), 0))
+        cost = self._cost_of(plan, Usd(0), estimate(prompt_bytes(plan.call.body), 0))
         if cost is None or plan.callers_url:
             raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
                                  code="no_price")  # fmt: skip
@@ -219,8 +219,3 @@ def told_elsewhere(plan: Plan) -> dict[str, str]:
 
 def _named(plan: Plan) -> str:
     return quote(f"{plan.provider.name}/{plan.route.model}"[:LONGEST_HEADER], safe="/:@.+ ")
-
-
-def _prompt_bytes(submission: Submission, plan: Plan) -> int:
-    """For estimates: the request as it came, or as it is told with the history that it goes on from."""
-    return max(submission.body_length, len(plan.call.body))

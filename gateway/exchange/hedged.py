@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import GenerationFailed, HedgeStarted
-from gateway.exchange.attempted import Views, generation_failed, generation_started
+from gateway.exchange.attempted import Views, generation_failed, generation_started, prompt_length
 from gateway.exchange.estimate import estimate
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Seen
 from gateway.exchange.state import Exchange
@@ -29,6 +29,7 @@ def hedge_begun(happened: HedgeBegun, exchange: Exchange) -> HedgeStarted:
         url=happened.url,
         call_digest=happened.call_digest,
         call_length=len(happened.call.body),
+        prompt_length=prompt_length(happened.call),
         inputs={"now_us": happened.now_us},
         callers_url=happened.callers_url or None,
         ignored=list(happened.call.ignored) or None,

@@ -24,10 +24,10 @@ Phase = Literal["new", "received", "routed", "generating", "settled", "ended"]
 @value
 class Exchange:
     """`version` is the stream's; `cost` sums the attempts, None as soon as one has no price. `prompt_length` is the
-    length in bytes of the body, or of the longest call, which may hold more (a session's history, results of
-    tools), for estimates; `chat` is False where tokens cannot be guessed from lengths. `callers_url`:
-    the call went where its caller said. `attempt` is the number of the attempt under way, `attempts` how many there
-    were; `hedge` is the call beside it, while that is open."""
+    length in bytes of the call under way, its files counted for what they are to a model, for estimates; `chat` is
+    False where tokens cannot be guessed from lengths. `callers_url`: the call went where its caller said. `attempt` is
+    the number of the attempt under way, `attempts` how many there were; `hedge` is the call beside it, while that is
+    open."""
 
     request_id: str
     version: int = 0
@@ -58,7 +58,7 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
     for event in events:
         version += 1
         if isinstance(event, RequestReceived):
-            phase, retained, prompt_length = "received", event.retention != "none", event.body_length
+            phase, retained = "received", event.retention != "none"
             chat = event.wire not in NO_CHAT
         elif isinstance(event, RouteSelected):
             phase, provider, model = "routed", event.provider, event.model
@@ -67,7 +67,7 @@ def fold(exchange: Exchange, events: Iterable[Event]) -> Exchange:
             callers_url = bool(event.callers_url)
         elif isinstance(event, GenerationStarted):
             phase, provider, model, attempt = "generating", event.provider, event.model, event.attempt
-            prompt_length = max(prompt_length, event.call_length)
+            prompt_length = event.call_length if event.prompt_length is None else event.prompt_length
             attempts = attempt
             if hedge is not None:  # which won
                 callers_url, hedge = bool(hedge.callers_url), None

@@ -17,7 +17,7 @@ from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.openai_calls import StreamedCalls, derived_id
 from gateway.wire.sse import events_in, read_frame
-from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
+from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count, unreadable
 from gateway.wire.whole_body import WholeDecoder, is_body
 
 DONE = b"[DONE]"
@@ -228,6 +228,7 @@ def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
     meta = Meta(model=_string(top.pop("model", None)), id=_string(top.pop("id", None)), top=top or None)
     if usage:
         meta.usage_raw, meta.usage = usage, usage_of(usage)
+        meta.usage_estimated = unreadable(usage.get("prompt_tokens")) or unreadable(usage.get("completion_tokens"))
         cost = usage.get("cost")
         if isinstance(cost, (int, float)) and not isinstance(cost, bool):
             meta.cost_reported = str(cost)
@@ -235,7 +236,7 @@ def meta_of(top: dict[str, Any], usage: dict[str, Any] | None) -> Meta:
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
-    """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; unknown or broken counts are 0."""
+    """OpenAI's usage, normalised. `prompt_tokens` includes cached tokens; counts that it lacks are 0."""
     if "prompt_tokens_details" not in raw and "completion_tokens_details" not in raw:
         return Usage(input_tokens=count(raw.get("prompt_tokens")), output_tokens=count(raw.get("completion_tokens")))
     prompt, completion = _details(raw.get("prompt_tokens_details")), _details(raw.get("completion_tokens_details"))

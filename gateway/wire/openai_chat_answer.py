@@ -175,7 +175,7 @@ def usage_object(fold: Fold) -> dict[str, Any]:
         return dict.fromkeys(_COUNTS, 0)
     if raw is None or "prompt_tokens" not in raw:
         return usage_to_openai(usage)
-    if missing := [name for name in _COUNTS if type(raw.get(name)) is not int]:
+    if missing := [name for name in _COUNTS if type(each := raw.get(name)) is not int or each < 0]:
         made = usage_to_openai(usage)
         return {**raw, **{name: made[name] for name in missing}}
     return raw

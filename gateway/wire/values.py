@@ -81,8 +81,16 @@ MOST_TOKENS = 10**8
 
 
 def count(value: Any) -> int:
-    """A count that an upstream reported; 0 for what is no count, or beyond `MOST_TOKENS`."""
+    """A count that an upstream reported; 0 for what is no count, or beyond `MOST_TOKENS`. JSON has one kind of number:
+    `10.0` is one."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and 0 < value <= MOST_TOKENS else 0
+
+
+def unreadable(value: Any) -> bool:
+    """Whether an upstream meant to report a count here, and did not."""
+    return value is not None and value != 0 and not count(value)
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ class Coming:
     async def until(self, word: bytes) -> None:
         while word not in self.body:
             data = await self._response.content.readany()
-            assert data, f"it ended before {word!r}"
+            assert data, f"it ended before {word!r}: {self.body[-300:]!r}"
             self.body += data
 
     async def rest(self) -> bytes:

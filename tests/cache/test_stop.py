@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+from PIL import Image
 
 from eventstore.reader import Reader
 from gateway.exchange.attempt import Attempt
@@ -37,6 +41,22 @@ def held(words: int) -> Script:
     """So many words, and then silence."""
     body = b"\n\n".join(WORDS[: words + 1]) + b"\n\n"
     return Script(body, content_type="text/event-stream", hold=True)
+
+
+async def test_a_picture_does_not_cost_what_its_bytes_would_as_text(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """A megabyte of base64 as text would have 350,000 tokens; a usual picture has a thousand."""
+    noise = io.BytesIO()
+    Image.frombytes("RGB", (600, 600), random.Random(1).randbytes(600 * 600 * 3)).save(noise, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(noise.getvalue()).decode()}"
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    upstream.script(CHAT, held(5))
+    async with serving(tmp_path, upstream) as (served, caller):
+        messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
+        answer = await caller.begin(stream=True, messages=messages, max_cost_usd=0.001)
+        await answer.until(b"word4")
+        await caller.stop(answer.request_id)
+        await answer.rest()
+        assert 900 < (await served.generation(answer.request_id))["tokens_input"] < 1_500
 
 
 async def test_a_stopped_answer_ends_at_a_frame_and_says_why(tmp_path: Path, upstream: ScriptedServer) -> None:

@@ -81,9 +81,9 @@ def test_a_cost_that_the_provider_reports_counts() -> None:
 
 
 def test_no_usage_is_estimated_where_content_came() -> None:
-    """A token for every four bytes of the request and four characters of the answer."""
+    """A token for every four bytes of the call and four characters of the answer."""
     generation = Given(submitted()).when(answered(usage=None)).one("generation_completed")
-    assert (generation.tokens_input, generation.tokens_output, generation.usage_source) == (100, 3, "estimated")
+    assert (generation.tokens_input, generation.tokens_output, generation.usage_source) == (1, 3, "estimated")
 
 
 def test_each_tool_that_the_model_asked_for_is_an_event() -> None:

@@ -32,7 +32,7 @@ def test_it_goes_through_its_phases() -> None:
 def test_it_knows_what_later_decisions_need() -> None:
     exchange = Given(submitted(retained=False, recorded={})).exchange
     assert (exchange.version, exchange.attempt, exchange.provider, exchange.model) == (3, 1, "p", "m")
-    assert (exchange.retained, exchange.prompt_length) == (False, 400)
+    assert (exchange.retained, exchange.prompt_length) == (False, 2)
 
 
 def test_costs_add_up_until_one_is_unknown() -> None:

@@ -8,7 +8,14 @@ import orjson
 import pytest
 
 from eventstore.catalogue.values import Usage
-from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder, error_of, usage_of, usage_to_openai
+from gateway.wire.openai_chat import (
+    ChatBodyDecoder,
+    ChatStreamDecoder,
+    error_of,
+    meta_of,
+    usage_of,
+    usage_to_openai,
+)
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Delta, Fold, Meta, WireError
 from gateway.wire.whole_body import BodyFramer, EventsFramer
@@ -395,3 +402,23 @@ def test_usage_there_and_back() -> None:
 def test_broken_counts_are_none(details: Any) -> None:
     raw = {"prompt_tokens": "7", "completion_tokens": 2, "prompt_tokens_details": details}
     assert usage_of(raw) == Usage(output_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("told", "counted", "estimated"),
+    [
+        ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, (10, 5), False),
+        ({"prompt_tokens": 10, "completion_tokens": 0}, (10, 0), False),
+        ({"prompt_tokens": 10}, (10, 0), False),
+        ({"prompt_tokens": "10", "completion_tokens": 5}, (0, 5), True),
+        ({"prompt_tokens": 1e30, "completion_tokens": -5}, (0, 0), True),
+        ({"prompt_tokens": 10.5, "completion_tokens": True}, (0, 0), True),
+    ],
+)
+def test_counts_that_cannot_be_read_are_estimated(
+    told: dict[str, Any], counted: tuple[int, int], estimated: bool
+) -> None:
+    meta = meta_of({}, told)
+    assert meta.usage is not None
+    assert (meta.usage.input_tokens, meta.usage.output_tokens) == counted
+    assert meta.usage_estimated is estimated
