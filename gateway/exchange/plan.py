@@ -21,10 +21,12 @@ from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
 from gateway.wire.dialect import Dialect
 from gateway.wire.responses.sealed import BLOCKS, unsigned
 from gateway.wire.structure import Structure, corrected, prompted, wanted
-from gateway.wire.tooltext.models import ToolModes
+from gateway.wire.tooltext.models import Choice, ToolModes
 from gateway.wire.tooltext.prompt import speaks_of_tools
-from gateway.wire.values import Fold, Unsupported, WireError
+from gateway.wire.values import Fold, Undirected, Unsupported, WireError
 
+NO_WORDS: Set[str] = frozenset()
+"""Of a prompt: it has functions only."""
 NOTHING = Scrubber([])
 """For a call without a credential."""
 
@@ -129,15 +131,11 @@ class Planner:
         if submission.most_cost is not None and speech is upstream:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
-        route, speech = self._with_tools(submission, route, speech, body)
-        words = provider.traits
-        if isinstance(speech, PromptedTools):
-            words = frozenset()  # a prompt has functions only
-            body = dialect(submission.wire, submission.renderer).fitted(body, words)
         try:
-            call, body, structure = _call(speech, provider, route.model, body)
+            route, speech, (call, body, structure) = self._called(submission, route, speech, provider, body)
             if structure is None and dialect(submission.wire, submission.renderer).checked:
                 structure = wanted(body)
+            words = NO_WORDS if isinstance(speech, PromptedTools) else provider.traits
             if more := self._left_out(submission, provider, words):
                 call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:
@@ -202,19 +200,26 @@ class Planner:
         spoken = dialect(submission.wire, submission.renderer)
         return (*spoken.ignored(submission.body), *spoken.unfit(submission.body, words))
 
-    def _with_tools(
-        self, submission: Submission, route: Route, speech: Speech, body: dict[str, Any]
-    ) -> tuple[Route, Speech]:
-        """Tools go into the prompt, where the model has none; the route says so."""
-        if (route.provider.family, submission.wire) in self._natives or not speaks_of_tools(body):
-            return route, speech
-        provider = route.provider
+    def _called(
+        self, submission: Submission, route: Route, speech: Speech, provider: Provider, body: dict[str, Any]
+    ) -> tuple[Route, Speech, Said]:
+        """The call, and who says it. Tools go into the prompt where the model has none, or its API no word for how they
+        are to be used; the route says so."""
+        if (provider.family, submission.wire) in self._natives or not speaks_of_tools(body):
+            return route, speech, _call(speech, provider, route.model, body)
         choice = self._tools.choose(body.get("tool_mode"), provider.name, route.model, provider.local)
+        told = _telling(speech, choice, submission)
+        try:
+            said = _call(told, provider, route.model, _fitted(told, submission, body))
+        except Undirected as error:
+            instead = choice.instead(error.param, route.model)
+            if instead is None:
+                raise
+            choice, told = instead, _telling(speech, instead, submission)
+            said = _call(told, provider, route.model, _fitted(told, submission, body))
         if choice.by != "default":
             route = replace(route, inputs={**route.inputs, **choice.said()})
-        if choice.format is None:
-            return route, speech
-        return route, PromptedTools(speech, choice.format, submission.request_id)
+        return route, told, said
 
     def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
         """Cuts the call's credential out of what comes back; that of our own keys is made once."""
@@ -228,9 +233,25 @@ class Planner:
         return made
 
 
-def _call(
-    speech: Speech, provider: Provider, model: str, body: dict[str, Any]
-) -> tuple[Call, dict[str, Any], Structure | None]:
+def _telling(speech: Speech, choice: Choice, submission: Submission) -> Speech:
+    """The speech that tells of tools so."""
+    return speech if choice.format is None else PromptedTools(speech, choice.format, submission.request_id)
+
+
+def _fitted(told: Speech, submission: Submission, body: dict[str, Any]) -> dict[str, Any]:
+    """The body in words that a prompt has, where tools go into one."""
+    return (
+        dialect(submission.wire, submission.renderer).fitted(body, NO_WORDS)
+        if isinstance(told, PromptedTools)
+        else body
+    )
+
+
+Said = tuple[Call, dict[str, Any], Structure | None]
+"""A call, the body that it says, and what the answer must be, where nobody but us sees to that."""
+
+
+def _call(speech: Speech, provider: Provider, model: str, body: dict[str, Any]) -> Said:
     """The call. A structured answer that the family knows nothing of is asked for in the prompt, and we see to it."""
     try:
         return speech.encode(provider, model, body), body, None

@@ -120,9 +120,9 @@ class Fields:
             self.ignore(name)
         self._left.clear()
 
-    def unsupported(self, param: str, why: str = "") -> Unsupported:
+    def unsupported(self, param: str, why: str = "", kind: type[Unsupported] = Unsupported) -> Unsupported:
         """The refusal of a field that would change the answer."""
-        return Unsupported(param, f"The {self._family} API cannot carry '{param}'" + (f": {why}." if why else "."))
+        return kind(param, f"The {self._family} API cannot carry '{param}'" + (f": {why}." if why else "."))
 
 
 @dataclass(frozen=True, slots=True)

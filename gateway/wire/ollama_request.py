@@ -19,7 +19,7 @@ import orjson
 
 from gateway.wire.chat_request import Fields, Message, data_url, image_url, json_schema, messages, tool_calls
 from gateway.wire.thinking import wish
-from gateway.wire.values import WireError
+from gateway.wire.values import Undirected, WireError
 
 SMALLEST_CONTEXT = 4096
 BYTES_PER_TOKEN = 3
@@ -134,7 +134,9 @@ def _tools(fields: Fields) -> dict[str, Any]:
     tools = [_tool(f"tools[{i}]", tool, fields) for i, tool in enumerate(fields.take_list("tools") or ())]
     choice = fields.take("tool_choice")
     if choice not in (None, "auto", "none"):
-        raise fields.unsupported("tool_choice", "it knows auto and none")
+        raise fields.unsupported("tool_choice", "it knows auto and none", Undirected)
+    if fields.take("parallel_tool_calls") is False and choice != "none":
+        raise fields.unsupported("parallel_tool_calls", "it makes as many calls as it likes", Undirected)
     return {"tools": tools} if tools and choice != "none" else {}
 
 

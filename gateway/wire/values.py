@@ -26,6 +26,10 @@ class Unsupported(Exception):
         self.param = param
 
 
+class Undirected(Unsupported):
+    """The family has tools, and no word for how they are to be used. A prompt has."""
+
+
 @dataclass(slots=True)
 class ToolCallDelta:
     """A piece of a tool call. `index` counts calls of the choice; `id` and `name` come once, with the first piece.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from eventstore.value import value
 from gateway.errors import InvalidRequest
@@ -57,16 +57,20 @@ def _unsaid(provider: str, model: str) -> Collection[str]:
 @value
 class Choice:
     """How a model is told of tools. `format` None: natively. `by` says what decided: request, setting, provider, table,
-    or default."""
+    default, or a field of the request that its API cannot carry."""
 
     format: Format | None
-    by: Literal["request", "setting", "provider", "table", "default"]
+    by: str
 
     def said(self) -> Mapping[str, str]:
         """For the record."""
         if self.format is None:
             return {"tools": NATIVE, "tools_by": self.by}
         return {"tools": PROMPTED, "tool_format": self.format.name, "tools_by": self.by}
+
+    def instead(self, param: str, model: str) -> Choice | None:
+        """How it is told where its API cannot carry this field; None where it must be told natively all the same."""
+        return None if self.by in ("request", "setting") else Choice(format_of(model), param)
 
 
 def rules_of(said: str) -> tuple[Rule, ...]:
@@ -107,7 +111,7 @@ class ToolModes:
         return Choice(None, "default")
 
 
-def _choice(mode: str, model: str, by: Literal["request", "setting", "provider", "table", "default"]) -> Choice:
+def _choice(mode: str, model: str, by: str) -> Choice:
     if mode == NATIVE:
         return Choice(None, by)
     return Choice(FORMATS.get(mode) or format_of(model), by)

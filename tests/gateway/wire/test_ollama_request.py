@@ -122,7 +122,7 @@ def test_tools_are_offered_unless_the_choice_is_none() -> None:
     body, left_out = encode("m", {"messages": HI, "tools": [WEATHER, strict], "tool_choice": "auto"})
     assert orjson.loads(body)["tools"] == [WEATHER, {"type": "function", "function": {"name": "f"}}]
     assert left_out == ("tools[].function.strict",)
-    assert "tools" not in said(tools=[WEATHER], tool_choice="none")
+    assert "tools" not in said(tools=[WEATHER], tool_choice="none", parallel_tool_calls=False)
 
 
 @pytest.mark.parametrize(

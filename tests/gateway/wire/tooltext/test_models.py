@@ -33,6 +33,20 @@ def test_who_decides(
     assert choice.said()["tools"] == ("prompted" if choice.format else "native")
 
 
+@pytest.mark.parametrize(
+    ("asked", "provider", "format"),
+    [(None, "ollama", "llama3"), ("auto", "ollama", "llama3"), ("native", "ollama", None), (None, "vllm", None)],
+)
+def test_what_an_api_cannot_carry_goes_into_the_prompt_unless_somebody_said_native(
+    asked: str | None, provider: str, format: str | None
+) -> None:
+    model = "x" if provider == "vllm" else "llama3.1:8b"
+    choice = ToolModes(RULES, lambda *_: ("tools",)).choose(asked, provider, model, local=True)
+    instead = choice.instead("tool_choice", model)
+    assert (instead and instead.format and instead.format.name) == format
+    assert instead is None or instead.said()["tools_by"] == "tool_choice"
+
+
 def test_a_mode_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         ToolModes().choose("always", "openai", "m", local=False)

@@ -136,6 +136,44 @@ async def test_ollamas_word_on_its_model(server: Front, client: AsyncOpenAI) -> 
     assert (await route(server, request_id))[0]["tools_by"] == "provider"
 
 
+FORCED: Any = [
+    ({"tool_choice": "required"}, "tool_choice", "You must call the function get_weather"),
+    ({"tool_choice": {"type": "function", "function": {"name": "get_weather"}}}, "tool_choice", "You must call"),
+    ({"parallel_tool_calls": False}, "parallel_tool_calls", "at most one call"),
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("fields", "by", "told"), FORCED)
+async def test_what_ollama_has_no_word_for_is_said_in_the_prompt(
+    server: Front, client: AsyncOpenAI, fields: Any, by: str, told: str, stream: bool
+) -> None:
+    lines = [{"message": {"role": "assistant", "content": TAGGED}, "done": not stream, "done_reason": "stop"}]
+    if stream:
+        lines.append({"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"})
+    ndjson = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    server.answer("ollama", Script(ndjson, content_type="application/x-ndjson"))
+    choice, request_id, _ = await answer(
+        client, stream, model="ollama/qwen3:4b", tool_mode="auto", agent_format="openai", **fields
+    )
+    assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "Paris"}
+    assert choice.finish_reason == "tool_calls"
+    asked = server.asked("ollama")[-1].json()
+    assert asked.keys().isdisjoint({"tools", "tool_choice", "parallel_tool_calls"})
+    assert told in asked["messages"][0]["content"]
+    inputs, _ = await route(server, request_id)
+    assert (inputs["tools"], inputs["tool_format"], inputs["tools_by"]) == ("prompted", "qwen3", by)
+
+
+@pytest.mark.parametrize(("fields", "by", "_"), FORCED)
+async def test_who_wants_ollamas_own_tools_is_told_that_it_has_no_word_for_that(
+    client: AsyncOpenAI, fields: Any, by: str, _: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await answer(client, stream=False, model="ollama/qwen3:4b", tool_mode="native", **fields)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", by)
+
+
 async def test_results_go_back_as_text(server: Front, client: AsyncOpenAI) -> None:
     server.answer("lmstudio", whole("It is sunny."))
     choice, _, _ = await answer(client, stream=False, tool_mode="prompted", messages=LOOP)
