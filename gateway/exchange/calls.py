@@ -111,6 +111,7 @@ class Calls(Recording):
     async def _tried(
         self, running: Running, plan: Plan, attempt: Attempt, under_way: Racer | None = None
     ) -> Verdict | None:
+        """The same, with what the call and its answer can fail by as a verdict."""
         try:
             return await self._call(running, plan, attempt, under_way)
         except asyncio.CancelledError:
