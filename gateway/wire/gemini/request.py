@@ -162,8 +162,9 @@ _EXTENSIONS = EXTENSIONS - {"agent_format", "execute_tools"}
 """The gateway's fields that mean something here: the other two are of chat's answers."""
 _ADVICE = ("safety_settings", "labels", "service_tier", "store")
 _SAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
-_USUAL_TOP_K = (40, 64)
-"""What Google's models take unasked and its clients say all the same; OpenAI's refuse to be told."""
+_USUAL: Mapping[str, tuple[float, ...]] = {"temperature": (1,), "top_p": (0.95,), "top_k": (40, 64)}
+"""What Google's models take unasked and its clients say all the same; OpenAI's refuse to be told of a `top_k`, and
+Anthropic's of a `top_p` beside a `temperature`, the newer ones of any."""
 _LEVELS = ((1, "off"), (4096, "low"), (16_384, "medium"))
 """Budgets of thought below which a level is meant."""
 _MODES: Mapping[str, str] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "required", "NONE": "none"}
@@ -206,8 +207,7 @@ def left_out(request: GenerateContentRequest) -> Iterator[str]:
     yield from sorted(marks(request["contents"]))
     if config.get("media_resolution"):
         yield "generationConfig.mediaResolution"
-    if config.get("top_k") in _USUAL_TOP_K:
-        yield "generationConfig.topK"
+    yield from (f"generationConfig.{to_camel(name)}" for name, usual in _USUAL.items() if config.get(name) in usual)
 
 
 def wants_thoughts(request: GenerateContentRequest) -> bool:
@@ -234,9 +234,8 @@ def _generation(config: _GenerationConfig) -> dict[str, Any]:
         "response_format": _format(config),
     }
     top_k = config.get("top_k")
-    if top_k is not None and top_k not in _USUAL_TOP_K:
-        said["top_k"] = int(top_k)
-    return {name: value for name, value in said.items() if value is not None}
+    said["top_k"] = None if top_k is None else int(top_k)
+    return {name: value for name, value in said.items() if value is not None and value not in _USUAL.get(name, ())}
 
 
 def _format(config: _GenerationConfig) -> dict[str, Any] | None:

@@ -80,6 +80,16 @@ def test_files_are_told_by_their_kind() -> None:
     assert far["file"]["file_url"] == "https://example.org/a.pdf"
 
 
+def test_what_googles_clients_say_unasked_is_left_out_and_named() -> None:
+    """Gemini CLI says all of it; what else they say is meant."""
+    unasked = {"temperature": 1, "topP": 0.95, "topK": 64}
+    chat = said(generationConfig=unasked)
+    assert chat["left_out"] == ["generationConfig.temperature", "generationConfig.topP", "generationConfig.topK"]
+    asked = {"temperature": 0.0, "top_p": 1.0, "top_k": 1}
+    assert not chat.keys() & asked.keys()
+    assert said(generationConfig=asked).items() >= asked.items()
+
+
 def test_thoughts_of_earlier_turns_are_left_out_and_named() -> None:
     parts = [{"text": "hm", "thought": True}, {"text": "Yes", "thoughtSignature": "c2ln"}]
     chat = said(contents=[{"role": "model", "parts": parts}], safety_settings=[{"category": "X"}])
