@@ -270,6 +270,49 @@ async def test_an_error_in_mid_stream_is_an_error_event(server: Front, client: A
     server.play("openai")
 
 
+def begun(*events: tuple[str, Any], **changes: Any) -> Script:
+    """A stream of Anthropic's that begins, and pings, and then this."""
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [], "usage": {}}
+    said = [("message_start", {"message": message}), ("ping", {}), *events]
+    frames = [f"event: {name}\ndata: {json.dumps({'type': name, **event})}\n\n" for name, event in said]
+    return Script("".join(frames).encode(), content_type="text/event-stream", **changes)
+
+
+OVERLOADED = ("error", {"error": {"type": "overloaded_error", "message": "Overloaded"}})
+BEGINS = ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}})
+
+
+@pytest.mark.parametrize("broken", [begun(OVERLOADED, split=7), begun(framing="close")], ids=["error", "cut"])
+@pytest.mark.parametrize("other", ["anthropic/claude-other", MODELS["openai"]])
+async def test_before_an_answer_began_another_model_can_give_it(server: Front, broken: Script, other: str) -> None:
+    server.play("openai")
+    server.answer("anthropic", broken, broken, Script.file("anthropic/text.sse"))
+    body = {"model": MODELS["anthropic"], "stream": True, **HI, "retries": 1, "fallback": [other]}
+    before = len(server.asked("anthropic"))
+    status, headers, got = await raw(server, body)
+    assert (status, headers["x-abstractcore-fallback"]) == (200, other)
+    assert len(server.asked("anthropic")) - before == (3 if "claude" in other else 2), "tried again, and then the other"
+    assert (got.count(b"event: message_start"), got.count(b"event: message_stop"), b"error" in got) == (1, 1, False)
+    assert await again(server, headers["x-request-id"]) == got
+    server.play("anthropic")
+
+
+async def test_an_answer_that_never_began_is_an_error_and_one_that_did_is_not_given_twice(
+    server: Front, client: AsyncAnthropic
+) -> None:
+    server.answer("anthropic", begun(OVERLOADED))
+    with pytest.raises(anthropic.InternalServerError) as overloaded:
+        await client.messages.create(model=MODELS["anthropic"], stream=True, **HI)
+    assert overloaded.value.status_code == 529
+    server.answer("anthropic", begun(BEGINS, OVERLOADED))
+    body = {"model": MODELS["anthropic"], "stream": True, **HI, "retries": 1}
+    status, headers, got = await raw(server, body)
+    names = [frame.split(b"\n")[0][7:].decode() for frame in got.split(b"\n\n") if frame]
+    assert (status, names) == (200, ["message_start", "ping", "content_block_start", "error"])
+    assert await again(server, headers["x-request-id"]) == got
+    server.play("anthropic")
+
+
 async def test_tokens_are_counted_or_guessed(server: Front, client: AsyncAnthropic) -> None:
     server.upstream.script("POST /anthropic/v1/messages/count_tokens", Script.json({"input_tokens": 42}))
     counted = await client.messages.count_tokens(model=MODELS["anthropic"], messages=HI["messages"], tools=[TOOL])

@@ -3,6 +3,8 @@
 https://docs.anthropic.com/en/api/messages-streaming. Where the upstream is Anthropic itself its own frames pass
 (`Raw`), so that nothing of theirs is lost; any other answer is told in blocks. Blocks of tool calls stay open to the
 end, since parallel calls can come by turns.
+
+Nothing is told before something of the answer is there: until then another model can still give it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from eventstore.frames import SEP
 from gateway.wire.chat_request import arguments_given
 from gateway.wire.dialect import Form
 from gateway.wire.messages.errors import error_value
+from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Fold, Meta, Piece, Raw, TextRun, ToolCallDelta
 
 STOP_REASONS: Mapping[str, str] = {
@@ -26,6 +29,8 @@ STOP_REASONS: Mapping[str, str] = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+_BEFORE = frozenset({b"message_start", b"ping"})
+"""Frames that come before an answer, also before an error in its place."""
 
 
 class MessagesStream:
@@ -34,6 +39,7 @@ class MessagesStream:
     def __init__(self, form: Form) -> None:
         self._form = form
         self._raw = self._begun = False
+        self._held: bytes | None = b""
         self._count = 0
         self._open: tuple[str, int] | None = None
         self._calls: dict[int, int] = {}
@@ -45,7 +51,7 @@ class MessagesStream:
     def completed(self, fold: Fold) -> bytes:
         """The end of the message, with what it took."""
         if self._raw:
-            return b""
+            return self._held or b""
         out = self._start() + self._close()
         out += b"".join(_event("content_block_stop", index=index) for index in self._calls.values())
         delta = {"stop_reason": stop_reason(fold), "stop_sequence": stop_sequence(fold)}
@@ -58,14 +64,23 @@ class MessagesStream:
 
     def _piece(self, piece: Piece) -> bytes:
         if isinstance(piece, Raw):
-            self._raw = True
-            return piece.frame + b"\n\n"
+            return self._passed(piece.frame)
         if self._raw or isinstance(piece, Meta):
             return b""
         if isinstance(piece, TextRun):
             texts = [orjson.loads(b'"' + text + b'"') for text in piece.escaped.split(SEP)]
             return b"".join(self._text("text", text) for text in texts)
         return self._delta(piece) if isinstance(piece, Delta) and piece.choice == 0 else b""
+
+    def _passed(self, frame: bytes) -> bytes:
+        self._raw = True
+        if self._held is None:
+            return frame + b"\n\n"
+        self._held += frame + b"\n\n"
+        if read_frame(frame)[0] in _BEFORE:
+            return b""
+        held, self._held = self._held, None
+        return held
 
     def _delta(self, delta: Delta) -> bytes:
         out = self._text("thinking", delta.reasoning) if delta.reasoning else b""
