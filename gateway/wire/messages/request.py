@@ -72,6 +72,7 @@ _CARRIED = frozenset(
     | {"output_config", "anthropic_version"}  # whose words they are: it is read here, and said to nobody
 )
 _ADVICE = ("cache_control", "citations")
+_TOOL = frozenset({"type", "name", "description", "input_schema", "strict", *_ADVICE})
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 _REFUSED = ("mcp_servers", "container")
@@ -110,8 +111,10 @@ def chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     """What `chat` leaves out: advice to Anthropic's own service, the thinking of earlier turns, and fields that nobody
-    knows."""
+    knows, of tools too."""
     names = {name for name, value in body.items() if value is not None and name not in _CARRIED}
+    for tool in body.get("tools") or ():
+        names |= {f"tools[].{name}" for name, value in tool.items() if value and name not in _TOOL}
     for place in ("system", "tools"):
         names |= _marks(place, body.get(place))
     for message in body["messages"]:
@@ -186,6 +189,8 @@ def _user(where: str, blocks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             if not isinstance(block.get("tool_use_id"), str):
                 raise InvalidRequest(f"{at}.tool_use_id: Field required", param=f"{at}.tool_use_id")
             text, more = _result(at, block.get("content"))
+            if block.get("is_error") and not text.startswith("Error"):
+                text = f"Error: {text}"  # chat has no flag for it
             yield {"role": "tool", "tool_call_id": block.get("tool_use_id"), "content": text}
             parts += more
         else:

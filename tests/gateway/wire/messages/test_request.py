@@ -71,6 +71,16 @@ def test_results_come_first_and_their_pictures_after() -> None:
     assert [part["type"] for part in user["content"]] == ["text", "image_url"]
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("no such file", "Error: no such file"), ("Error: no", "Error: no"), ([], "Error: "), (None, "Error: ")],
+)
+def test_a_tool_that_failed_is_said_to_have(content: Any, told: str) -> None:
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": content, "is_error": True}
+    assert messages(result) == [{"role": "tool", "tool_call_id": "t1", "content": told}]
+    assert messages({**result, "content": "fine", "is_error": False})[0]["content"] == "fine"
+
+
 def test_a_turn_of_the_models_is_its_text_and_its_calls() -> None:
     thinking = {"type": "thinking", "thinking": "…", "signature": "s"}
     text = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
@@ -133,14 +143,14 @@ def test_what_is_left_out_is_named() -> None:
     asked = body(
         result,
         system=[{"type": "text", "text": "s", **mark}],
-        tools=[{**TOOL, **mark}],
+        tools=[{**TOOL, **mark, "input_examples": [{}], "defer_loading": False}],
         context_management={},
         speed=None,
     )
     asked["messages"].append({"role": "assistant", "content": [{"type": "redacted_thinking", "data": "x"}]})
     assert request.ignored(asked) == (
         "context_management", "messages[].cache_control", "messages[].redacted_thinking", "system[].cache_control",
-        "tools[].cache_control",
+        "tools[].cache_control", "tools[].input_examples",
     )  # fmt: skip
     assert request.ignored(body({"type": "text", "text": "q"}, tools=[TOOL])) == ()
 
