@@ -193,7 +193,8 @@ class Edge:
             )
         status = error.status if isinstance(error, web.HTTPException) else known.status
         dialect = self._exchanges.get(_route(request), CHAT)
-        return error_response(known, status, request.app[SERVICES].redactor.text, self._debug, dialect)
+        scrub = request.app[SERVICES].redactor.text
+        return error_response(known, request_id(request), status, scrub, self._debug, dialect)
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -245,6 +246,7 @@ def translated(request: web.Request, error: Exception) -> GatewayError | None:
 
 def error_response(
     error: GatewayError,
+    request_id: str,
     status: int | None = None,
     scrub: Callable[[str], str] = str,
     debug: bool = False,
@@ -255,6 +257,5 @@ def error_response(
     if debug and error.details is not None:
         told["details"] = error.details
     status = status or error.status
-    return web.Response(
-        body=dialect.error_body(status, told), status=status, headers=error.headers, content_type="application/json"
-    )
+    body = dialect.error_answer(status, told, request_id)
+    return web.Response(body=body, status=status, headers=error.headers, content_type="application/json")

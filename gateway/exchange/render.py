@@ -197,7 +197,7 @@ class Rendering:
         self.status, self.headers = body["status"], dict(JSON_HEADERS)
         if self._dialect is None:
             raise NotRenderable("an error without its request")
-        return self._dialect.error_body(self.status, body["error"])
+        return self._dialect.error_answer(self.status, body["error"], body["request_id"])
 
     def _end(self, whole: bool) -> None:
         self.ended, self.whole = True, whole

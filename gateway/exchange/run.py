@@ -378,7 +378,7 @@ STOPPING = {"message": "The server is stopping.", "type": "server_error", "param
 def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:
     """An error instead of an answer, in its client's protocol."""
     submission = running.submission
-    return dialect(submission.wire, submission.renderer).error_body(status, error)
+    return dialect(submission.wire, submission.renderer).error_answer(status, error, submission.request_id)
 
 
 async def tell_broken(running: Running) -> None:

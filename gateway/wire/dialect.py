@@ -100,3 +100,7 @@ class Dialect(Protocol):
 
     def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
         """The body of an error answer that had not begun. `error` is `{message, type, param, code}`."""
+
+    def error_answer(self, status: int, error: Mapping[str, Any], request_id: str) -> bytes:
+        """The same, for the request with this id, where a protocol's errors name it."""
+        return self.error_body(status, error)

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from anthropic import AsyncAnthropic
 
+from gateway.wire.messages.errors import TYPES
 from replay.cli import run as replay
 from tests.clients.front import MODELS, Front, front
 from tests.gateway.scripted import SCRIPTS, Script
@@ -254,9 +255,11 @@ async def test_errors_are_anthropics_errors(server: Front, client: AsyncAnthropi
     with pytest.raises(anthropic.RateLimitError) as limited:
         await client.messages.create(model=MODELS["openai"], **HI)
     assert limited.value.response.json()["error"]["type"] == "rate_limit_error"
-    assert limited.value.request_id
-    status, _, body = await raw(server, HI, **{"Host": "evil.example"})
-    assert (status, json.loads(body)["error"]["type"]) == (403, "permission_error")
+    assert limited.value.response.json()["request_id"] == limited.value.request_id
+    for given, headers in ((HI, {"Host": "evil.example"}), ({**HI, "model": "nobody/nothing"}, {}), ({}, {})):
+        status, told, body = await raw(server, given, **headers)
+        assert json.loads(body)["error"]["type"] == TYPES[status]
+        assert json.loads(body)["request_id"] == told["x-request-id"], status
     server.play("openai")
 
 
@@ -264,9 +267,10 @@ async def test_an_error_in_mid_stream_is_an_error_event(server: Front, client: A
     chunk = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     error = b'data: {"error":{"message":"broke","code":500}}\n\n'
     server.answer("openai", Script(chunk + error, content_type="text/event-stream"))
-    with pytest.raises(anthropic.APIStatusError):
+    with pytest.raises(anthropic.APIStatusError) as broken:
         async with client.messages.stream(model=MODELS["openai"], **HI) as stream:
             await stream.get_final_message()
+    assert broken.value.body["request_id"] == broken.value.request_id  # type: ignore[index]
     server.play("openai")
 
 

@@ -18,7 +18,7 @@ from eventstore.catalogue.values import Usage
 from eventstore.frames import SEP
 from gateway.wire.chat_request import arguments_given
 from gateway.wire.dialect import Form
-from gateway.wire.messages.errors import error_value
+from gateway.wire.messages.errors import error_object
 from gateway.wire.sse import read_frame
 from gateway.wire.values import Delta, Fold, Meta, Piece, Raw, TextRun, ToolCallDelta
 
@@ -60,7 +60,7 @@ class MessagesStream:
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """An error after the message began."""
-        return _event("error", error=error_value(None, error))
+        return _event(**error_object(None, error, self._form.request_id))
 
     def _piece(self, piece: Piece) -> bytes:
         if isinstance(piece, Raw):
@@ -151,7 +151,7 @@ class MessagesBody:
 
     def failed(self, error: Mapping[str, Any]) -> bytes:
         """The error body."""
-        return orjson.dumps({"type": "error", "error": error_value(None, error)})
+        return orjson.dumps(error_object(None, error, self._form.request_id))
 
 
 def stop_reason(fold: Fold) -> str:
@@ -211,5 +211,5 @@ def _delta_event(index: int, delta: dict[str, Any]) -> bytes:
     return _event("content_block_delta", index=index, delta=delta)
 
 
-def _event(type_: str, **fields: Any) -> bytes:
-    return b"event: " + type_.encode() + b"\ndata: " + orjson.dumps({"type": type_, **fields}) + b"\n\n"
+def _event(type: str, **fields: Any) -> bytes:
+    return b"event: " + type.encode() + b"\ndata: " + orjson.dumps({"type": type, **fields}) + b"\n\n"

@@ -10,7 +10,7 @@ import orjson
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.messages import request
 from gateway.wire.messages.answer import MessagesBody, MessagesStream
-from gateway.wire.messages.errors import error_value
+from gateway.wire.messages.errors import error_object
 
 
 class MessagesDialect(Dialect):
@@ -39,4 +39,7 @@ class MessagesDialect(Dialect):
         return MessagesStream(form) if form.streamed else MessagesBody(form)
 
     def error_body(self, status: int, error: Mapping[str, Any]) -> bytes:
-        return orjson.dumps({"type": "error", "error": error_value(status, error)})
+        return orjson.dumps(error_object(status, error))
+
+    def error_answer(self, status: int, error: Mapping[str, Any], request_id: str) -> bytes:
+        return orjson.dumps(error_object(status, error, request_id))

@@ -24,10 +24,12 @@ _BY_OURS: Mapping[str, str] = {
 _BY_CODE: Mapping[str, str] = {"overloaded": "overloaded_error", "timeout": "timeout_error"}
 
 
-def error_value(status: int | None, error: Mapping[str, Any]) -> dict[str, Any]:
-    """`{type, message}` of `{message, type, param, code}`; by the status where there is one."""
+def error_object(status: int | None, error: Mapping[str, Any], request_id: str | None = None) -> dict[str, Any]:
+    """`{type, error: {type, message}, request_id}` of `{message, type, param, code}`; by the status where there is
+    one."""
     if status is not None:
         kind = TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     else:
         kind = _BY_CODE.get(str(error.get("code")), _BY_OURS.get(str(error.get("type")), "api_error"))
-    return {"type": kind, "message": error.get("message")}
+    told = {"type": "error", "error": {"type": kind, "message": error.get("message")}}
+    return told if request_id is None else {**told, "request_id": request_id}
