@@ -208,6 +208,7 @@ def _block(where: str, part: Mapping[str, Any], fields: Fields) -> dict[str, Any
     if kind == "text":
         block: dict[str, Any] = {"type": "text", "text": part["text"]}
     elif kind == "image_url":
+        fields.ignore_detail(part)
         block = {"type": "image", "source": _image_source(where, part)}
     elif kind == "file":
         block = _document(where, part.get("file"), fields)

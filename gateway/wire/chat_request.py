@@ -112,6 +112,12 @@ class Fields:
         """Say that something advisory is left out."""
         self._ignored[name] = None
 
+    def ignore_detail(self, part: Mapping[str, Any]) -> None:
+        """Say so where an image's `detail` is left out, which is for OpenAI's models; `auto` leaves it to the model."""
+        image = part.get("image_url")
+        if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
+            self.ignore("messages[].image_url.detail")
+
     def settle(self) -> None:
         """Ignore what is advisory or at its default among the rest. Raises `Unsupported` for anything else."""
         for name, value in self._left.items():

@@ -219,4 +219,5 @@ def _image(where: str, part: Mapping[str, Any], fields: Fields) -> str:
     inline = data_url(image_url(part, where), where)
     if inline is None:
         raise fields.unsupported(where, "it fetches no image URL: send a data URL")
+    fields.ignore_detail(part)
     return inline[1]

@@ -207,6 +207,13 @@ def test_images_and_files() -> None:
     assert [block.get("title") for block in blocks] == [None, None, "a.pdf", "B.PDF", None, None]
 
 
+@pytest.mark.parametrize(("detail", "named"), [("high", ("messages[].image_url.detail",)), ("auto", ()), (None, ())])
+def test_an_images_detail_is_named_unless_it_is_the_models_choice(detail: Any, named: tuple[str, ...]) -> None:
+    image = {"url": "https://example.com/a.jpg", "detail": detail}
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": image}]}]
+    assert encode("claude-x", {"messages": messages})[1] == named
+
+
 def test_sampling_and_limits() -> None:
     body = said(
         max_tokens=5, max_completion_tokens=7, temperature=0.5, top_p=0.9, top_k=3, stop="END", user="u", stream=True

@@ -147,6 +147,12 @@ def test_the_context_counts_images_by_number_not_by_size() -> None:
     assert said([{"role": "user", "content": [big] * 4}])["options"]["num_ctx"] == 2 * SMALLEST_CONTEXT
 
 
+def test_an_images_detail_is_named() -> None:
+    image = {"url": "data:image/png;base64,aGk=", "detail": "low"}
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": image}]}]
+    assert encode("m", {"messages": messages})[1] == ("messages[].image_url.detail",)
+
+
 def test_advisory_and_default_values_are_named() -> None:
     _, left_out = encode("m", {"messages": HI, "user": "u", "store": True, "n": 1, "service_tier": "auto"})
     assert left_out == ("user", "store", "n", "service_tier")
