@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gateway.wire.dialect import Renderer
 from gateway.wire.held import Held, summed
+from gateway.wire.responses.sealed import BLOCKS
 from gateway.wire.values import Delta, Fold, Meta, Piece, TextRun
 
 BETWEEN = "\n\n"
@@ -16,13 +17,15 @@ BETWEEN = "\n\n"
 
 class Rounds(Held):
     """Around an answer's renderer, over all its rounds. A call is held back until its round is over: then either the
-    server has run it (`ran`), or the answer ends with it."""
+    server has run it (`ran`), or the answer ends with it. So is signed thinking, of which a client that gives it back
+    could make nothing where rounds that it knows nothing of came before."""
 
     def __init__(self, inner: Renderer) -> None:
         super().__init__(inner)
         self._before: list[Piece] = []
         self._round: list[Piece] = []
-        self._calls: list[Piece] = []
+        self._calls: list[Delta] = []
+        self._alone = True
 
     def again(self, fold: Fold) -> None:
         """The attempt with this answer is dropped, of which nobody was shown anything."""
@@ -33,7 +36,7 @@ class Rounds(Held):
         """The server ran the calls of the round with this answer; another round follows."""
         super().again(fold)
         self._before += self._round
-        self._round, self._calls = [], []
+        self._round, self._calls, self._alone = [], [], False
 
     def pieces(self, pieces: Sequence[Piece]) -> bytes:
         """All but the calls, and the finish reasons."""
@@ -48,19 +51,34 @@ class Rounds(Held):
         usage, raw = fold.meta.usage, fold.meta.usage_raw
         if self._spent is not None:
             usage, raw = summed(self._spent, usage), None
+        held = self._calls if self._alone else [call for call in map(_unsigned, self._calls) if _says(call)]
         whole = Fold()
-        whole.add([*self._before, *self._round, *self._calls, Meta(usage=usage, usage_raw=raw)])
-        return self._inner.pieces(self._calls) + self._inner.completed(whole)
+        whole.add([*self._before, *self._round, *held, Meta(usage=usage, usage_raw=raw)])
+        return self._inner.pieces(held) + self._inner.completed(whole)
 
     def _part(self, piece: Piece) -> Piece | None:
         if type(piece) is Meta:
             return Meta(model=piece.model, id=piece.id, top=piece.top)
-        if type(piece) is not Delta or not (piece.tool_calls or piece.finish_reason):
+        if type(piece) is not Delta:
             return piece
-        held = Delta(choice=piece.choice, tool_calls=piece.tool_calls, finish_reason=piece.finish_reason)
-        self._calls.append(held)
-        rest = replace(piece, tool_calls=(), finish_reason=None)
-        return rest if rest != Delta(choice=piece.choice) else None
+        signed = {name: blocks for name, blocks in (piece.extra or {}).items() if name == BLOCKS} or None
+        if not (piece.tool_calls or piece.finish_reason or signed):
+            return piece
+        self._calls.append(
+            Delta(choice=piece.choice, tool_calls=piece.tool_calls, finish_reason=piece.finish_reason, extra=signed)
+        )
+        rest = replace(_unsigned(piece), tool_calls=(), finish_reason=None)
+        return rest if _says(rest) else None
+
+
+def _unsigned(piece: Delta) -> Delta:
+    if not piece.extra or BLOCKS not in piece.extra:
+        return piece
+    return replace(piece, extra={name: given for name, given in piece.extra.items() if name != BLOCKS} or None)
+
+
+def _says(piece: Delta) -> bool:
+    return piece != Delta(choice=piece.choice)
 
 
 def _speaks(piece: Piece) -> bool:

@@ -145,3 +145,22 @@ def test_an_attempt_that_is_dropped_leaves_nothing_behind_but_its_tokens() -> No
     said = renderer.completed(last)
     assert b"Hm." not in said
     assert b'"total_tokens":6' in said
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_signed_thinking_is_shown_only_where_no_round_came_before(stream: bool) -> None:
+    """Its client would give it back without that round, and who signed it refuses that."""
+    signed, other = Delta(extra={"thinking_blocks": [{"signature": "s"}]}), Delta(extra={"citations": ["c"]})
+
+    def told(renderer: Rounds) -> bytes:
+        fold = Fold()
+        fold.add([signed, other, *LAST])
+        return renderer.pieces([signed, other, *LAST]) + renderer.completed(fold)
+
+    later, fold = rounds(stream), Fold()
+    fold.add([signed, *FIRST])
+    before = later.pieces([signed, *FIRST])
+    later.ran(fold)
+    assert b"thinking_blocks" in told(rounds(stream))
+    assert b"thinking_blocks" not in before + told(later)
+    assert b"citations" in told(rounds(stream))
