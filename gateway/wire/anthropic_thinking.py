@@ -1,7 +1,8 @@
 """How models of Anthropic's are told to think, or not to: in which words hangs on their names.
 
 Up to 4.5 they get a budget; from 4.6 on they think as much as they see fit, the more the higher the `effort`, and since
-4.7 a budget is 400. The newest cannot be stopped: they refuse `disabled` with 400.
+4.7 a budget is 400. The newest cannot be stopped: they refuse `disabled` with 400. An effort, which is about text
+and calls too, is 400 for all before 4.6 but Opus 4.5.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ https://platform.claude.com/docs/en/models (opus-5-5: no `disabled`; sonnet-5-5:
 _NEWEST = ("adaptive", None)
 """Any other Claude: Opus 5.5, Fable, Mythos, and those that are not there yet."""
 _NAME = re.compile(r"claude-(?:[a-z]+-)?\d(?:[.-]\d{1,2})?(?!\d)")
-_NO_XHIGH = frozenset({"claude-opus-4-6", "claude-sonnet-4-6"})
-"""https://platform.claude.com/docs/en/build-with-claude/effort"""
+_NO_EFFORTS: Mapping[str, tuple[str, ...]] = {
+    "claude-opus-4-5": ("xhigh", "max"), "claude-opus-4-6": ("xhigh",), "claude-sonnet-4-6": ("xhigh",)
+}  # fmt: skip
+"""What models that know efforts do not know of them: https://platform.claude.com/docs/en/build-with-claude/effort"""
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -54,10 +57,8 @@ def thought(model: str, fields: Fields, turns: Sequence[Mapping[str, Any]]) -> T
     `Unsupported`, `InvalidRequest`."""
     given, effort = fields.take("thinking"), _effort(fields)
     name, (on, off) = _way(model)
-    wished = wish(given)
-    if effort is not None and (
-        wished is not None or (isinstance(given, dict) and (on == "enabled" or effort == "off"))
-    ):
+    wished, knows = wish(given), on == "adaptive" or name in _NO_EFFORTS
+    if effort is not None and (wished is not None or (isinstance(given, dict) and (effort == "off" or not knows))):
         fields.ignore("reasoning_effort")
         effort = None
     if isinstance(given, dict):
@@ -71,7 +72,7 @@ def thought(model: str, fields: Fields, turns: Sequence[Mapping[str, Any]]) -> T
             fields.ignore(asked)
             return Thought(effort="low")
         return Thought({"type": off})
-    if on == "adaptive" and asked == "reasoning_effort":
+    if knows and asked == "reasoning_effort":
         return Thought(effort=_known(name, word))
     if on == "adaptive":
         return Thought({"type": on}, None if word == "on" else _known(name, word), BUDGETS[_level(word)])
@@ -103,7 +104,7 @@ def _level(word: str) -> str:
 
 def _known(name: str, level: str | None) -> str | None:
     """The nearest effort that the model knows."""
-    if level == "xhigh" and name in _NO_XHIGH:
+    if level in _NO_EFFORTS.get(name, ()):
         return "high"
     return "low" if level == "minimal" else level
 

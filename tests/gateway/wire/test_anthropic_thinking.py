@@ -31,7 +31,7 @@ def told(model: str, *messages: Any, **fields: Any) -> tuple[Any, Any, tuple[str
     "model",
     [
         "claude-3-7-sonnet-20250219", "claude-3-7-sonnet-latest", "claude-sonnet-4-20250514", "claude-opus-4-0",
-        "claude-opus-4-1-20250805", "claude-opus-4-5", "claude-sonnet-4-5-20250929", "claude-sonnet-4.5",
+        "claude-opus-4-1-20250805", "claude-sonnet-4-5-20250929", "claude-sonnet-4.5",
         "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-sonnet-4-5@20250929", "deepseek-chat",
     ],
 )  # fmt: skip
@@ -65,6 +65,11 @@ def test_the_newest_cannot_be_stopped(model: str) -> None:
     assert told(model, thinking="max") == ({"type": "adaptive"}, "max", ())
     assert told(model, thinking="off") == ({}, "low", ("thinking",))
     assert told(model, reasoning_effort="none") == ({}, "low", ("reasoning_effort",))
+
+
+def test_one_of_the_older_ones_knows_efforts() -> None:
+    assert told("claude-opus-4-5", thinking="low") == ({"type": "enabled", "budget_tokens": BUDGETS["low"]}, None, ())
+    assert told("claude-opus-4-5-20251101", reasoning_effort="max", temperature=0.5) == ({}, "high", ())
 
 
 def test_an_effort_that_a_model_does_not_know_is_the_next_below() -> None:
