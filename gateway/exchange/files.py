@@ -40,7 +40,7 @@ class Files:
     async def prepared(self, submission: Submission) -> Submission:
         """The submission with the chat body that its provider can carry. Raises `GatewayError`."""
         media = self._media
-        if media is None:
+        if media is None or not self.asked(submission):
             return submission
         chat = self._planner.as_chat(submission)
         if chat is None:
@@ -61,6 +61,11 @@ class Files:
             files=(*heard, *(self._event(submission, file) for file in prepared.files)),
             blobs=(*submission.blobs, *dict.fromkeys(blobs)),
         )
+
+    def forget(self, request_id: str) -> None:
+        """Nothing is prepared for this request any more."""
+        if self._transcriber is not None:
+            self._transcriber.forget(request_id)
 
     def _event(self, submission: Submission, file: Attached) -> FileAttached:
         kept = submission.retained

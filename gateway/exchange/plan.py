@@ -115,10 +115,7 @@ class Planner:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""
         route = self._routed(submission)
         provider = route.provider
-        lent_to = submission.lent_to or provider.name
-        callers_key, callers_url = submission.api_key, submission.base_url
-        if provider.name != lent_to:
-            callers_key = callers_url = None
+        callers_key, callers_url = _lent(submission, provider)
         if callers_url is not None:
             provider = at_url(provider, callers_url)
         if not provider.base_url:
@@ -147,12 +144,14 @@ class Planner:
                 f"{provider.name} cannot answer in a 'response_format' while the server runs tools.",
                 param="response_format",
             )
-        scrubber = self._scrubber(route.provider, api_key)
+        scrubber, lent_to = self._scrubber(route.provider, api_key), submission.lent_to or provider.name
         return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, lent_to, structure, loop)
 
     def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
-        """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`."""
+        """Where the request goes, and its body as chat; None where it goes as it came. Raises `GatewayError`: there is
+        no such model, or no key for it."""
         route = self._routed(submission)
+        credential(route.provider, *_lent(submission, route.provider))
         spoken = dialect(submission.wire, submission.renderer)
         if not spoken.as_chat or (route.provider.family, submission.wire) in self._natives:
             return None
@@ -263,6 +262,13 @@ def _call(speech: Speech, provider: Provider, model: str, body: dict[str, Any]) 
         raise Unsupported("n", f"{provider.name} gives one answer at a time where it must be structured.")
     told = prompted(body, structure)
     return speech.encode(provider, model, told), told, structure
+
+
+def _lent(submission: Submission, provider: Provider) -> tuple[str | None, str | None]:
+    """The caller's own key and URL, where they are for this provider."""
+    if submission.lent_to not in (None, provider.name):
+        return None, None
+    return submission.api_key, submission.base_url
 
 
 def _in_pieces(body: dict[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,7 @@ class Exchanges(Sequels):
             await self._broke(running)
         finally:
             self.leave(running)
+            self._files.forget(submission.request_id)
 
     async def _routed(self, running: Running, virtual: VirtualModels) -> Plan:
         """Where a virtual model leads. Raises `GatewayError`."""

@@ -87,15 +87,27 @@ class Transcriber:
     ) -> None:
         self._model, self._log, self._run, self._open, self._now_us = model, log, run, open_, now_us
         self._rules = Rules(redactor, None, (), bound_to_loopback=False)
+        self._heard: dict[str, dict[str, tuple[str, AudioTranscribed]]] = {}
 
     async def heard(
         self, submission: Submission, body: dict[str, Any]
     ) -> tuple[dict[str, Any], tuple[AudioTranscribed, ...]]:
-        """The chat body with text in place of sound, and what is recorded of it. Raises `GatewayError`."""
+        """The chat body with text in place of sound, and what is recorded of it. Each sound is heard once, however
+        many models the request is prepared for, until it is forgotten. Raises `GatewayError`."""
         found = [file for file in find(body) if file.source == "audio"]
-        events = [await self._one(submission, body, file) for file in found]
-        parts = [(file, _part(text)) for file, (text, _) in zip(found, events, strict=True)]
-        return replaced(body, parts), tuple(event for _, event in events)
+        if not found:
+            return body, ()
+        heard = self._heard.setdefault(submission.request_id, {})
+        for file in found:
+            if file.where not in heard:
+                heard[file.where] = await self._one(submission, body, file)
+        said = [heard[file.where] for file in found]
+        parts = [(file, _part(text)) for file, (text, _) in zip(found, said, strict=True)]
+        return replaced(body, parts), tuple(event for _, event in said)
+
+    def forget(self, request_id: str) -> None:
+        """What this request's sounds say is not asked for any more."""
+        self._heard.pop(request_id, None)
 
     async def _one(self, submission: Submission, body: dict[str, Any], file: Found) -> tuple[str, AudioTranscribed]:
         if inline_size(file) > LARGEST_FILE:

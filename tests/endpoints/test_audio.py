@@ -101,6 +101,33 @@ async def _both(running: Gateway, upstream: ScriptedServer) -> list[str]:
     return names
 
 
+async def test_a_sound_is_heard_once_however_many_models_are_asked(tmp_path: Path) -> None:
+    """The first has no price to hold the cap by, the second fails, the third answers."""
+    members = '["openai-compatible/m", "openai/gpt-4o-mini", "openai/gpt-4.1-nano"]'
+    (tmp_path / "models.toml").write_text(f"[models.auto]\nmembers = {members}\nmax_cost_usd = 1")
+    async with ScriptedServer() as upstream:
+        env = {**HEARING, "OPENAI_API_KEY": "sk-ours", "OPENAI_BASE_URL": f"{upstream.base_url}/v1"}
+        args = ("--config", str(tmp_path / "models.toml"))
+        async with gateway(tmp_path / "logs", upstream.base_url, *args, env=env) as running:
+            upstream.script(TRANSCRIBE, Script.json({"text": "Xylophone"}))
+            upstream.script(COMPATIBLE, Script(b"{}", status=503), Script.file("openai/text.sse"))
+            answer = await running.ask({**chat(SPOKEN, SPOKEN), "model": "auto"})
+            events = await running.ended(answer.headers["x-request-id"])
+            assert answer.status == 200
+            calls = [request for request in upstream.requests if request.path == COMPATIBLE.split()[1]]
+            assert [call.json()["model"] for call in calls] == ["gpt-4o-mini", "gpt-4.1-nano"]
+            assert b"Xylophone" in calls[0].body
+            assert calls[0].json()["messages"] == calls[1].json()["messages"]
+            heard = [request for request in upstream.requests if request.path == TRANSCRIBE.split()[1]]
+            assert len(heard) == len(of_type(events, "audio_transcribed")) == 2  # one for each sound
+
+
+async def test_no_sound_is_heard_for_a_model_that_cannot_be_called(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+        assert (await running.ask({**chat(SPOKEN), "model": "openai/gpt-4o-mini"})).status == 401
+        assert upstream.requests == []
+
+
 @pytest.mark.parametrize(("strategy", "status"), [("native", 200), ("refuse", 400)])
 async def test_the_other_ways(tmp_path: Path, strategy: str, status: int) -> None:
     env = {"ABSTRACTCORE_AUDIO": strategy}
