@@ -78,7 +78,7 @@ def decide(happened: Input, exchange: Exchange, views: Views) -> list[Event]:
     if isinstance(happened, Failed):
         return _failed(happened, exchange, views)
     if isinstance(happened, HedgeBegun):
-        return [hedge_begun(happened, exchange)]
+        return [*happened.files, hedge_begun(happened, exchange)]
     if isinstance(happened, HedgeLost):
         return [hedge_lost(happened, exchange, views)]
     if isinstance(happened, HedgeWon):
@@ -222,6 +222,7 @@ def _broken(happened: Broken, exchange: Exchange, views: Views) -> list[Event]:
         )
     return [
         generation_failed(happened.failure, happened.seen, exchange, views),
+        *happened.files,
         following,
         generation_started(happened, **identity, held=happened.held),
     ]

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping
 
 from eventstore.value import value
+from gateway.exchange.inputs import FileGiven
 from gateway.exchange.plan import Plan
 from gateway.upstreams.upstream import Answer
 from gateway.wire.values import WireError
@@ -20,11 +21,13 @@ from gateway.wire.whole_body import BODY_LIMIT
 @value
 class Beside:
     """The call that may be made beside the first, after so many milliseconds. `callers_url`: it goes where its caller
-    said."""
+    said. `files` are those that its model is given otherwise than the first, with their `blobs`."""
 
     plan: Plan
     after_ms: int
     callers_url: bool
+    files: tuple[FileGiven, ...] = ()
+    blobs: tuple[bytes, ...] = ()
 
 
 class Heard:

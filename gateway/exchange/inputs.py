@@ -18,6 +18,9 @@ from gateway.routing.choose import Route
 from gateway.routing.chosen import Chosen
 from gateway.upstreams.upstream import Call
 
+FileGiven = FileAttached | AudioTranscribed
+"""What is recorded of a file that a model is given."""
+
 
 class Beside(Protocol):
     """Something that a request is part of, and that has a stream of its own, such as a session."""
@@ -61,7 +64,7 @@ class Submission:
     api_key: str | None = field(default=None, repr=False)
     base_url: str | None = None
     chat: dict[str, Any] | None = field(default=None, repr=False)
-    files: tuple[FileAttached | AudioTranscribed, ...] = ()
+    files: tuple[FileGiven, ...] = ()
     parent: str | None = None
     policy: Policy | None = None
     turn: Beside | None = None
@@ -178,7 +181,8 @@ class Unfit:
 class Broken:
     """The attempt failed before anybody saw anything of it, and another follows, `delay_s` seconds later: where it was,
     or elsewhere (`fallen`). `reason` and `inputs` are the decision's; the rest is the call that follows. `continued`:
-    the client saw what the attempt gave, and the one that follows goes on with it."""
+    the client saw what the attempt gave, and the one that follows goes on with it. `files` are those that another model
+    is given otherwise."""
 
     failure: Failure
     seen: Seen
@@ -196,11 +200,13 @@ class Broken:
     call_digest: str
     now_us: int
     continued: bool = False
+    files: tuple[FileGiven, ...] = ()
 
 
 @value
 class HedgeBegun:
-    """A call is made beside the attempt under way, which has brought nothing in `after_ms` milliseconds."""
+    """A call is made beside the attempt under way, which has brought nothing in `after_ms` milliseconds. `files` are
+    those that its model is given otherwise."""
 
     route: Route
     after_ms: int
@@ -209,6 +215,7 @@ class HedgeBegun:
     url: str
     call_digest: str
     now_us: int
+    files: tuple[FileGiven, ...] = ()
 
 
 @value

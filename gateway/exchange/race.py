@@ -15,7 +15,7 @@ from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Su
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge
 from gateway.exchange.running import Halt, Running, Verdict
-from gateway.exchange.successor import elsewhere
+from gateway.exchange.successor import given_otherwise
 from gateway.wire.held import HELD, Held
 
 
@@ -25,16 +25,15 @@ class Races(Calls):
     _planner: Planner
     circuits: Circuits | None
 
-    def _beside(self, submission: Submission, plan: Plan, hedge: Hedge) -> Beside | None:
-        """The second call, None where its provider is left alone for now. Raises `GatewayError` where it cannot take
-        the request."""
-        there = elsewhere(submission, hedge.model, plan)
+    def _beside(self, submission: Submission, there: Submission, hedge: Hedge) -> Beside | None:
+        """The second call, which has the request as it is `there`; None where its provider is left alone for now.
+        Raises `GatewayError` where it cannot take the request."""
         planned = self._planner.plan(there)
         if there.most_cost is not None:
             self._check_cap(planned, there, there.most_cost)
         if self.circuits is not None and self.circuits.open(planned, self._now_us()):
             return None
-        return Beside(planned, hedge.after_ms, planned.callers_url)
+        return Beside(planned, hedge.after_ms, planned.callers_url, *given_otherwise(there, submission))
 
     async def _hedged(
         self, running: Running, plan: Plan, attempt: Attempt, beside: Beside
@@ -63,8 +62,10 @@ class Races(Calls):
     async def _second(self, running: Running, beside: Beside) -> Racer:
         """Record that the second call is made, then make it."""
         plan = beside.plan
-        happened = HedgeBegun(plan.route, beside.after_ms, beside.callers_url, plan.call, *self._said(plan))
-        await self._record(running, happened)
+        happened = HedgeBegun(
+            plan.route, beside.after_ms, beside.callers_url, plan.call, *self._said(plan), beside.files
+        )
+        await self._record(running, happened, blobs=beside.blobs)
         return Racer(plan, self._monotonic())
 
     async def _won(self, running: Running, before: Attempt, first: Racer, second: Racer) -> Attempt:

@@ -30,18 +30,20 @@ class Recording:
         frames: Sequence[NewFrames] = (),
         admit: bool = False,
         price: Price | None = None,
+        blobs: Sequence[bytes] = (),
     ) -> Appended:
-        """Decide, append, wait until it is durable, and only then evolve: what the log refused did not happen. Raises
-        `LogError`."""
+        """Decide, append, wait until it is durable, and only then evolve: what the log refused did not happen. `blobs`
+        are beside those of the request, which its first events bring. Raises `LogError`."""
         before, submission = running.exchange, running.submission
         events = decide(happened, before, Views(price or self._price, self._now_us()))
         write = StreamWrite(stream_of(submission.request_id), before.version, tuple(e.new() for e in events))
-        first = before.version == 0 and submission.retained
+        if before.version == 0:
+            blobs = submission.blobs
         appended = await self._log.append(
             *_beside(submission, before.version == 0, events),
             write,  # the last: its frames go by its position
             frames=frames if submission.retained else (),
-            blobs=submission.blobs if first else (),
+            blobs=blobs if submission.retained else (),
             admit=admit,
         )
         running.exchange = fold(before, events)

@@ -44,7 +44,7 @@ from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict
 from gateway.exchange.sequel import Sequels
-from gateway.exchange.successor import Successors
+from gateway.exchange.successor import Successors, elsewhere
 from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
@@ -99,12 +99,12 @@ class Exchanges(Sequels):
         looping = None if runner is None else Looping(runner.registry, tool_rounds)
         self._rounds = None if runner is None else ToolRounds(runner, self._record)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
-        self._successors = Successors(self._planner, draw, self._check_cap, circuits)
         self.circuits, self.virtual = circuits, virtual
         self.open: set[Running] = set()
         self.unended: int | None = None
         heard = None if transcribe is None else Transcriber(transcribe, redactor, log, self.run, self.open, now_us)
         self._files = Files(self._planner, media, redactor, heard)
+        self._successors = Successors(self._planner, self._files, draw, self._check_cap, circuits)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -174,7 +174,7 @@ class Exchanges(Sequels):
         """Raises `GatewayError`."""
         submission = running.submission
         if self._files.asked(submission):
-            running.submission = submission = await self._prepared(running)
+            running.submission = submission = await self._prepared(running, submission)
         large = submission.body_length > ASIDE_BYTES
         plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
         if submission.most_cost is not None:
@@ -190,16 +190,16 @@ class Exchanges(Sequels):
         await self._record(running, happened, price=_unpriced)
         await tell_broken(running)
 
-    async def _prepared(self, running: Running) -> Submission:
+    async def _prepared(self, running: Running, submission: Submission) -> Submission:
         """With its files made ready, unless it is ended meanwhile: then nothing is called. Raises `GatewayError`."""
         running.waiting = True
         try:
-            return await self._files.prepared(running.submission)
+            return await self._files.prepared(submission)
         except asyncio.CancelledError:
             if running.verdict is None:
                 raise
             running.task.uncancel()
-            return running.submission
+            return submission
         finally:
             running.waiting = False
 
@@ -216,7 +216,10 @@ class Exchanges(Sequels):
         if self.circuits is not None:
             self.circuits.bar(plan, submission.policy, self._now_us())
         hedge = None if submission.policy is None else submission.policy.hedge
-        beside = None if hedge is None else self._beside(submission, plan, hedge)
+        beside = None
+        if hedge is not None:
+            there = await self._prepared(running, elsewhere(submission, hedge.model, plan))
+            beside = None if running.verdict is not None else self._beside(submission, there, hedge)
         attempt = await self._admitted(running, plan)
         barred: Failure | None = None
         if self.circuits is not None and running.verdict is None:
@@ -234,7 +237,7 @@ class Exchanges(Sequels):
                 continue
             if self.circuits is not None and (verdict is None or isinstance(verdict, Failure)):
                 await self.circuits.ended(plan, verdict, self._now_us())
-            following, verdict = self._judged(running, plan, attempt, verdict)
+            following, verdict = await self._judged(running, plan, attempt, verdict)
             if following is None and self._called_all_the_same(running, verdict, barred):
                 verdict = await self._attempt(running, plan, attempt)
                 continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
 from eventstore.catalogue.values import Usd
 from gateway.exchange.attempt import Attempt
@@ -32,19 +31,20 @@ class Sequels(Races):
 
     _successors: Successors
 
-    def _judged(
+    async def _judged(
         self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict | None
     ) -> tuple[Following | None, Verdict | None]:
         """What an attempt calls for: the one that follows, or the verdict that stands."""
         if verdict is None:
-            following, verdict = self._checked(running, plan, attempt.fold)
-            if following is not None or verdict is None:
-                return following, None
-        return self._successor(running, plan, attempt, verdict), verdict
+            corrected, verdict = self._checked(running, plan, attempt.fold)
+            if corrected is not None or verdict is None:
+                return corrected, None
+        following = await self._successor(running, plan, attempt, verdict)
+        return following, verdict if following is not None else running.verdict or verdict
 
-    def _successor(self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict) -> Successor | None:
+    async def _successor(self, running: Running, plan: Plan, attempt: Attempt, verdict: Verdict) -> Successor | None:
         """What follows a failure, where the request allows any more: if the client saw some of the answer, only where
-        that can be gone on with."""
+        that can be gone on with. Nothing does where `running.verdict` ends the exchange meanwhile."""
         submission, said = running.submission, None
         if submission.policy is None or type(verdict) is not Failure:
             return None
@@ -52,11 +52,20 @@ class Sequels(Races):
             return None
         if running.exchange.phase != "generating":
             return None
-        if plan.loop is not None and plan.loop.done:  # another model goes on where this one was
-            submission = replace(submission, chat=plan.body, rounds=plan.loop.done)
         left = None if submission.most_cost is None else self._left(running, attempt, verdict, submission.most_cost)
         elapsed_s = self._monotonic() - running.started_at
-        found = self._successors.after(verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)
+        decided = (verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)
+        if running.verdict is verdict:  # the attempt's that is over
+            running.verdict = None
+        running.waiting = True  # for files, where another model is given them otherwise
+        try:
+            found = await self._successors.after(*decided)
+        except asyncio.CancelledError:
+            running.task.uncancel()
+            running.end(Halt("shutdown"))
+            return None
+        finally:
+            running.waiting = False
         if isinstance(found, Successor):
             return found
         running.exhausted = found
@@ -90,7 +99,7 @@ class Sequels(Races):
         decoder = plan.speech.decoder(plan.call.streamed)
         held = isinstance(renderer, Held)
         happened = following.happened(self._seen(before), decoder.name, self._said(plan), HELD if held else None)
-        appended = await self._record(running, happened, frames=before.rows)
+        appended = await self._record(running, happened, frames=before.rows, blobs=following.blobs)
         if isinstance(renderer, Held):
             renderer.again(before.fold)
         else:
@@ -108,7 +117,7 @@ class Sequels(Races):
         plan, seen, exchange = following.plan, self._seen(before), running.exchange
         decoder = plan.speech.decoder(plan.call.streamed)
         happened = following.happened(seen, decoder.name, self._said(plan), None)
-        appended = await self._record(running, happened, frames=before.rows)
+        appended = await self._record(running, happened, frames=before.rows, blobs=following.blobs)
         if before.text:
             await running.outlet.release(before.settle(before.text))
         running.tried = following.tried

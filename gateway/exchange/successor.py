@@ -10,7 +10,8 @@ from eventstore.value import value
 from gateway.circuits import Circuits
 from gateway.errors import GatewayError
 from gateway.exchange.continuation import Said, resumed
-from gateway.exchange.inputs import Broken, Exhausted, Failure, Seen, Submission, Unfit
+from gateway.exchange.files import Files
+from gateway.exchange.inputs import Broken, Exhausted, Failure, FileGiven, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
 from gateway.wire.held import HELD
@@ -23,6 +24,7 @@ class Corrected:
     plan: Plan
     problem: str
     delay_s: float = 0.0
+    blobs: tuple[bytes, ...] = ()
 
     def happened(self, seen: Seen, decoder: str, said: tuple[str, str, int], held: str | None) -> Unfit:
         """What is recorded of it."""
@@ -32,7 +34,8 @@ class Corrected:
 @value
 class Successor:
     """After a failure. `tried` counts it in; `skipped` are the models that could not take it, and why. `continued`: it
-    goes on with what the client has of the answer."""
+    goes on with what the client has of the answer. `files` are those that another model is given otherwise, with their
+    `blobs`."""
 
     plan: Plan
     failure: Failure
@@ -41,6 +44,8 @@ class Successor:
     callers_url: bool
     skipped: dict[str, str] = field(default_factory=dict)
     continued: bool = False
+    files: tuple[FileGiven, ...] = ()
+    blobs: tuple[bytes, ...] = ()
 
     @property
     def delay_s(self) -> float:
@@ -63,6 +68,7 @@ class Successor:
             decoder,
             *said,
             self.continued,
+            self.files,
         )
 
 
@@ -76,13 +82,15 @@ class Successors:
     def __init__(
         self,
         planner: Planner,
+        files: Files,
         draw: Callable[[], float],
         affordable: Callable[[Plan, Submission, Usd], None],
         circuits: Circuits | None = None,
     ) -> None:
-        self._planner, self._draw, self._affordable, self._circuits = planner, draw, affordable, circuits
+        self._planner, self._files, self._draw = planner, files, draw
+        self._affordable, self._circuits = affordable, circuits
 
-    def after(
+    async def after(
         self,
         failure: Failure,
         submission: Submission,
@@ -105,11 +113,9 @@ class Successors:
             retried = Tried(tried.retried + 1, tried.fallen)
             again = plan if said is None else plan.resumed(said.now)
             return Successor(again, failure, step, retried, plan.callers_url, continued=said is not None)
-        if said is not None:
-            submission = resumed(submission, plan.body, said)
-        return self._fallen(failure, submission, plan, step, step.to, said, left)
+        return await self._fallen(failure, submission, plan, step, step.to, said, left)
 
-    def _fallen(
+    async def _fallen(
         self,
         failure: Failure,
         submission: Submission,
@@ -125,6 +131,7 @@ class Successors:
         for number, name in enumerate(submission.policy.fallback[first:], first):
             there = elsewhere(submission, name, plan)
             try:
+                there = _gone_on(await self._files.prepared(there), plan, said)
                 planned = self._planner.plan(there)
                 if left is not None:
                     self._affordable(planned, there, left)
@@ -134,8 +141,8 @@ class Successors:
                 if (why := self._unfit(planned, step.inputs["now_us"], said)) is not None:
                     skipped[name] = why
                     continue
-                tried = Tried(0, number + 1)
-                return Successor(planned, failure, step, tried, planned.callers_url, skipped, said is not None)
+                tried, more = Tried(0, number + 1), given_otherwise(there, submission)
+                return Successor(planned, failure, step, tried, planned.callers_url, skipped, said is not None, *more)
         return Exhausted(step.inputs, skipped)
 
     def _unfit(self, plan: Plan, now_us: int, said: Said | None) -> str | None:
@@ -146,6 +153,26 @@ class Successors:
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:
-    """The request at another model. The caller's key and URL stay for the provider that it named, whoever was called
-    between."""
-    return replace(submission, model=name, virtual=None, lent_to=plan.lent_to)
+    """The request at another model, its files not yet ready. The caller's key and URL stay for the provider that it
+    named, whoever was called between."""
+    return replace(submission, model=name, virtual=None, lent_to=plan.lent_to, chat=None, files=(), blobs=())
+
+
+def given_otherwise(there: Submission, submission: Submission) -> tuple[tuple[FileGiven, ...], tuple[bytes, ...]]:
+    """The files that a request has at another model, and were not recorded with it, and their blobs."""
+    files = tuple(file for file in there.files if file not in submission.files)
+    return files, there.blobs if files else ()
+
+
+def _gone_on(there: Submission, plan: Plan, said: Said | None) -> Submission:
+    """The request at another model, going on where this plan was: behind what the client has of the answer, or behind
+    the rounds of tools that are over."""
+    if said is not None:
+        return resumed(there, plan.body, said)
+    if plan.loop is None or not plan.loop.done:
+        return there
+    body = plan.body
+    if there.chat is not None:
+        messages = there.chat["messages"]
+        body = {**body, "messages": [*messages, *body["messages"][len(messages) :]]}
+    return replace(there, chat=body, rounds=plan.loop.done)
