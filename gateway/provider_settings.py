@@ -61,7 +61,7 @@ class ProviderSettings:
         """Configure one, for now and for later starts. Raises `InvalidRequest`, `Forbidden`, `Conflict`."""
         async with self._turn:
             made = self._provider(asked)
-            await self._record(asked)
+            await self._record(asked, admit=True)
             self._offered[asked.provider] = made
             return made
 
@@ -71,7 +71,7 @@ class ProviderSettings:
         async with self._turn:
             if not self.at_run_time(name):
                 raise Conflict(f"{name} is as the server's settings say: they alone can change that.")
-            await self._record(ProviderRemoved(provider=name, key=key))
+            await self._record(ProviderRemoved(provider=name, key=key), admit=True)
             if name in self._at_start:
                 self._offered[name] = self._at_start[name]
             else:
@@ -86,8 +86,8 @@ class ProviderSettings:
         known = self._at_start.get(name)
         return None if known is None else known.family
 
-    async def _record(self, event: ProviderConfigured | ProviderRemoved) -> None:
-        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)))
+    async def _record(self, event: ProviderConfigured | ProviderRemoved, admit: bool = False) -> None:
+        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)
 
     def _provider(self, asked: ProviderConfigured) -> Provider:
         if not _NAME.fullmatch(asked.provider):

@@ -80,8 +80,9 @@ async def delete(request: web.Request) -> web.Response:
     """Take a stored response from its clients; the log keeps it"""
     found = await _asked(request)
     event = ResponseDeleted(request_id=found.request_id, key=request.get(KEY_ID, ANONYMOUS))
+    write = StreamWrite(deletion_stream(found.request_id), NEW_STREAM, (event.new(),))
     try:
-        await services(request).log.append(StreamWrite(deletion_stream(found.request_id), NEW_STREAM, (event.new(),)))
+        await services(request).log.append(write, admit=True)
     except WrongExpectedVersion as error:
         raise not_found(f"{PREFIX}{found.request_id}") from error  # another client deleted it meanwhile
     return json_response({"id": f"{PREFIX}{found.request_id}", "object": "response", "deleted": True})

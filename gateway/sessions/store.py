@@ -86,7 +86,7 @@ class Sessions:
     async def change(self, session: Session, event: Event) -> None:
         """Record what becomes of a session. Raises `SessionBusy` where it is not any more what it was."""
         try:
-            await self._log.append(StreamWrite(session.session_id, session.version, (event.new(),)))
+            await self._log.append(StreamWrite(session.session_id, session.version, (event.new(),)), admit=True)
         except WrongExpectedVersion as moved:
             raise SessionBusy(session.session_id, moved.actual) from moved
 

@@ -39,7 +39,7 @@ class DirectRuns:
             raise unknown(job.name)
         refused = self._runner.refusal(job)
         if refused is not None:
-            await self._record(job, refused.event(job))
+            await self._record(job, refused.event(job), admit=True)
             return refused
         self.open[job.id] = await self._log.head()
         try:
@@ -47,6 +47,7 @@ class DirectRuns:
             await self._record(
                 job,
                 ToolStarted(tool_name=job.name, call_id=job.id, kind=offered.tool.kind, key=key, arguments=arguments),
+                admit=True,
             )
             outcome = await self._waited(job, gone)
             await self._record(job, outcome.event(job))
@@ -68,8 +69,8 @@ class DirectRuns:
         await stopped(task)
         return Outcome(kind="cancelled", text=LEFT)
 
-    async def _record(self, job: Job, event: Event) -> None:
-        await self._log.append(StreamWrite(f"{PREFIX}{job.name}", ANY_VERSION, (event.new(),)))
+    async def _record(self, job: Job, event: Event, admit: bool = False) -> None:
+        await self._log.append(StreamWrite(f"{PREFIX}{job.name}", ANY_VERSION, (event.new(),)), admit=admit)
 
 
 def progress_of(job: Job, record: Callable[[ToolProgress], Awaitable[None]]) -> Progress:

@@ -87,7 +87,7 @@ class ToolRegistry:
             made = self._made(asked)
             if asked.tool_name not in self._registered and len(self._registered) >= MOST_REGISTERED:
                 raise Conflict(f"There are {MOST_REGISTERED} registered tools, which is the most.")
-            await self._record(asked)
+            await self._record(asked, admit=True)
             self._registered[asked.tool_name] = made
             return made.tool
 
@@ -98,7 +98,7 @@ class ToolRegistry:
                 if self.find(name) is not None:
                     raise Conflict(f"{name} was not registered here: it is the operator's.")
                 raise unknown(name)
-            await self._record(ToolRemoved(tool_name=name, key=key))
+            await self._record(ToolRemoved(tool_name=name, key=key), admit=True)
             del self._registered[name]
 
     def _each(self) -> Iterator[Offered]:
@@ -128,8 +128,8 @@ class ToolRegistry:
         )
         return Offered(tool, HttpTool(self._http, asked.endpoint, headers))
 
-    async def _record(self, event: Event) -> None:
-        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)))
+    async def _record(self, event: Event, admit: bool = False) -> None:
+        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)
 
 
 def unknown(name: str) -> NotFound:
