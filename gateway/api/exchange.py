@@ -83,10 +83,14 @@ async def accept(
 
 
 async def attend(
-    request: web.Request, submission: Submission, dialect: Dialect, headers: Mapping[str, str] | None = None
+    request: web.Request,
+    submission: Submission,
+    dialect: Dialect,
+    headers: Mapping[str, str] | None = None,
+    over: Callable[[], None] | None = None,
 ) -> web.StreamResponse:
-    """Run it for the client that waits; `headers` are more for its answer."""
-    outlet = outlet_for(request, submission, dialect.ping)
+    """Run it for the client that waits; `headers` are more for its answer; `over`: see `HttpOutlet`."""
+    outlet = outlet_for(request, submission, dialect.ping, over)
     outlet.prepare(_ids(submission.request_id, dialect))
     if headers is not None:
         outlet.prepare(headers)
@@ -135,13 +139,15 @@ def caller_of(request: web.Request, endpoint: str) -> Caller:
     return Caller(request_id(request), endpoint, request.get(KEY_ID, ANONYMOUS), request.remote, request.headers)
 
 
-def outlet_for(request: web.Request, submission: Submission | None, ping: bytes = PING) -> HttpOutlet:
+def outlet_for(
+    request: web.Request, submission: Submission | None, ping: bytes = PING, over: Callable[[], None] | None = None
+) -> HttpOutlet:
     """The client of this request; one whose content is retained can read it from the log."""
     services = request.app[SERVICES]
     follow = None
     if submission is not None and submission.retained:
         follow = partial(follow_answer, services.log, submission.request_id)
-    outlet = HttpOutlet(request, follow, services.monotonic, request.app[DESK].pace)
+    outlet = HttpOutlet(request, follow, services.monotonic, request.app[DESK].pace, over)
     if submission is not None and submission.streamed:
         outlet.streams(ping)
     return outlet

@@ -42,7 +42,8 @@ FollowAnswer = Callable[[int], AsyncIterator[bytes]]
 
 
 class HttpOutlet:
-    """The answer to one HTTP request. `follow` is None where nothing is retained: such a client is waited for."""
+    """The answer to one HTTP request. `follow` is None where nothing is retained: such a client is waited for.
+    `over` is called when the end of a stream is recorded, which its client may hear much later."""
 
     def __init__(
         self,
@@ -50,8 +51,10 @@ class HttpOutlet:
         follow: FollowAnswer | None,
         monotonic: Callable[[], float],
         pace: Pace = USUAL,
+        over: Callable[[], None] | None = None,
     ) -> None:
         self._request, self._follow, self._monotonic, self._pace = request, follow, monotonic, pace
+        self._over = over
         self._headers: dict[str, str] = {}
         self._response: web.StreamResponse | None = None
         self._writer: StreamWriter | None = None
@@ -103,6 +106,8 @@ class HttpOutlet:
         self._streams = False
 
     async def finish(self, data: bytes) -> None:
+        if self._over is not None:
+            self._over()
         try:
             if self._behind is not None:
                 await self._behind

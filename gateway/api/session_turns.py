@@ -94,13 +94,13 @@ class _Taking:
         """Take the turn, or say why not. Who took it before with the same Idempotency-Key takes no other."""
         if KEY_HEADER in self._request.headers and (again := await self._again()) is not None:
             return again
-        async with self._conversations.line.place(self._session_id, self._until):
+        async with self._conversations.line.place(self._session_id, self._until) as leave:
             while True:
                 accepted = await accept(self._request, CHAT, self._whole, self._read)
                 if not isinstance(accepted, Submission):
                     return accepted
                 try:
-                    return await self._run(replace(accepted, turn=self._turn))
+                    return await self._run(replace(accepted, turn=self._turn), leave)
                 except WrongExpectedVersion as moved:
                     if self._clock() >= self._until:
                         return await self._refused(accepted, SessionBusy(self._session_id, moved.actual))
@@ -152,14 +152,21 @@ class _Taking:
             except TimeoutError:
                 return
 
-    async def _run(self, submission: Submission) -> web.StreamResponse:
-        """Raises `WrongExpectedVersion` where another came first."""
+    async def _run(self, submission: Submission, leave: Callable[[], None]) -> web.StreamResponse:
+        """Raises `WrongExpectedVersion` where another came first. The next one's turn comes when the end of this one is
+        recorded, however slowly its client reads."""
         assert self._turn is not None
         headers = {CONTEXT_HEADER: self._turn.carried.header(self._turn.number)}
+        line = self._conversations.line
+
+        def over() -> None:
+            leave()
+            line.left(self._session_id)
+
         try:
-            return await attend(self._request, submission, CHAT, headers)
+            return await attend(self._request, submission, CHAT, headers, over)
         finally:
-            self._conversations.line.left(self._session_id)
+            line.left(self._session_id)
 
     async def _refused(self, submission: Submission, error: GatewayError) -> web.StreamResponse:
         outlet = outlet_for(self._request, None)

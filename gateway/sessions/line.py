@@ -6,7 +6,7 @@ Only a courtesy within this process. Who gets a turn is decided by the version o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -19,8 +19,9 @@ class Line:
         self._over: dict[str, asyncio.Event] = {}
 
     @asynccontextmanager
-    async def place(self, session_id: str, until: float) -> AsyncIterator[None]:
-        """Wait to be the first in line, at most until a moment of the loop's clock; then whether first or not."""
+    async def place(self, session_id: str, until: float) -> AsyncIterator[Callable[[], None]]:
+        """Wait to be the first in line, at most until a moment of the loop's clock; then whether first or not. What is
+        given lets the next one come, before the block ends."""
         lock = self._heads.setdefault(session_id, asyncio.Lock())
         first = False
         try:
@@ -28,11 +29,17 @@ class Line:
                 first = await lock.acquire()
         except TimeoutError:
             pass  # its time is over: what it finds now counts
-        try:
-            yield
-        finally:
+
+        def leave() -> None:
+            nonlocal first
             if first:
+                first = False
                 lock.release()
+
+        try:
+            yield leave
+        finally:
+            leave()
 
     def look(self, session_id: str) -> asyncio.Event:
         """Is set when the next turn is over. To be asked for before the session is looked at."""

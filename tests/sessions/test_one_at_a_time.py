@@ -13,9 +13,13 @@ import pytest
 
 from eventstore.envelope import ANY_VERSION, Appended, StreamWrite
 from eventstore.sqlite import SQLiteLog
+from gateway.api.outlet import Pace
+from gateway.connection import Connection
 from gateway.server import Server
+from tests.crash.load import openai_stream
+from tests.gateway.raw import RawClient, request
 from tests.gateway.scripted import Script
-from tests.gateway.whole import PATIENCE_S
+from tests.gateway.whole import PATIENCE_S, Paced
 from tests.sessions.chain import misfits
 from tests.sessions.talk import CHAT, Answer, Place, answering, place, user
 
@@ -75,6 +79,31 @@ async def test_one_who_waits_goes_on_from_what_the_other_said(here: Place) -> No
     second = await session.say("two", wait=20)
     assert (await first).status == second.status == 200
     assert [message["content"] for message in here.told] == ["one", "re: one", "two"]
+
+
+class Waiting(Connection):
+    stalled_s = 10 * PATIENCE_S
+
+
+class Unhurried(Paced):
+    """A client that reads nothing is waited for as long as the test lasts."""
+
+    connection = Waiting
+    pace = Pace(behind=32 << 10, stalled_s=10 * PATIENCE_S)
+
+
+async def test_who_waits_for_a_turn_waits_for_no_client(tmp_path: Path) -> None:
+    """The turn before is over as soon as that is recorded, though its own client reads none of it."""
+    async with place(tmp_path / "logs", kind=Unhurried) as here:
+        here.upstream.script(CHAT, Script(openai_stream(6_000), content_type="text/event-stream"))
+        session = await here.open()
+        slow = await RawClient.connect(here.gateway.url, limit=1024)
+        await slow.send(request({"messages": [user("one")], "stream": True}, f"{session.path}/chat"))
+        await until_asked(here)
+        here.upstream.script(CHAT, answering)
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await session.say("two", wait=600)).status == 200
+        slow.leave()
 
 
 async def test_one_who_waited_long_enough_is_refused(here: Place) -> None:
