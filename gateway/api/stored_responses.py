@@ -16,6 +16,7 @@ from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import frames_of, whole_body
 from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
 from gateway.exchange.resume import Reading
+from gateway.exchange.shared import source_of
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.objects import error_object, response_object
@@ -96,9 +97,12 @@ def items_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 async def stored(log: Log, response_id: str) -> Stored:
-    """Raises `NotFound` for what was never stored, was deleted, or has no content any more."""
+    """One that was given again for an Idempotency-Key is the one that was given. Raises `NotFound` for what was never
+    stored, was deleted, or has no content any more."""
     request_id = response_id.removeprefix(PREFIX)
     events = await log.read_stream(stream_of(request_id)) if response_id.startswith(PREFIX) else []
+    if (source := source_of(events)) is not None:
+        request_id, events = source, await log.read_stream(stream_of(source))
     if not events or not _is_stored(events) or await log.read_stream(deletion_stream(request_id)):
         raise not_found(response_id)
     return Stored(log, request_id, events)

@@ -468,6 +468,25 @@ async def test_one_of_many_deletions_wins(server: Front, client: AsyncOpenAI) ->
     assert sorted(status for status, _ in answers) == [200] + [404] * 5
 
 
+async def test_one_that_was_given_again_is_found_by_both_ids(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    keyed = {"Idempotency-Key": "given-again"}
+    ask = client.responses.with_raw_response.create
+    first, again = [await ask(model=MODELS["openai"], input="Hi", extra_headers=keyed) for _ in range(2)]
+    assert again.headers["idempotent-replayed"] == "true"
+    other = f"resp_{again.headers['x-request-id']}"
+    made = first.parse()
+    assert other != made.id
+    assert await client.responses.retrieve(other) == await client.responses.retrieve(made.id)
+    server.play("openai")
+    following = await client.responses.create(model=MODELS["openai"], input="x", previous_response_id=other)
+    assert following.status == "completed"
+    await client.responses.delete(other)
+    for gone in (other, made.id):
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(gone)
+
+
 async def test_what_it_was_asked_can_be_read_in_pages(server: Front, client: AsyncOpenAI) -> None:
     server.play("openai")
     items: Any = [{"role": "user", "content": text} for text in ("one", "two", "three")]
