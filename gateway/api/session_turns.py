@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from eventstore.errors import WrongExpectedVersion
 from gateway.api.answers import integer
-from gateway.api.exchange import DESK, Read, accept, attend, attend_again, outlet_for
+from gateway.api.exchange import DESK, Expand, Read, accept, attend, attend_again, outlet_for
 from gateway.api.sessions import conversations
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange.claims import KEY_HEADER
@@ -21,8 +21,8 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.submit import RETENTION_HEADER
 from gateway.json_guard import read_json
 from gateway.sessions.context import INSTRUCTIONS, KEPT, Planned
-from gateway.sessions.errors import SessionBusy
-from gateway.sessions.state import Session
+from gateway.sessions.errors import NoSession, SessionBusy
+from gateway.sessions.state import Session, setting
 from gateway.sessions.turn import PlannedTurn
 from gateway.wire.dialects import CHAT
 from gateway.wire.openai_chat_request import validate
@@ -48,13 +48,24 @@ _COMPACTION = TypeAdapter(Compaction)
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """The session's next turn: chat completions that know what was said before; `?wait=SECONDS` where it is busy"""
-    return await _Taking(request, read_json, conversations(request).contexts.chat).answer()
+    return await _Taking(request, read_json, conversations(request).contexts.chat, _as_opened).answer()
 
 
 async def compact(request: web.Request) -> web.StreamResponse:
     """Let a model summarise all but the last turns: `{keep, model, instructions}`; the summary then stands for them"""
     compaction = _Compaction(request)
     return await _Taking(request, compaction.read, compaction.plan).answer()
+
+
+async def _as_opened(request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+    """The body with the fields that its session was opened with, on which the form of the answer hangs too. Of a
+    session that is gone there are none."""
+    store = conversations(request).store
+    try:
+        family = await store.family(await store.find(request.match_info["id"]))
+    except NoSession:
+        return body
+    return {**(setting(family, "settings") or {}), **body}
 
 
 class _Compaction:
@@ -79,10 +90,11 @@ class _Compaction:
 
 class _Taking:
     """One request's way to its turn. Where another came first it goes back to its place in the line, if it may wait,
-    and is put together anew with what the other said; else it is refused."""
+    and is put together anew with what the other said; else it is refused. `expand` adds to a body what a retry needs of
+    its session."""
 
-    def __init__(self, request: web.Request, read: Read, plan: Plan) -> None:
-        self._request, self._read_once, self._plan = request, read, plan
+    def __init__(self, request: web.Request, read: Read, plan: Plan, expand: Expand | None = None) -> None:
+        self._request, self._read_once, self._plan, self._expand = request, read, plan, expand
         self._session_id = request.match_info["id"]
         self._conversations = conversations(request)
         self._was_read: tuple[dict[str, Any], bytes] | None = None
@@ -106,7 +118,7 @@ class _Taking:
                         return await self._refused(accepted, SessionBusy(self._session_id, moved.actual))
 
     async def _again(self) -> web.StreamResponse | None:
-        accepted = await accept(self._request, CHAT, None, self._read)
+        accepted = await accept(self._request, CHAT, self._expand, self._read)
         if not isinstance(accepted, Submission):
             return accepted
         return await attend_again(self._request, accepted, CHAT)

@@ -25,9 +25,9 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
         yield server
 
 
-async def opened(caller: Caller) -> str:
+async def opened(caller: Caller, **settings: Any) -> str:
     """The path of a new session."""
-    session = await caller.post("/v1/sessions", {"model": PRICED})
+    session = await caller.post("/v1/sessions", {"model": PRICED, **settings})
     return f"/v1/sessions/{session.json['id']}"
 
 
@@ -40,11 +40,14 @@ def said(text: str, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], **fields}
 
 
-async def test_a_turn_that_goes_on_is_joined(tmp_path: Path, upstream: ScriptedServer) -> None:
+@pytest.mark.parametrize("settings", [{}, {"agent_format": "qwen3"}])
+async def test_a_turn_that_goes_on_is_joined(
+    tmp_path: Path, upstream: ScriptedServer, settings: dict[str, str]
+) -> None:
     """Without the key it is another turn, for which the session is busy."""
     upstream.script(CHAT, HELD)
     async with serving(tmp_path, upstream) as (_, caller):
-        path = f"{await opened(caller)}/chat"
+        path = f"{await opened(caller, **settings)}/chat"
         first = await caller.begin(KEYED, path, **said("Hello", stream=True))
         await first.until(b"word1")
         assert (await caller.post(path, said("Hello", stream=True))).status == 409
