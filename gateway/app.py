@@ -95,8 +95,8 @@ ROUTES = (
     web.get("/v1/providers/{name}/status", providers.status),
     web.get("/v1/providers/{name}/models", providers.models),
     web.get("/providers", providers.list_providers),
-    web.get("/v1/stream", stream_socket.stream),
-    web.get("/v1/events/stream", events.event_stream()),
+    web.get("/v1/stream", stream_socket.stream, allow_head=False),  # without an end, they have no HEAD either
+    web.get("/v1/events/stream", events.event_stream(), allow_head=False),
     web.post("/v1/tickets", tickets.issue_ticket),
     web.get("/v1/requests", requests.list_all),
     web.get("/v1/requests/{id}", requests.one),

@@ -71,6 +71,8 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     """A stored response; `?stream=true&starting_after=` gives its events again, and those to come"""
     found = await _asked(request)
     if request.query.get("stream") == "true":
+        if request.method == "HEAD":
+            return web.StreamResponse(headers=SSE_HEADERS)
         after = integer(request.query.get("starting_after"), "starting_after", 0)
         return await _stream(request, found.request_id, -1 if after is None else after)
     return json_response(await found.object())

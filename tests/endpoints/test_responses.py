@@ -114,6 +114,25 @@ async def test_a_stream_is_resumed_after_any_event(server: Front, client: AsyncO
     assert resumed[-1].type == "response.completed"
 
 
+async def test_what_streams_has_no_body_to_be_asked_for_without_it(server: Front, client: AsyncOpenAI) -> None:
+    """HEAD: the head of an answer that has an end, else a refusal."""
+    server.play("openai")
+    made = await client.responses.create(model=MODELS["openai"], input="Hi")
+    async with asyncio.timeout(60):
+        for path, status in (
+            (f"/responses/{made.id}?stream=true", b"200"),
+            (f"/responses/{made.id}", b"200"),
+            ("/events/stream", b"405"),
+            ("/stream", b"405"),
+        ):
+            reader, writer = await asyncio.open_connection(*server.url.split("/")[2].split(":"))
+            writer.write(f"HEAD /v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert (head.split(b" ")[1], body) == (status, b""), path
+            assert (b"text/event-stream" in head) is path.endswith("stream=true")
+            writer.close()
+
+
 async def test_functions_go_there_and_back(server: Front, client: AsyncOpenAI) -> None:
     pieces = ({"name": "get_weather", "arguments": ""}, {"arguments": '{"city":'}, {"arguments": '"Oslo"}'})
     server.answer("openai", calling(*pieces))
