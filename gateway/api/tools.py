@@ -13,7 +13,7 @@ from eventstore.catalogue.tool import ToolRegistered
 from gateway.api.answers import json_response, page, services
 from gateway.edge import KEY_ID, request_id
 from gateway.errors import InvalidRequest
-from gateway.exchange.submit import RETENTION_HEADER
+from gateway.exchange.submit import retained
 from gateway.json_guard import read_json
 from gateway.tools.runner import Job, Outcome
 from gateway.tools.service import ToolService
@@ -93,7 +93,7 @@ async def execute(request: web.Request) -> web.Response:
         id=f"call_{request_id(request)}",
         name=body["name"],
         arguments=arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode(),
-        retained=request.headers.get(RETENTION_HEADER) != "none",
+        retained=retained(request.headers),
     )
     transport = request.transport
     outcome = await request.app[TOOLS].direct.run(

@@ -21,6 +21,8 @@ from gateway.routing.callers_url import check_base_url
 from gateway.wire.dialect import Dialect
 
 RETENTION_HEADER = "x-abstractcore-retention"
+FULL = (None, "full")
+"""What it says where content may be written down."""
 SESSION_HEADER = "x-abstractcore-session-id"
 TAGS_HEADER = "x-abstractcore-tags"
 CAP_HEADER = "x-abstractcore-max-cost-usd"
@@ -55,7 +57,7 @@ class Rules:
 
 def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
     """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest, and
-    what was wrong with it, unless the caller asked that nothing be retained."""
+    what was wrong with it, unless the caller asked that nothing be retained, in whatever spelling."""
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
@@ -66,7 +68,7 @@ def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
         body_length=len(raw),
         body_digest=sha256(raw).hexdigest(),
         key=caller.key,
-        retained=caller.headers.get(RETENTION_HEADER) != "none",
+        retained=caller.headers.get(RETENTION_HEADER) in FULL,
     )
 
 
@@ -82,8 +84,8 @@ def submit(
     base_url = body.get("base_url")
     if base_url is not None:
         check_base_url(base_url, rules.base_url_allowlist, rules.bound_to_loopback)
-    retained = _retained(headers)
-    recorded, blobs = split(rules.redactor.body(sent), raw) if retained else ({}, [])
+    kept = retained(headers)
+    recorded, blobs = split(rules.redactor.body(sent), raw) if kept else ({}, [])
     streamed = body.get("stream") is True
     formed = sent if whole is sent else {**whole, **sent}  # what a session was opened with counts too
     return Submission(
@@ -103,10 +105,10 @@ def submit(
         subject=_subject(session, body, caller.key, rules.redactor),
         key=caller.key,
         session_id=session,
-        tags=_tags(body, headers) if retained else None,
-        retained=retained,
+        tags=_tags(body, headers) if kept else None,
+        retained=kept,
         client=caller.address,
-        headers=_recorded_headers(rules.redactor, headers, retained) or None,
+        headers=_recorded_headers(rules.redactor, headers, kept) or None,
         api_key=body.get("api_key") or None,
         base_url=base_url,
         policy=policy_of(body, rules.policy),
@@ -146,16 +148,17 @@ def _session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
     return session or None
 
 
-def _retained(headers: Mapping[str, str]) -> bool:
+def retained(headers: Mapping[str, str]) -> bool:
+    """Whether content may be written down. Raises `InvalidRequest`: a misspelt header must not mean that it may."""
     retention = headers.get(RETENTION_HEADER)
-    if retention not in (None, "none", "full"):
+    if retention != "none" and retention not in FULL:
         raise InvalidRequest(f"{RETENTION_HEADER} must be none or full.", param=RETENTION_HEADER)
     return retention != "none"
 
 
-def _recorded_headers(redactor: Redactor, headers: Mapping[str, str], retained: bool) -> dict[str, str]:
+def _recorded_headers(redactor: Redactor, headers: Mapping[str, str], kept: bool) -> dict[str, str]:
     recorded = redactor.headers(headers)
-    if not retained:
+    if not kept:
         recorded.pop(TAGS_HEADER, None)
     return recorded
 
