@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import cast, get_args
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from gateway.errors import InvalidRequest
 from projections.usage import GroupBy, UsageProjection, usage_report
 
 GROUPS: tuple[str, ...] = get_args(GroupBy)
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 async def usage(request: web.Request) -> web.Response:
@@ -46,4 +47,4 @@ def moment(request: web.Request, name: str) -> int | None:
             f"{name} must be a date (2026-11-21), a time (2026-11-21T10:00:00Z) or Unix seconds.", param=name
         ) from error
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return int(found.timestamp()) * 1_000_000 + found.microsecond
+    return (found - _EPOCH) // timedelta(microseconds=1)

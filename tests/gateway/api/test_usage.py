@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from gateway.api.usage import moment
 from tests.gateway.serving import new_id, serving
 from tests.projections.stories import answered, usd
 
@@ -78,6 +80,11 @@ async def test_times_are_understood_as_people_write_them(tmp_path: Path, span: s
     async with serving(tmp_path) as served:
         await served.add(*answered(new_id()))
         assert (await served.get("/v1/usage?" + span))[1]["total"]["requests"] == counted
+
+
+def test_a_time_before_1970_is_as_exact_as_any() -> None:
+    asked = make_mocked_request("GET", "/v1/usage?since=1969-12-31T23:59:59.75Z&until=1970-01-01T00:00:00.25Z")
+    assert [moment(asked, name) for name in ("since", "until")] == [-250_000, 250_000]
 
 
 BAD = [
