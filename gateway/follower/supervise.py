@@ -214,12 +214,17 @@ class Follower:
         task.add_done_callback(self._taking.discard)
 
     async def _take_in(self, channel: Channel, message: dict[str, Any]) -> None:
-        """Have a piece stored. Where the log fails, the server ends, and there is nothing to answer."""
+        """Have a piece stored. Where the log fails, the server ends, and there is nothing to answer. Anything else
+        is a refusal: the relay waits for an answer, and goes on without that history."""
         try:
             taken = await self._take(understood(message))
         except LogError as error:
             logger.warning("history that came back was not stored: %s", error)
             return
+        except Exception:
+            logger.exception("history that came back could not be taken in")
+            origins = {event[0] for event in message["take"]}
+            taken = Taken(refused={each: f"history of {each} could not be taken in" for each in origins})
         channel.post(answer(message, taken))
 
     async def _spawn(self) -> tuple[asyncio.subprocess.Process, Channel]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import GenerationStarted
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.frames import FrameRun
+from eventstore.ingest import PulledEvent, Taken
 from eventstore.sqlite import SQLiteLog
 from gateway.config import Settings
 from gateway.control import ControlError
+from gateway.follower.channel import Channel
 from gateway.follower.supervise import Follower
 from gateway.wire.openai_chat import ChatStreamDecoder
 from tests.eventstore.relay_rig import ledger_faults, messages
@@ -198,7 +200,8 @@ GATEWAY = textwrap.dedent(
     from eventstore.envelope import ANY_VERSION, StreamWrite
     from eventstore.sqlite import SQLiteLog
     from gateway.config import Settings
-    from gateway.follower.supervise import Follower
+    from gateway.follower.channel import Channel
+from gateway.follower.supervise import Follower
 
     async def main():
         data_dir = Path(sys.argv[1])
@@ -233,3 +236,26 @@ async def test_all_of_it_is_gone_when_the_gateway_is_killed(tmp_path: Path) -> N
         await asyncio.sleep(0.01)
     assert not alive(follower)
     assert not alive(nats_server)
+
+
+class Heard(Channel):
+    """A channel that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+
+    def post(self, message: dict[str, Any]) -> None:
+        self.said.append(message)
+
+
+async def fallen(pulled: Sequence[PulledEvent]) -> Taken:
+    raise TypeError("nobody foresaw this")
+
+
+async def test_history_that_nobody_can_take_in_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """The relay publishes nothing before it has its answer."""
+    follower, channel = Follower(Settings(data_dir=tmp_path), take=fallen), Heard()
+    piece = [["earlier", number, "", "", [], []] for number in (1, 2)]
+    await follower._take_in(channel, {"take": piece, "number": 7})
+    (said,) = channel.said
+    assert (said["number"], said["taken"]["events"], list(said["taken"]["refused"])) == (7, 0, ["earlier"])
