@@ -203,12 +203,6 @@ def list_turns(rows: sqlite3.Connection, session_id: str, limit: int = 1000, aft
         return {"data": data, "position": checkpoint.position(rows, Sessions.name)}
 
 
-def count_sessions(rows: sqlite3.Connection) -> int:
-    """How many there are, without the deleted ones."""
-    count: int = rows.execute("SELECT count(*) FROM sessions WHERE NOT deleted").fetchone()[0]
-    return count
-
-
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
     *columns, turns, tokens_input, tokens_output, cost, unpriced = row
     shown: dict[str, Any] = dict(zip(_COLUMNS.split(", "), columns, strict=True))

@@ -135,7 +135,8 @@ class Exchanges(Sequels):
     async def run(self, submission: Submission, outlet: Outlet) -> None:
         """Serve a request to its one terminal event. The answer goes to `outlet`.
 
-        Raises `LogUnavailable` where the log can write no more: then the process must stop, and recovery ends it.
+        Raises `LogUnavailable` where the log can write no more: then the process must stop, and recovery ends it; and
+        `WrongExpectedVersion` where what is recorded beside its first event came too late: then nothing is.
         """
         task = asyncio.current_task()
         assert task is not None
