@@ -16,11 +16,14 @@ from pathlib import Path
 from eventstore.envelope import NEW_STREAM, Appended
 from eventstore.errors import LogBusy
 from eventstore.sqlite import QUEUED_APPENDS, SQLiteLog
+from eventstore.writer import Writer
 from tests.eventstore.builders import write
 from tests.faults.driver import say
 
 BEFORE = 4
 """Appends, and so syncs, before the flood."""
+SLOW_S = 2.0
+"""How long one of the syncs in the flood takes."""
 MOST = 2 * QUEUED_APPENDS
 TICK_S = 0.005
 
@@ -32,7 +35,31 @@ class Unbounded(SQLiteLog):
         pass
 
 
-KINDS: dict[str, type[SQLiteLog]] = {kind.__name__: kind for kind in (SQLiteLog, Unbounded)}
+class Idle(Writer):
+    """Leaves the checkpoints too."""
+
+    def _checkpoint_is_due(self, *, idle: bool) -> bool:
+        return False
+
+
+class OnTheLoop(SQLiteLog):
+    """The bug: commits where everybody waits. Takes no more once it was late, as that is seen."""
+
+    writer = Idle
+    _late = False
+
+    def _hand_over(self) -> None:
+        turn, self._turn = self._turn, []
+        before = self._loop.time()
+        self._writer._handle(turn)
+        self._late = self._late or self._loop.time() - before > SLOW_S / 2
+
+    def _admit(self) -> None:
+        if self._late:
+            raise LogBusy("it was late")
+
+
+KINDS: dict[str, type[SQLiteLog]] = {kind.__name__: kind for kind in (SQLiteLog, Unbounded, OnTheLoop)}
 
 
 class Lag:
