@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 
 from eventstore.frames import FrameReader
+from gateway.upstreams.http1 import Pool
+from gateway.upstreams.http1_connection import Connection
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.raw import Received
 from tests.gateway.scripted import Script, ScriptedServer
@@ -22,8 +24,9 @@ from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STREAM = openai_stream(words=6)
+STREAM, SHORT = openai_stream(words=6), openai_stream(words=1)
 MEBI = 1 << 20
+AT_ONCE = 100
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -61,19 +64,40 @@ def head_of(body: bytes) -> bytes:
 
 
 async def test_a_reset_at_any_byte_is_a_lost_connection(served: Gateway) -> None:
-    raw = head_of(STREAM) + STREAM
+    raw = head_of(SHORT) + SHORT
     finished = raw.index(b"\n\n", raw.index(b'"finish_reason": "stop"'))
-    places = iter(range(0, finished, 11))
+    for at in range(0, finished, AT_ONCE):
+        for answer in await reset_at(served, raw, range(at, min(at + AT_ONCE, finished))):
+            await assert_failed(served, answer, "connection_lost")
+
+
+class Trusting(Connection):
+    """The bug: however a connection ends, its answer has ended."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.finished = True
+        super().connection_lost(exc)
+
+
+async def test_a_reset_that_is_taken_for_an_end_is_noticed(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pool, "connection", Trusting)
+    raw = head_of(SHORT) + SHORT
+    (answer,) = await reset_at(served, raw, [raw.index(b'"finish_reason": "stop"')])
+    with pytest.raises(AssertionError):
+        await assert_failed(served, answer, "connection_lost")
+
+
+async def reset_at(served: Gateway, raw: bytes, places: Sequence[int]) -> list[Received]:
+    """What the clients got of answers that are broken off after so many bytes each."""
+    left = iter(places)
 
     async def play(peer: Peer) -> None:
         await peer.request()
-        await peer.say(raw[: next(places)])
+        await peer.say(raw[: next(left)])
         peer.reset()
 
     async with raw_server(play) as breaking:
-        answers = await asyncio.gather(*(asked(served, breaking.port) for _ in range(0, finished, 11)))
-    for answer in answers:
-        await assert_failed(served, answer, "connection_lost")
+        return await asyncio.gather(*(asked(served, breaking.port) for _ in places))
 
 
 async def asked(served: Gateway, port: int) -> Received:
