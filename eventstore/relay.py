@@ -74,7 +74,7 @@ class Relay:
     `frames_type` the event type of a frame; `open_run` composes the frames of a run. `changed` is called after every
     change of `status` and must be cheap. `take` takes back events that the log lacks, a piece at a time (None: leave
     them where they are), and `run_of` says which of them open and close runs. Every `check_s` seconds what the server
-    holds is compared with what it should hold.
+    holds is compared with what it should hold; `retry_s` is the first pause before another connection.
     """
 
     def __init__(
@@ -91,8 +91,9 @@ class Relay:
         run_of: RunOf = lambda event: None,
         connect: Callable[[Sequence[str]], Awaitable[JetStream]] = JetStream.connect,
         check_s: float = CHECK_S,
+        retry_s: float = RETRY_FIRST_S,
     ) -> None:
-        self._connect = connect
+        self._connect, self._retry_s = connect, retry_s
         self._reader, self._take, self._run_of = reader, take, run_of
         self._incarnations = Incarnations(reader.path)
         self._origin = origin or self._incarnations.current()
@@ -140,7 +141,7 @@ class Relay:
 
     async def run(self) -> None:
         """Relay until cancelled, or fenced."""
-        pause = RETRY_FIRST_S
+        pause = self._retry_s
         while True:
             try:
                 js = await self._connect(await self._servers())
@@ -210,7 +211,7 @@ class Relay:
 
     def _next_pause(self, pause: float) -> float:
         """A connection that worked starts the waiting over; one that did not must not be retried in a hot loop."""
-        return RETRY_FIRST_S if any(lane.state in {"live", "full"} for lane in self._lanes) else pause
+        return self._retry_s if any(lane.state in {"live", "full"} for lane in self._lanes) else pause
 
     def _lost(self, error: str) -> None:
         if all(lane.state != "down" for lane in self._lanes):

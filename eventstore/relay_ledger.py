@@ -50,6 +50,7 @@ class LedgerLane(Lane):
 
     async def _start(self, js: JetStream) -> int | None:
         self.foreign.clear()
+        head = self._rows.head()  # before the spans: what is written meanwhile comes after it
         held = await self._held(js)
         incomplete = []
         for span in self._incarnations.spans():
@@ -57,7 +58,7 @@ class LedgerLane(Lane):
             if _has_hole(span, stored, held.get(span.origin, 0)):
                 return None
             incomplete.append(self._place(span, stored))
-        return min((place for place in incomplete if place is not None), default=self._rows.head())
+        return min((place for place in incomplete if place is not None), default=head)
 
     def _place(self, span: Span, stored: Stored | None) -> int | None:
         """The position after which this origin's events are missing in the stream; None if it lacks none."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import nats
 import nats.errors
-from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
 from eventstore.envelope import RecordedEvent
@@ -98,7 +97,7 @@ async def stored(url: str, stream: str, patience_s: float = 0.5) -> list[Said]:
         reading = await js.subscribe("abstractcore.events.>", stream=stream, ordered_consumer=True)
         while left:
             message = await reading.next_msg(timeout=patience_s)
-            found.append(_said(message))
+            found.append(said(message.subject, message.headers or {}, message.data))
             left = message.metadata.num_pending
     except (NotFoundError, nats.errors.TimeoutError):
         pass  # what does not come is missing
@@ -107,10 +106,10 @@ async def stored(url: str, stream: str, patience_s: float = 0.5) -> list[Said]:
     return found
 
 
-def _said(message: Msg) -> Said:
-    headers = message.headers or {}
+def said(subject: str, headers: Mapping[str, str], payload: bytes) -> Said:
+    """What a stored message says."""
     key = (int(headers[OSEQ]), 0) if OSEQ in headers else (int(headers[POSITION]), int(headers[FRAME]))
-    return Said(message.subject, key, headers.get(DIGEST, ""), message.data, int(headers.get(WHOLE, 0)))
+    return Said(subject, key, headers.get(DIGEST, ""), payload, int(headers.get(WHOLE, 0)))
 
 
 @dataclass(frozen=True)
