@@ -219,7 +219,7 @@ async def test_who_takes_an_answer_slowly_has_not_left(tmp_path: Path, upstream:
 async def test_a_client_that_fell_behind_a_cut_answer_gets_its_error(
     patient: Gateway, upstream: ScriptedServer
 ) -> None:
-    upstream.script(COMPATIBLE, sse(LONG, split=60_000, pace_s=0.001, cut=len(LONG) - 20))
+    upstream.script(COMPATIBLE, sse(LONG, split=60_000, pace_s=0.001, cut=LONG.index(b'"finish_reason": "stop"')))
     client = await narrow(patient)
     request_id = await open_id(patient)
     assert (await patient.end_of(request_id))["type"] == "request_failed"
