@@ -42,6 +42,7 @@ class MessagesError(TypedDict):
 
     type: Literal["error"]
     error: MessagesErrorDetail
+    request_id: str
 
 
 class GoogleErrorDetail(TypedDict):
