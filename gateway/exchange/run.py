@@ -193,6 +193,8 @@ class Exchanges(Sequels):
 
     async def _prepared(self, running: Running, submission: Submission) -> Submission:
         """With its files made ready, unless it is ended meanwhile: then nothing is called. Raises `GatewayError`."""
+        if running.verdict is not None:
+            return submission
         running.waiting = True
         try:
             return await self._files.prepared(submission)

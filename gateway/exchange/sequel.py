@@ -55,8 +55,10 @@ class Sequels(Races):
         left = None if submission.most_cost is None else self._left(running, attempt, verdict, submission.most_cost)
         elapsed_s = self._monotonic() - running.started_at
         decided = (verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)
-        if running.verdict is verdict:  # the attempt's that is over
+        if type(running.verdict) is Failure:  # the attempt's that is over
             running.verdict = None
+        if running.verdict is not None:  # it came while a commit was waited for, and will not come again
+            return None
         running.waiting = True  # for files, where another model is given them otherwise
         try:
             found = await self._successors.after(*decided)
