@@ -69,6 +69,19 @@ def disagreement(row: RecordedEvent) -> str | None:
     return None
 
 
+def unsound(row: RecordedEvent, before: bytes | None) -> str | None:
+    """What is not as it was written of a row alone, or None. `before` is the digest of its origin's event before it,
+    None where that is not here: then the row's own digest proves nothing."""
+    if what := disagreement(row):
+        return what
+    if row.oseq == 1:
+        before = b""
+    if before is None:
+        return None
+    sound = isinstance(before, bytes) and row.digest == chained(before, row.data)
+    return None if sound else "the digest does not match the data and the digest before it"
+
+
 def schema_of(row: RecordedEvent) -> int | None:
     """The schema number that the data says, or None where it does not begin as an event of the row's type does."""
     lead = b'{"type":"%b","schema":' % row.type.encode()

@@ -37,7 +37,8 @@ class Log(Protocol):
         """Rows of both lanes (or of the ledger alone) with `after < position <= until`, in order, at most `limit`."""
 
     async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
-        """The events of one stream with `version > after`, in order; empty if there is no such stream."""
+        """The events of one stream with `version > after`, in order; empty if there is no such stream. Raises
+        `LogCorrupt` where one of them is not as it was written."""
 
     async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """The rows of one run with `after < position <= until`, in order. Found backwards from its newest row, along

@@ -29,7 +29,7 @@ LAST = "\U0010ffff"
 
 class Reader:
     """A read-only view of `path` (`events.db`, or the data directory that holds it) and of the archive beside it, as
-    one log. One thread at a time.
+    one log. One thread at a time. `proving`: the events of a stream are compared with their digests.
 
     Works while a server writes, after it was killed, and when it is stopped. Every method is one short transaction a
     page; it never writes and never checkpoints. Raises `LogUnavailable` where there is no log to read,
@@ -39,10 +39,10 @@ class Reader:
     _sealed = 0
     """As it was when last asked; it only grows."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, proving: bool = False) -> None:
         path = Path(path)
         self.path = path / rows.FILE if path.is_dir() else path
-        self._archive = Archive(self.path.parent)
+        self._archive, self._proving = Archive(self.path.parent), proving
         try:
             self._connection = sqlite3.connect(
                 rows.read_only(self.path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
@@ -105,9 +105,10 @@ class Reader:
 
     def _live_stream(self, stream: str, after: int) -> list[RecordedEvent]:
         found: list[RecordedEvent] = []
+        sql = rows.PROVEN_STREAM if self._proving else rows.STREAM
         while True:
-            page = self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
-            found += [RecordedEvent(*row) for row in page]
+            page = self._fetch(sql, {"stream": stream, "after": after, "limit": rows.PAGE})
+            found += rows.proven(page, after or None) if self._proving else [RecordedEvent(*row) for row in page]
             if len(page) < rows.PAGE:
                 return found
             after = rows.further(after, found[-1].version)

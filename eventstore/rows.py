@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from eventstore.chain import unsound
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt, LogError, LogUnavailable
 
@@ -14,13 +16,14 @@ FILE = "events.db"
 PAGE = 1_000
 """Rows that one statement reads at most: an open read keeps the write-ahead log from being reused."""
 
-_EVENT = """
-SELECT ledger.position, origins.name, oseq, streams.name, version, types.name, at, codec, data, digest
+_COLUMNS = "SELECT ledger.position, origins.name, oseq, streams.name, version, types.name, at, codec, data, digest"
+_NAMED = """
 FROM ledger
 CROSS JOIN origins ON origins.id = ledger.origin
 CROSS JOIN streams ON streams.id = ledger.stream
 CROSS JOIN types ON types.id = ledger.type
 """
+_EVENT = _COLUMNS + _NAMED
 
 LEDGER = _EVENT + "WHERE ledger.position > :after AND ledger.position <= :until ORDER BY ledger.position LIMIT :limit"
 
@@ -33,11 +36,17 @@ FROM frames WHERE position > :after AND position <= :until
 ORDER BY 1 LIMIT :limit"""
 )
 
-STREAM = (
-    _EVENT  # noqa: S608  # constants joined
-    + """WHERE ledger.stream = (SELECT id FROM streams WHERE name = :stream) AND version > :after
+_OF_STREAM = """WHERE ledger.stream = (SELECT id FROM streams WHERE name = :stream) AND version > :after
 ORDER BY version LIMIT :limit"""
-)
+
+STREAM = _EVENT + _OF_STREAM
+
+_DIGEST_BEFORE = """, ifnull(
+    (SELECT digest FROM ledger AS before WHERE before.origin = ledger.origin AND before.oseq = ledger.oseq - 1),
+    (SELECT digest FROM archived_origins AS ends WHERE ends.origin = ledger.origin AND ends.oseq = ledger.oseq - 1))"""
+
+PROVEN_STREAM = _COLUMNS + _DIGEST_BEFORE + _NAMED + _OF_STREAM
+"""`STREAM`, and behind each row the digest of its origin's event before it. See `proven`."""
 
 # From the run's newest row backwards, one row a step; `position > :generation` ends the search for a run without rows.
 RUN = """
@@ -120,6 +129,22 @@ STREAMS_NAMED = "SELECT name FROM streams WHERE name >= :prefix AND name < :end 
 def recorded(row: tuple[Any, ...]) -> Recorded:
     """A row of `BOTH_LANES` or `LEDGER`; a frames row has no digest."""
     return RecordedFrames(*row[:8]) if row[9] is None else RecordedEvent(*row)
+
+
+def proven(found: Iterable[tuple[Any, ...]], after: int | None) -> list[RecordedEvent]:
+    """Rows of `PROVEN_STREAM`, each compared with itself and with the event before it in its chain, if that is here.
+
+    `after` is the version before the first of them, None where nobody knows what was dropped. Raises `LogCorrupt`."""
+    events = []
+    for *columns, before in found:
+        event = RecordedEvent(*columns)
+        if what := unsound(event, before):
+            raise LogCorrupt(event.position, what)
+        if after is not None and event.version != after + 1:
+            raise LogCorrupt(event.position, f"version {event.version} of {event.stream} follows {after}")
+        after = event.version
+        events.append(event)
+    return events
 
 
 def further(after: int, reached: int) -> int:

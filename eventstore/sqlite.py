@@ -276,13 +276,13 @@ class SQLiteLog:
         return found
 
     async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
-        """As `Log.read_stream`."""
+        """As `Log.read_stream`; each event is compared with its digest."""
         found: list[RecordedEvent] = []
         while not self._sealed:
-            page = await self._fetch(rows.STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
+            page = await self._fetch(rows.PROVEN_STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
             if self._sealed:  # asked afterwards: this page may lack what has left the database before it was read
                 break
-            found += [RecordedEvent(*row) for row in page]
+            found += rows.proven(page, after)
             if len(page) < rows.PAGE:
                 return found
             after = rows.further(after, found[-1].version)
@@ -335,7 +335,7 @@ class SQLiteLog:
             with self._history_lock:
                 if self._closed:
                     raise LogClosed("the log is closed")
-                self._history = self._history or Reader(self._path)
+                self._history = self._history or Reader(self._path, proving=True)
                 return work(self._history)
 
         return await asyncio.to_thread(worked)

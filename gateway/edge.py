@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from eventstore.errors import LogBusy, LogError
+from eventstore.errors import LogBusy, LogCorrupt, LogError
 from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.errors import (
     Forbidden,
@@ -24,6 +24,7 @@ from gateway.errors import (
     InvalidRequest,
     TooLarge,
     Unavailable,
+    damaged,
     not_now,
 )
 from gateway.exchange.ids import ENTROPY_BYTES
@@ -237,6 +238,9 @@ def translated(request: web.Request, error: Exception) -> GatewayError | None:
         return InvalidRequest(error.reason) if error.status < 500 else GatewayError(error.reason)
     if isinstance(error, LogBusy):
         return not_now(error)
+    if isinstance(error, LogCorrupt):
+        logger.error("nothing is served from where the log is damaged: %s", error)
+        return damaged()
     if isinstance(error, LogError):
         return Unavailable("The log cannot be written or read now.", headers={"Retry-After": "5"})
     if isinstance(error, NotReady):

@@ -16,6 +16,7 @@
     ├── CircuitOpen          503  the provider failed too often of late, and nothing else may take the request
     ├── Unavailable          503  the queue is full, or a projection lags; try again
     │   └── StorageFull      507  the disk is nearly full; try again when there is room
+    ├── LogDamaged           500  what was asked for is in the log, but not as it was written
     └── UpstreamFailed       the provider refused or broke: its status, or 502/504
 
 Fault domains: caller (fix your request), policy (our rules), provider (their fault), gateway (ours).
@@ -147,6 +148,20 @@ class StorageFull(Unavailable):
     """The disk has no room for new requests; nothing of this one is recorded."""
 
     status, code = 507, "insufficient_storage"
+
+
+class LogDamaged(GatewayError):
+    """What was asked for is in the log, but not as it was written: it is given to nobody."""
+
+    code = "log_damaged"
+
+
+def damaged() -> LogDamaged:
+    """What the caller is told."""
+    return LogDamaged(
+        "The log is damaged where this was recorded, so it is not shown. On the server, `abstractcore-replay verify`"
+        " says what is wrong, and `abstractcore-replay repair` makes damaged rows again."
+    )
 
 
 def not_now(busy: LogBusy) -> Unavailable:

@@ -7,18 +7,22 @@ delay, and one that comes back continues exactly where it was (`Last-Event-ID`, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
 from aiohttp import web
 
 from eventstore.catalogue import REGISTRY
+from eventstore.chain import unsound
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.errors import LogCorrupt
 from eventstore.subscription import Subscription
 from gateway.api.answers import services
 from gateway.api.generated import TokenReader
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, damaged, openai_error_body
 from gateway.exchange.ids import stream_of
 from gateway.services import Handler, Services
 from projections.feed import PING, Cursor, Feed, Filter
@@ -29,6 +33,8 @@ BATCH = 200
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 BEGINNING = "0"
 """The cursor, in `?after=`, of those who want the whole log."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +161,13 @@ class Listener:
         self._feed = Feed(wanted, self._sessions.get)
         self._tokens = TokenReader(given.log)
         self._last_write = given.monotonic()
+        self._history = 0
+        self._ends: dict[str, RecordedEvent] = {}
 
     async def serve(self) -> None:
-        """Until the listener leaves or stalls, or the server stops."""
+        """Until the listener leaves or stalls, the server stops, or the log is damaged."""
         try:
+            self._history = await self._given.log.head()
             await self._write(PING)  # sends the head, so that the listener knows that it listens
             async for rows in self._batches():
                 if shown := [frame for row in rows for frame in await self._shown(row)]:
@@ -169,6 +178,9 @@ class Listener:
             self._sink.drop()
         except ConnectionError:
             pass  # it left
+        except LogCorrupt as error:
+            logger.error("nothing is served from where the log is damaged: %s", error)
+            await self._write(b"event: error\ndata: %b\n\n" % orjson.dumps(openai_error_body(damaged().error())))
 
     async def _batches(self) -> AsyncIterator[list[Recorded]]:
         """What the log has for the listener, as it is asked for, with pings while there is nothing."""
@@ -189,10 +201,19 @@ class Listener:
     async def _shown(self, row: Recorded) -> Iterable[bytes]:
         if isinstance(row, RecordedFrames):
             return await self._shown_tokens(row)
+        if row.position <= self._history:
+            self._check(row)
         if self._wanted.session_id is not None and row.type != "request_received":
             await self._learn_session(row.body.get("request_id"))
         frame = self._feed.offer(row)
         return () if frame is None else (frame,)
+
+    def _check(self, event: RecordedEvent) -> None:
+        """What was there before the listener was, against itself and its chain. Raises `LogCorrupt`."""
+        before = self._ends.get(event.origin)
+        if what := unsound(event, before.digest if before and before.oseq == event.oseq - 1 else None):
+            raise LogCorrupt(event.position, what)
+        self._ends[event.origin] = event
 
     async def _shown_tokens(self, row: RecordedFrames) -> list[bytes]:
         shown = []

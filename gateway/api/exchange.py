@@ -19,6 +19,7 @@ from gateway.exchange.alike import question
 from gateway.exchange.claims import KEY_HEADER, UNASKED, Caching, places
 from gateway.exchange.elsewhere import Elsewhere
 from gateway.exchange.inputs import Submission
+from gateway.exchange.proven import for_a_caller
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
 from gateway.exchange.sharing import Likeness, Sharing
@@ -73,7 +74,8 @@ async def accept(
     try:
         body, raw = await read(request)
         dialect.check(body)
-        whole = await expand(request, body) if expand else body
+        with for_a_caller():
+            whole = await expand(request, body) if expand else body
         return submit(caller, body, raw, desk.rules, dialect, whole)
     except GatewayError as error:
         outlet = outlet_for(request, None)

@@ -19,11 +19,11 @@ from typing import Any
 
 import orjson
 
-from eventstore.errors import LogError
+from eventstore.errors import LogCorrupt, LogError
 from gateway.api.channels import Channel
 from gateway.api.exchange import Desk
 from gateway.edge import POSITION_HEADER
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, damaged
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import NotRenderable
 from gateway.exchange.resume import Beyond, Cut
@@ -166,6 +166,9 @@ class Lane:
             await self._fail(MISPLACED)
         except NotRenderable as error:
             await self._fail({**INTERRUPTED, "message": str(error), "code": "not_renderable"})
+        except LogCorrupt as error:
+            logger.error("nothing is served from where the log is damaged: %s", error)
+            await self._fail(damaged().error())
         except TimeoutError:
             self._channel.drop()
         except ConnectionError:

@@ -14,6 +14,7 @@ from gateway.api.answers import caught_up, json_response, page, services
 from gateway.api.generated import TokenReader
 from gateway.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from gateway.exchange.ids import stream_of
+from gateway.exchange.proven import check_bytes
 from gateway.exchange.recorded import copy_blob, frames_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
 from gateway.exchange.shared import copy_of, render_copy, render_shared, source_of
@@ -66,6 +67,7 @@ async def stream(request: web.Request) -> web.Response:
         rendered = await _rendered(log, recorded)
     except NotRenderable as error:
         raise NotFound(f"This answer cannot be shown again: {error}.", code="not_renderable") from error
+    check_bytes(rendered.digest, recorded[-1])
     return web.Response(status=rendered.status, headers=rendered.headers, body=rendered.body)
 
 

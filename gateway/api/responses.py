@@ -74,6 +74,7 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
         if request.method == "HEAD":
             return web.StreamResponse(headers=SSE_HEADERS)
         after = integer(request.query.get("starting_after"), "starting_after", 0)
+        await found.prove()
         return await _stream(request, found.request_id, -1 if after is None else after)
     return json_response(await found.object())
 

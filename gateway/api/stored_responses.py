@@ -13,6 +13,7 @@ from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.errors import InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
+from gateway.exchange.proven import prove
 from gateway.exchange.recorded import frames_of, whole_body
 from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
 from gateway.exchange.resume import Reading
@@ -78,6 +79,10 @@ class Stored:
         made = b"".join([data async for data in reading.until(await self._log.head())])
         output: list[dict[str, Any]] = orjson.loads(made or reading.rendering.broken_off(_GONE))["output"]
         return output
+
+    async def prove(self) -> None:
+        """Raises `LogCorrupt` where what was answered is not as it was written."""
+        await prove(self._log, self._events)
 
     async def body(self) -> dict[str, Any]:
         """The request as it came."""

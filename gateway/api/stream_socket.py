@@ -27,6 +27,7 @@ from gateway.auth import ANONYMOUS
 from gateway.edge import KEY_ID, check_origin, new_id
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
+from gateway.exchange.proven import for_a_caller
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.submit import RETENTION_HEADER, Caller
 from gateway.json_guard import LARGE, LARGEST_BODY, parse
@@ -134,7 +135,8 @@ class Conversation:
     async def _resume(self, message: dict[str, Any]) -> None:
         request_id = message["request_id"]
         name = self._free(message.get("id", request_id))
-        recorded = await self._given.log.read_stream(stream_of(request_id))
+        with for_a_caller():
+            recorded = await self._given.log.read_stream(stream_of(request_id))
         if not recorded:
             raise NotFound(f"There is no request {request_id!r}.", code="request_not_found")
         if recorded[0].body["wire"] != CHAT.wire:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.frames import FrameReader
 from eventstore.log import Log
 from eventstore.parts import join, named
 from gateway.exchange.render import NotRenderable
-from gateway.exchange.runs import GENERATION_ENDS
+from gateway.exchange.runs import GENERATION_ENDS, check_bound
 
 
 async def whole_body(log: Log, skeleton: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,10 +50,21 @@ async def copy_blob(log: Log, digest: bytes) -> bytes:
 
 async def frames_of(log: Log, recorded: Sequence[RecordedEvent], head: int) -> dict[int, list[RecordedFrames]]:
     """The rows of each of a request's generations, by the position of its `generation_started`; up to `head` for one
-    that has not ended."""
-    ends: dict[Any, int] = {e.body["attempt"]: e.position for e in recorded if e.type in GENERATION_ENDS}
-    return {
-        event.position: await log.read_frames(event.position, ends.get(event.body["attempt"], head))
-        for event in recorded
-        if event.type == "generation_started"
-    }
+    that has not ended. Raises `LogCorrupt` where they are not those that its end binds."""
+    ends = {event.body["attempt"]: event for event in recorded if event.type in GENERATION_ENDS}
+    found = {}
+    for event in recorded:
+        if event.type == "generation_started":
+            end = ends.get(event.body["attempt"])
+            rows = await log.read_frames(event.position, head if end is None else end.position)
+            if end is not None:
+                _check_rows(rows, end)
+            found[event.position] = rows
+    return found
+
+
+def _check_rows(rows: Sequence[RecordedFrames], end: RecordedEvent) -> None:
+    reader = FrameReader()
+    for row in rows:
+        reader.skip(row)
+    check_bound(reader, end)

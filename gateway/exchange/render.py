@@ -18,6 +18,7 @@ from eventstore.errors import LogError
 from eventstore.frames import FrameReader
 from gateway.exchange.ids import created_s
 from gateway.exchange.inputs import Submission
+from gateway.exchange.runs import GENERATION_ENDS, check_bound
 from gateway.wire.continued import Continued
 from gateway.wire.decoders import decoder_named
 from gateway.wire.dialect import Dialect, Form, Renderer
@@ -104,7 +105,10 @@ class Rendering:
         self._used = Usage()
 
     def event(self, recorded: RecordedEvent) -> bytes:
-        """The bytes that an event adds. Raises `NotRenderable`."""
+        """The bytes that an event adds. Raises `NotRenderable`, and `LogCorrupt` where the frames before it are not
+        those that it binds."""
+        if recorded.type in GENERATION_ENDS:
+            self._check_bound(recorded)
         step = _STEPS.get(recorded.type)
         return step(self, recorded.body) if step else b""
 
@@ -122,6 +126,11 @@ class Rendering:
     def broken_off(self, error: Mapping[str, Any]) -> bytes:
         """The end of an answer that has none, or none yet, as if it had failed here."""
         return b"" if self._renderer is None else self._renderer.failed(error)
+
+    def _check_bound(self, end: RecordedEvent) -> None:
+        """A call beside the attempt has no frames; what was copied from elsewhere is bound as a whole."""
+        if self._replay is not None and end.body.get("attempt") == self._attempt and "frames_digest" in end.body:
+            check_bound(self._replay.reader, end)
 
     def _received(self, body: dict[str, Any]) -> bytes:
         if body.get("retention") == "none":

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
 from gateway.exchange.ids import stream_of
+from gateway.exchange.proven import WINDOW, prove
 from gateway.exchange.recorded import copy_blob
 from gateway.exchange.render import MakeForm, Rendering, recorded_form
 from gateway.exchange.shared import copied_pieces, copy_of, form_for, source_of
@@ -20,18 +21,14 @@ class Beyond(Exception):
     """The answer is not as long as its reader says it has read."""
 
 
-WINDOW = 512
-"""Positions read at a time: what a reader far behind holds in memory is a window's rows, not the rest of its answer."""
-
-
 async def follow_answer(
     log: Log, request_id: str, skip: int = 0, form: MakeForm = recorded_form
 ) -> AsyncIterator[bytes]:
     """The bytes of a request's answer after its first `skip`, as they are recorded, to the terminal event. `form` makes
     another form of the answer than its client got.
 
-    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`; `Cut` behind the last
-    byte of an answer that is not whole, `Beyond` where a whole one is shorter than `skip`.
+    Nothing is kept for the reader: it goes back to the log by itself. Raises `NotRenderable`, `LogCorrupt`; `Cut`
+    behind the last byte of an answer that is not whole, `Beyond` where a whole one is shorter than `skip`.
     """
     events = await log.read_stream(stream_of(request_id))
     if copy := copy_of(events):
@@ -42,6 +39,8 @@ async def follow_answer(
         if skip:
             raise Beyond(request_id)
         return
+    source = source_of(events)
+    await prove(log, events if source is None else await log.read_stream(stream_of(source)))
     reading = _reading(log, request_id, events, form)
     async for head in log.follow(0):
         async for data in reading.until(head):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
+from eventstore.errors import LogCorrupt
+from eventstore.frames import FrameReader
 from eventstore.verify import RunClosed, RunOpened
 
 REQUESTS = "request-"
@@ -21,6 +23,12 @@ def run_of(event: RecordedEvent) -> RunOpened | RunClosed | None:
         body = event.body
         return RunClosed((event.stream, body["attempt"]), body["frames"], body["frames_digest"])
     return None
+
+
+def check_bound(reader: FrameReader, end: RecordedEvent) -> None:
+    """Raises `LogCorrupt` where the rows that were read are not those that the end of their generation binds."""
+    if (reader.count, reader.digest) != (end.body["frames"], end.body["frames_digest"]):
+        raise LogCorrupt(end.position, "the frames of this generation are not those that its end binds")
 
 
 def leaves_open(event: RecordedEvent) -> bool:

@@ -19,7 +19,7 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import TERMINAL, RequestCompleted
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import Appended, RecordedEvent, StreamWrite
-from eventstore.errors import LogBusy, LogError, WrongExpectedVersion
+from eventstore.errors import LogBusy, LogCorrupt, LogError, WrongExpectedVersion
 from eventstore.log import Log
 from gateway.errors import KeyReused, not_now
 from gateway.exchange.alike import Near, Question
@@ -29,6 +29,7 @@ from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Submission
 from gateway.exchange.outlet import Outlet
+from gateway.exchange.proven import check_bytes, for_a_caller, prove
 from gateway.exchange.render import JSON_HEADERS, Rendered, form, recorded_form
 from gateway.exchange.resume import Reading
 from gateway.exchange.run import STOPPING, Exchanges, error_body, tell_broken
@@ -90,12 +91,13 @@ class Sharing:
         """Serve a request from the answers at these places, or by a call whose answer is theirs from then on. Where it
         asks a `question`, the answer to one like it will do.
 
-        Raises `KeyReused`, and what `Exchanges.run` raises.
+        Raises `KeyReused`, `LogDamaged`, and what `Exchanges.run` raises.
         """
         vector: bytes | None = None
         actual: dict[str, int] = {}
         while True:
-            found = await self._look(submission, places, actual)
+            with for_a_caller():
+                found = await self._look(submission, places, actual)
             if not isinstance(found, tuple):
                 await self._share(submission, outlet, found)
                 return
@@ -133,8 +135,9 @@ class Sharing:
         return None
 
     async def again(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
-        """Whether the request was given an answer that is at these places. Raises `KeyReused`."""
-        found = await self._look(submission, places, {})
+        """Whether the request was given an answer that is at these places. Raises `KeyReused`, `LogDamaged`."""
+        with for_a_caller():
+            found = await self._look(submission, places, {})
         if isinstance(found, tuple):
             return False
         await self._share(submission, outlet, found)
@@ -247,17 +250,18 @@ class Sharing:
         return False
 
     async def _share(self, submission: Submission, outlet: Outlet, source: Source) -> None:
-        """Give a request the answer of its source, as far as there is one, and record what it got."""
+        """Give a request the answer of its source, as far as there is one, and record what it got. Raises
+        `LogDamaged`."""
+        with for_a_caller():
+            await prove(self._log, await self._log.read_stream(stream_of(source.source)))
         with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
             outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
             appended = await self._begin(running, source)
             outlet.prepare({"x-abstractcore-position": str(appended.last)})
             try:
                 await self._follow(running, outlet, source)
-            except LogError:
-                raise
-            except Exception:
-                if running.exchange.phase == "ended":
+            except Exception as error:
+                if running.exchange.phase == "ended" or _is_the_logs_end(error):
                     raise
                 logger.exception("request %s failed", submission.request_id)
                 await self._append(running, [interrupted(submission.request_id, BROKEN.kind, self._log.origin)])
@@ -279,6 +283,8 @@ class Sharing:
             running.task.uncancel()
         finally:
             running.waiting = False
+        if as_sent and copy.end is not None:
+            check_bytes(copy.digest, copy.end)
         await self._settle(running, copy)
 
     async def _begin(self, running: Running, source: Source) -> Appended:
@@ -372,6 +378,11 @@ class _Copy:
             return
         told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
         outlet.answer(rendering.status, {**rendering.headers, **told}, rest)
+
+
+def _is_the_logs_end(error: Exception) -> bool:
+    """Whether nothing more can be recorded. What is damaged in it is another thing."""
+    return isinstance(error, LogError) and not isinstance(error, LogCorrupt)
 
 
 def _form(submission: Submission) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,10 @@ async def test_nor_under_the_log_itself(tmp_path: Path, what: str, kind: type[SQ
         expected = READS[what](reader, head)
     log = await kind.open(tmp_path)
     try:
-        assert (await READS[what](log, head) == expected) is whole
+        with suppress(LogCorrupt):  # the bug, where what is there begins too late
+            assert (await READS[what](log, head) == expected) is whole
+            return
+        assert not whole
     finally:
         await log.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from eventstore.catalogue import Event
@@ -31,6 +32,7 @@ from eventstore.catalogue.values import Usd
 from tests.projections.ledger import Ledger
 
 DIGEST = "0" * 64
+NO_FRAMES = sha256().hexdigest()
 MODEL = "qwen3-coder:30b"
 
 
@@ -68,7 +70,7 @@ def generated(request_id: str, attempt: int = 1, **changed: Any) -> GenerationCo
     usual: dict[str, Any] = {
         "provider": "ollama", "model": MODEL, "finish_reason": "stop", "tokens_input": 12, "tokens_output": 7,
         "usage": {"input_tokens": 12, "output_tokens": 7}, "usage_source": "provider", "cost_usd": usd("0.00116"),
-        "duration_ms": 812.25, "ttft_ms": 120.5, "frames": 7, "frames_digest": DIGEST,
+        "duration_ms": 812.25, "ttft_ms": 120.5, "frames": 0, "frames_digest": NO_FRAMES,
         "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}], "price_rule": "ollama/local",
     }  # fmt: skip
     return GenerationCompleted(request_id=request_id, attempt=attempt, **usual | changed)
@@ -86,7 +88,7 @@ def broke(request_id: str, attempt: int = 1, **changed: Any) -> GenerationFailed
     usual: dict[str, Any] = {
         "provider": "ollama", "model": MODEL, "kind": "connect_failed", "message": "connection refused",
         "fault_domain": "provider", "began": False, "tokens_input": 0, "tokens_output": 0, "usage": {},
-        "usage_source": "none", "cost_usd": None, "frames": 0, "frames_digest": DIGEST,
+        "usage_source": "none", "cost_usd": None, "frames": 0, "frames_digest": NO_FRAMES,
     }  # fmt: skip
     return GenerationFailed(request_id=request_id, attempt=attempt, **usual | changed)
 
