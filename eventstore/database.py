@@ -6,11 +6,11 @@ import os
 import secrets
 import sqlite3
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eventstore import rows
+from eventstore import rows, wal
 from eventstore.batch import Tail
 from eventstore.chain import Chain, chained, disagreement
 from eventstore.envelope import RecordedEvent
@@ -43,23 +43,29 @@ _BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSE
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation;
-    rows up to the position `sealed` are archived."""
+    rows up to the position `sealed` are archived. What is told of its damage is in `warnings`."""
 
     connection: sqlite3.Connection
     tail: Tail
     previous: dict[str, Any] | None
     sealed: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def open_database(path: Path, durability: str) -> Opened:
     """Open or create the file (mode 0600) and begin a new incarnation.
 
-    Raises `LogCorrupt` where the end of the log contradicts itself, `LogUnavailable` where SQLite cannot use the file.
+    Where a bit of the write-ahead log turned over, SQLite neither reads nor spares what lies behind it: the file is
+    kept as it was, and told of. Raises `LogCorrupt` where the end of the log contradicts itself, `LogUnavailable` where
+    SQLite cannot use the file.
     """
+    lost = _kept(path)
     try:
         connection = _connect(path)
         try:
-            return take_charge(connection, durability)
+            if lost:
+                _check_whole(connection, lost)
+            return replace(take_charge(connection, durability), warnings=lost)
         except BaseException:
             connection.close()
             raise
@@ -67,6 +73,31 @@ def open_database(path: Path, durability: str) -> Opened:
         if rows.is_damage(error):
             raise LogCorrupt(0, f"{path} is damaged: {error}") from error
         raise LogUnavailable(f"cannot open {path}: {error}") from error
+
+
+def _kept(path: Path) -> tuple[str, ...]:
+    """Keep a write-ahead log that is damaged, before SQLite opens it, and say so; nothing where it is sound."""
+    try:
+        hidden = wal.lost_behind(path)
+        if not hidden:
+            return ()
+        name = wal.keep(path).name
+    except OSError as error:
+        raise LogUnavailable(f"cannot keep the damaged write-ahead log of {path}: {error}") from error
+    return (
+        f"the write-ahead log of {path.name} was damaged: up to {hidden} transactions at its end cannot be read, and"
+        f" come back only if NATS has them; the damaged file is kept as {name}",
+    )
+
+
+def _check_whole(connection: sqlite3.Connection, lost: tuple[str, ...]) -> None:
+    """What the damage hides may have been moved into the database in part, which then fits together no more; or it is
+    all that there was."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        raise LogCorrupt(0, f"{lost[0]}; and without it there is no log")
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise LogCorrupt(0, f"{lost[0]}; and what remains does not hold together: {found}")
 
 
 def take_charge(connection: sqlite3.Connection, durability: str) -> Opened:

@@ -85,7 +85,7 @@ class SQLiteLog:
         self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
         self._head.on_commit = on_commit
         self.previous: dict[str, Any] | None = opened.previous
-        self.warnings: list[str] = sqlite_warnings() + ([space.warning] if space.warning else [])
+        self.warnings: list[str] = [*opened.warnings, *sqlite_warnings(), *([space.warning] if space.warning else [])]
         self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0
         self._closed = False

@@ -44,6 +44,7 @@ from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Halt, Watch
 from gateway.exchange.submit import unread
 from gateway.follower.supervise import Follower
+from gateway.lost_end import LostEnd
 from gateway.media.fetch import Fetcher
 from gateway.pricing import load_prices, price_by
 from gateway.provider_settings import ProviderSettings
@@ -138,6 +139,8 @@ class Server:
         settings = self.settings
         self.log = await self.store.open(settings.data_dir, durability=settings.durability, on_fatal=self._refused)
         self._opened.push_async_callback(self.log.close)
+        self.lost_end = LostEnd(settings.data_dir, self.log)
+        await self.lost_end.look()
         if self.log.previous is None:
             for kept in set_aside(settings.data_dir, REGISTRY):
                 logger.warning("a file that was there before the log is kept as %s", kept.name)
@@ -407,7 +410,7 @@ class Server:
         self._ended.set()
 
     def _ails(self) -> list[str]:
-        found = [*self.works.ails(), *self.caches.ails()]
+        found = [*self.lost_end.ails(), *self.works.ails(), *self.caches.ails()]
         if self.nearest is not None:
             found += self.nearest.ails()
         if self.configuration is not None and (problem := self.configuration.problem) is not None:

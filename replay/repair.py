@@ -25,6 +25,7 @@ from eventstore.repair import Before, Copies, Mended, mend_events, mend_frames, 
 from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
+from eventstore.wal import keep, lost_behind
 from gateway.exchange.runs import run_of
 from replay.recorded import ReplayError
 from replay.repair_beside import repaired_beside
@@ -85,7 +86,9 @@ def _live(path: Path, copied: Copies, before: Before) -> Mended:
 
 
 def _settle(path: Path) -> None:
-    """Everything into the file itself: what a crash left beside it belongs to it."""
+    """Everything into the file itself: what a crash left beside it belongs to it. What of that is damaged is kept."""
+    if lost_behind(path):
+        keep(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise ReplayError(f"another process reads {path}: stop it first")

@@ -16,6 +16,7 @@ from eventstore.envelope import Recorded
 from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.verify import Finding, Verifier
+from eventstore.wal import kept_beside, lost_behind
 from gateway.exchange.runs import run_of
 from projections.snapshots import damage
 from replay.decisions import check_decisions
@@ -61,6 +62,7 @@ def verified(reader: Reader, decisions: bool = False, jobs: int | None = 1) -> d
     whole = findings.add(_structure(reader)) and not findings.count
     whole = findings.add(_segments(reader)) and not findings.count and whole
     findings.add(_snapshot(reader))
+    findings.add(_write_ahead(reader, until))
     rows, ends = reader.rows(until=until), ArchiveEnds(reader.sealed(), reader.dropped())
     whole = findings.add(_rows(ends.passing(rows) if reader.sealed() else rows, verifier)) and whole
     counted = findings.count
@@ -111,6 +113,15 @@ def _segments(reader: Reader) -> Iterator[Finding]:
 def _snapshot(reader: Reader) -> Iterator[Finding]:
     if (left := reader.snapshot()) and (what := damage(*left)):
         yield Finding(reader.dropped(), what)
+
+
+def _write_ahead(reader: Reader, head: int) -> Iterator[Finding]:
+    if hidden := lost_behind(reader.path):
+        yield Finding(head, f"the write-ahead log is damaged: up to {hidden} transactions behind here cannot be read")
+    for name in kept_beside(reader.path):
+        yield Finding(
+            0, f"{name} is a damaged write-ahead log: some of the log's end was lost when a server started on it"
+        )
 
 
 def _blobs(reader: Reader) -> Iterator[Finding]:

@@ -67,6 +67,8 @@ class Recovery:
                 rows = reader.read(0, ALL)
         except LogError as error:
             return f"the log does not open: {error}"
+        if opened.warnings:
+            return f"what a power cut tore is taken for damage: {opened.warnings}"
         return self._unsound or _misfit(rows, opened, self._history.rows) or len(rows)
 
     def _recover_projections(self, files: Files, head: int) -> bool:
