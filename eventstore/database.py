@@ -20,6 +20,7 @@ APPLICATION_ID = 0x41434C47
 VERSION = 2
 TAIL_CHECKED = 1_000
 """Ledger rows at the end that every start checks; the whole log is `verify`'s work."""
+NODE_UNKNOWN = "the node's id is not the one that every incarnation here begins with"
 STATEMENTS_CACHED = 512
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 
@@ -190,6 +191,8 @@ def _break(event: RecordedEvent, previous: tuple[int, bytes] | None) -> str | No
 
 def _take_up(connection: sqlite3.Connection) -> Opened:
     one = connection.execute
+    if not one(rows.NODE_KNOWN).fetchone()[0]:
+        raise LogCorrupt(0, NODE_UNKNOWN)
     node = (one("SELECT value FROM about WHERE name = 'node'").fetchone() or (None,))[0]
     if node is None:
         node = "n" + _random(8)

@@ -160,6 +160,10 @@ class Reader:
         """The position up to which the archive was dropped: what there is begins behind it."""
         return int(self._fetch(rows.DROPPED, {})[0][0]) if self.sealed() else 0
 
+    def node_known(self) -> bool:
+        """Whether the node's id in the file is the one that its incarnations begin with."""
+        return bool(self._fetch(rows.NODE_KNOWN, {})[0][0])
+
     def snapshot(self) -> tuple[Path, str] | None:
         """What the last drop left in place of what it dropped: a file in the archive, and its sha256 in hex, as the
         event of the drop says. None where nothing was dropped, or nothing was left. Raises `LogCorrupt` where the event

@@ -64,6 +64,13 @@ FROM run CROSS JOIN frames ON frames.position = run.position
 ORDER BY frames.position
 """
 
+NODE_KNOWN = """
+SELECT NOT EXISTS (SELECT 1 FROM origins) OR EXISTS (
+    SELECT 1 FROM about JOIN origins ON substr(origins.name, 1, 9) = value WHERE about.name = 'node')
+"""
+"""Whether an origin begins with the node's id, as each does that was written here. Copies have the origins' names; the
+id stands in this file alone."""
+
 BLOB = "SELECT codec, bytes FROM blobs WHERE digest = :digest"
 
 HEAD = """

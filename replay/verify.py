@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from eventstore.archive_ends import ArchiveEnds
+from eventstore.database import NODE_UNKNOWN
 from eventstore.envelope import Recorded
 from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
@@ -96,6 +97,8 @@ def _worth(events: int) -> int:
 
 
 def _structure(reader: Reader) -> Iterator[Finding]:
+    if not reader.node_known():
+        yield Finding(0, NODE_UNKNOWN)
     for what in reader.structure():
         yield Finding(0, what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -143,6 +144,32 @@ async def test_a_start_finds_every_bit_that_turned_over_in_an_event_near_the_end
     found.mkdir()
     assert not start_notices(found)(sound.content)
     assert unnoticed(sound, sound.rows["ledger"], count, start_notices(found)) == []
+
+
+def about_the_node(sound: Sound) -> list[Flip]:
+    """Every bit of the row that says whose log it is: its key, its value, and what says how long these are."""
+    found = re.search(rb"noden[a-z0-9]{8}", sound.content)
+    assert found is not None
+    return [Flip(offset, 1 << bit) for offset in range(found.start() - 3, found.end()) for bit in range(8)]
+
+
+@pytest.mark.parametrize("notices", [start_notices, verify_notices])
+async def test_every_bit_of_the_nodes_id_that_turned_over_is_found(
+    folder: Path, notices: Callable[[Path], Callable[[bytes], bool]]
+) -> None:
+    sound, found = await recorded(folder / "logs"), folder / "found"
+    found.mkdir()
+    assert not notices(found)(sound.content)
+    assert [flip for flip in about_the_node(sound) if not notices(found)(flip.of(sound.content))] == []
+
+
+async def test_nobody_else_minds_the_nodes_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: whatever stands there is the node. Its incarnations are then cut apart."""
+    monkeypatch.setattr(sql, "NODE_KNOWN", "SELECT 1")
+    sound, found = await recorded(folder / "logs"), folder / "found"
+    found.mkdir()
+    letters = [flip for flip in about_the_node(sound)[-9 * 8 :] if flip.bit < 128]
+    assert not any(start_notices(found)(flip.of(sound.content)) for flip in letters)
 
 
 @pytest.mark.soak
