@@ -77,6 +77,10 @@ class Attempt:
         self.ended = fold.meta.ended or fold.meta.error is not None
         self.text += self.renderer.pieces(pieces)
 
+    def forget(self) -> None:
+        """All is recorded that was held here."""
+        self.fold, self.rows, self.text = Fold(), [], b""
+
     @property
     def shown(self) -> bool:
         """Whether anything of the answer is on its way to the client, or about to be."""

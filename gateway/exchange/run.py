@@ -314,6 +314,8 @@ class Exchanges(Sequels):
                 logger.exception("request %s failed at its end", running.submission.request_id)
             happened, rest = self._failed(running, attempt, verdict, attempt.least(self._monotonic()), began)
             appended = await self._record(running, happened, frames=attempt.rows, price=_unpriced)
+        del happened  # who is slow to take the rest does not keep what is recorded
+        attempt.forget()
         if isinstance(verdict, Halt) and not began:
             running.outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(running, 503, STOPPING))
         elif isinstance(verdict, (Leave, Halt)):
