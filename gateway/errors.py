@@ -14,6 +14,7 @@
     ├── NotOffered           501  the provider has no such service, or what it needs is not installed
     ├── HopLoop              508  our own call came back to us
     ├── CircuitOpen          503  the provider failed too often of late, and nothing else may take the request
+    ├── DeadlinePassed       504  the request's deadline passed before anything was called
     ├── Unavailable          503  the queue is full, or a projection lags; try again
     │   └── StorageFull      507  the disk is nearly full; try again when there is room
     ├── LogDamaged           500  what was asked for is in the log, but not as it was written
@@ -136,6 +137,12 @@ class CircuitOpen(GatewayError):
     """The provider failed too often of late; `Retry-After` says when it is tried again."""
 
     status, type, code, fault_domain = 503, "server_error", "circuit_open", "provider"
+
+
+class DeadlinePassed(GatewayError):
+    """The request's deadline passed before anything was called."""
+
+    status, type, code, fault_domain = 504, "server_error", "total_timeout", "caller"
 
 
 class Unavailable(GatewayError):

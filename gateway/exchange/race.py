@@ -14,7 +14,7 @@ from gateway.exchange.hedged import HEDGE_LOST
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Submission
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge
-from gateway.exchange.running import Halt, Running, Verdict
+from gateway.exchange.running import Running, Verdict
 from gateway.exchange.successor import given_otherwise
 from gateway.wire.held import HELD, Held
 
@@ -114,8 +114,7 @@ async def _waited(running: Running, tasks: Collection[asyncio.Task[object]], tim
     try:
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        running.task.uncancel()
-        running.end(Halt("shutdown"))
+        running.interrupted()
     finally:
         running.waiting = False
     return running.verdict is None

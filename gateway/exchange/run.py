@@ -18,7 +18,7 @@ from eventstore.envelope import Appended
 from eventstore.errors import LogBusy, LogError
 from eventstore.log import Log
 from gateway.circuits import Circuits
-from gateway.errors import GatewayError, not_now
+from gateway.errors import DeadlinePassed, GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, CAP_REACHED, announced
 from gateway.exchange.decide import Price
@@ -42,9 +42,10 @@ from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
-from gateway.exchange.running import Halt, Leave, Running, Verdict
+from gateway.exchange.running import Halt, Leave, Running, Verdict, final
 from gateway.exchange.sequel import Sequels
 from gateway.exchange.successor import Successors, elsewhere
+from gateway.exchange.telling import STOPPING, error_body, tell_broken
 from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
@@ -168,6 +169,8 @@ class Exchanges(Sequels):
             running.go(routing.submission())
             try:
                 return await self._planned(running)
+            except DeadlinePassed:
+                raise
             except GatewayError as error:
                 routing.refused(error)
 
@@ -176,6 +179,8 @@ class Exchanges(Sequels):
         submission = running.submission
         if self._files.asked(submission):
             running.submission = submission = await self._prepared(running, submission)
+            if isinstance(running.verdict, Failure) and not final(running.verdict):
+                raise DeadlinePassed(running.verdict.message)
         large = submission.body_length > ASIDE_BYTES
         plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
         if submission.most_cost is not None:
@@ -379,24 +384,6 @@ class Exchanges(Sequels):
         if not self._log.full:
             headers["x-abstractcore-position"] = str((await self._record(running, refused)).last)
         running.outlet.answer(error.status, headers, body)
-
-
-STOPPING = {"message": "The server is stopping.", "type": "server_error", "param": None, "code": "stopping"}
-
-
-def error_body(running: Running, status: int, error: Mapping[str, Any]) -> bytes:
-    """An error instead of an answer, in its client's protocol."""
-    submission = running.submission
-    return dialect(submission.wire, submission.renderer).error_answer(status, error, submission.request_id)
-
-
-async def tell_broken(running: Running) -> None:
-    """Nobody may take what its client has for the whole."""
-    if running.outlet.began:
-        await running.outlet.abort()
-        return
-    status, error = error_value(BROKEN)
-    running.outlet.answer(status, JSON_HEADERS, error_body(running, status, error))
 
 
 def _unpriced(*_: object) -> tuple[None, None]:

@@ -94,6 +94,12 @@ class Running:
         if first and self.waiting:
             self.task.cancel()
 
+    def interrupted(self) -> None:
+        """The owner's wait was cancelled: for its verdict, or, where there is none, by whoever stops the process."""
+        self.task.uncancel()
+        if self.verdict is None:
+            self.verdict = Halt("shutdown")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -108,9 +114,9 @@ class Limits:
 
 def overdue(running: Running, limits: Limits, now: float) -> Failure | None:
     """The timeout that has run out for an exchange, if one has. Pure."""
-    called = running.called_at
-    if called is None and running.exchange.phase != "settled":  # nothing is called, and no tools run
-        return None
+    called, phase = running.called_at, running.exchange.phase
+    if called is None and phase != "settled" and not (running.waiting and phase in ("new", "generating")):
+        return None  # nothing is called, no tools run, and no files are made ready
     if running.deadline_at is not None and now > running.deadline_at:
         return Failure("total_timeout", "the deadline of the request has passed")
     if called is None:  # each tool has a timeout of its own

@@ -15,7 +15,7 @@ from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy
 from gateway.exchange.race import Races
 from gateway.exchange.render import dialect, form
-from gateway.exchange.running import Halt, Running, Verdict, final
+from gateway.exchange.running import Running, Verdict, final
 from gateway.exchange.state import total
 from gateway.exchange.successor import Corrected, Following, Successor, Successors
 from gateway.wire.continued import Continued
@@ -63,8 +63,7 @@ class Sequels(Races):
         try:
             found = await self._successors.after(*decided)
         except asyncio.CancelledError:
-            running.task.uncancel()
-            running.end(Halt("shutdown"))
+            running.interrupted()
             return None
         finally:
             running.waiting = False
@@ -148,8 +147,7 @@ class Sequels(Races):
         try:
             await asyncio.sleep(delay_s)
         except asyncio.CancelledError:
-            running.task.uncancel()
-            running.end(Halt("shutdown"))
+            running.interrupted()
         finally:
             running.waiting = False
 

@@ -32,7 +32,7 @@ from gateway.exchange.outlet import Outlet
 from gateway.exchange.proven import check_bytes, for_a_caller, prove
 from gateway.exchange.render import JSON_HEADERS, Rendered, form, recorded_form
 from gateway.exchange.resume import Reading
-from gateway.exchange.run import STOPPING, Exchanges, error_body, tell_broken
+from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
 from gateway.exchange.shared import (
     Attached,
@@ -47,6 +47,7 @@ from gateway.exchange.shared import (
     rendered_copy,
 )
 from gateway.exchange.staying import Staying
+from gateway.exchange.telling import STOPPING, error_body, tell_broken
 
 SOURCE_HEADER = "x-abstractcore-source"
 CACHE_HEADER = "x-abstractcore-cache"

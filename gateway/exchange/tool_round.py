@@ -76,8 +76,7 @@ class ToolRounds:
                 await self._hear(running, outcomes, next_told)
         except asyncio.CancelledError:
             running.waiting = False
-            running.task.uncancel()
-            running.end(Halt("shutdown"))
+            running.interrupted()
         finally:
             running.waiting = False
             for task in tasks:

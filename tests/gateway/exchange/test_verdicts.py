@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from eventstore.envelope import Appended, StreamWrite
 from gateway.exchange.inputs import Failure, Stop, Submission
@@ -84,6 +86,54 @@ async def test_whoever_waits_is_interrupted_once() -> None:
     under_way.end(TIMEOUT)
     under_way.end(STOPPED)
     assert await task == 0
+
+
+@pytest.mark.parametrize("verdict", [TIMEOUT, STOPPED])
+async def test_a_wait_that_a_verdict_cuts_short_is_no_end_of_the_server(verdict: Verdict) -> None:
+    async def owner() -> Verdict | None:
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        except asyncio.CancelledError:
+            under_way.interrupted()
+        return under_way.verdict
+
+    task = asyncio.create_task(owner())
+    under_way = running(task=task)
+    await asyncio.sleep(0)
+    under_way.waiting = True
+    under_way.end(verdict)
+    assert await task == verdict
+
+
+async def test_a_race_that_nobody_wins_in_time_is_a_timeout(tmp_path: Path) -> None:
+    async with ScriptedServer() as upstream:
+        upstream.script(CHAT, SILENT)
+        upstream.script("POST /v1/messages", SILENT)
+        async with gateway(tmp_path, upstream.base_url, "--first-byte-timeout", "1") as whole:
+            answer = await whole.ask(chat(stream=True, hedge={"after_ms": 20, "model": "anthropic/c"}))
+            assert (answer.status, answer.json()["error"]["code"]) == (504, "first_byte_timeout")
+
+
+SOUND = {
+    "type": "input_audio",
+    "input_audio": {"data": base64.b64encode(b"RIFF" + bytes(99)).decode(), "format": "wav"},
+}
+
+
+@pytest.mark.parametrize("model", ["openai-compatible/m", "several"])
+async def test_the_deadline_holds_while_files_are_made_ready(tmp_path: Path, model: str) -> None:
+    env = {"ABSTRACTCORE_AUDIO": "transcribe", "ABSTRACTCORE_TRANSCRIBE_MODEL": "openai-compatible/whisper"}
+    named = tmp_path / "models.toml"
+    named.write_text(
+        '[models.several]\nstrategy = "fallback"\nmembers = ["openai-compatible/m", "openai-compatible/n"]\n'
+    )
+    async with ScriptedServer() as upstream:
+        upstream.script("POST /v1/audio/transcriptions", Script.json({"text": "too late"}, delay_s=PATIENCE_S))
+        async with gateway(tmp_path / "logs", upstream.base_url, "--config", str(named), env=env) as whole:
+            body = {"model": model, "messages": [{"role": "user", "content": [SOUND]}], "deadline_s": 0.5}
+            answer = await whole.ask(body)
+            assert (answer.status, answer.json()["error"]["code"]) == (504, "total_timeout")
+            assert (await whole.end_of(answer.request_id))["type"] == "request_rejected"
 
 
 class SlowCommits:
