@@ -136,9 +136,9 @@ async def test_threads_that_are_left_behind_count() -> None:
 class Late(DirectRuns):
     """A bug put in: the tool runs before the log has heard of it."""
 
-    async def _record(self, job, event):  # type: ignore[no-untyped-def]
+    async def _record(self, job, event, admit=False):  # type: ignore[no-untyped-def]
         if event.type != "tool_started":
-            await super()._record(job, event)
+            await super()._record(job, event, admit)
 
 
 async def test_a_tool_that_runs_unrecorded_is_noticed(tmp_path: Path) -> None:
