@@ -23,7 +23,7 @@ from gateway.exchange.proven import for_a_caller
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
 from gateway.exchange.sharing import Likeness, Sharing
-from gateway.exchange.submit import Caller, Rules, submit, unread
+from gateway.exchange.submit import Caller, Rules, retained, submit, unread
 from gateway.json_guard import read_json
 from gateway.services import SERVICES
 from gateway.wire.dialect import Dialect
@@ -72,6 +72,7 @@ async def accept(
     caller = caller_of(request, pattern(request))
     raw = b""
     try:
+        retained(request.headers)  # first: what is wrong with a body may repeat a part of it, and is recorded
         body, raw = await read(request)
         dialect.check(body)
         with for_a_caller():

@@ -29,7 +29,7 @@ from gateway.edge import POSITION_HEADER, new_id
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.resume import follow_answer
-from gateway.exchange.submit import RETENTION_HEADER, Caller, unread
+from gateway.exchange.submit import RETENTION_HEADER, Caller, retained, unread
 from gateway.json_guard import read_json
 from gateway.multi.choosing import Choice, choose, question, verdict
 from gateway.multi.request import Group, group_of
@@ -45,10 +45,10 @@ async def multi(request: web.Request) -> web.StreamResponse:
     """Several models at once: `{models, messages | prompt, mode: all | first | best}` and any field of chat"""
     desk, caller, raw = request.app[DESK], caller_of(request, pattern(request)), b""
     try:
+        if not retained(request.headers):  # first, as in `accept`
+            raise InvalidRequest("The members' answers are read from the log.", param=RETENTION_HEADER)
         body, raw = await read_json(request)
         check_no_key(request, "A request to several models")
-        if request.headers.get(RETENTION_HEADER) == "none":
-            raise InvalidRequest("The members' answers are read from the log.", param=RETENTION_HEADER)
         asked = group_of(body)
         for member in asked.bodies:
             CHAT.check(member)

@@ -29,7 +29,7 @@ from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.proven import for_a_caller
 from gateway.exchange.resume import follow_answer
-from gateway.exchange.submit import RETENTION_HEADER, Caller
+from gateway.exchange.submit import RETENTION_HEADER, Caller, retained
 from gateway.json_guard import LARGE, LARGEST_BODY, parse
 from gateway.wire.dialects import CHAT
 from gateway.wire.socket_messages import check
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 async def stream(request: web.Request) -> web.StreamResponse:
     """A WebSocket: several generations at once, tokens and events; cancelled and resumed by their ids"""
     check_origin("POST", request.headers)
-    if request.headers.get(RETENTION_HEADER) == "none":
+    if not retained(request.headers):
         raise InvalidRequest("What is said here is read from the log: it must be retained.", param=RETENTION_HEADER)
     if "upgrade" not in request.headers.get("Connection", "").lower():
         raise InvalidRequest("This is a WebSocket: it takes no plain GET.", code="upgrade_required")

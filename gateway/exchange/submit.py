@@ -21,8 +21,6 @@ from gateway.routing.callers_url import check_base_url
 from gateway.wire.dialect import Dialect
 
 RETENTION_HEADER = "x-abstractcore-retention"
-FULL = (None, "full")
-"""What it says where content may be written down."""
 SESSION_HEADER = "x-abstractcore-session-id"
 TAGS_HEADER = "x-abstractcore-tags"
 CAP_HEADER = "x-abstractcore-max-cost-usd"
@@ -57,7 +55,7 @@ class Rules:
 
 def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
     """What is known of a request whose body cannot be used: nothing of the body is recorded but length and digest, and
-    what was wrong with it, unless the caller asked that nothing be retained, in whatever spelling."""
+    what was wrong with it, unless the caller asked that nothing be retained. See `retained`, which comes before."""
     return Submission(
         request_id=caller.request_id,
         endpoint=caller.endpoint,
@@ -68,7 +66,7 @@ def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
         body_length=len(raw),
         body_digest=sha256(raw).hexdigest(),
         key=caller.key,
-        retained=caller.headers.get(RETENTION_HEADER) in FULL,
+        retained=caller.headers.get(RETENTION_HEADER) != "none",
     )
 
 
@@ -151,7 +149,7 @@ def _session(body: Mapping[str, Any], headers: Mapping[str, str]) -> str | None:
 def retained(headers: Mapping[str, str]) -> bool:
     """Whether content may be written down. Raises `InvalidRequest`: a misspelt header must not mean that it may."""
     retention = headers.get(RETENTION_HEADER)
-    if retention != "none" and retention not in FULL:
+    if retention not in (None, "none", "full"):
         raise InvalidRequest(f"{RETENTION_HEADER} must be none or full.", param=RETENTION_HEADER)
     return retention != "none"
 
