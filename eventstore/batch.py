@@ -32,9 +32,9 @@ Besides = Callable[[Any, int], None]
 class Waiting:
     """One append on its way: what to write, who waits for it, and what became of it. `pulled` are events that are
     chained already (`ingest`), which get a transaction of their own; so does an append with `besides`, which is called
-    in that transaction with the connection and the position of the append's last event."""
+    in that transaction with the connection and the position of the append's last event. `new` work can be refused."""
 
-    __slots__ = ("besides", "blobs", "frames", "future", "outcome", "pulled", "size", "writes")
+    __slots__ = ("besides", "blobs", "frames", "future", "new", "outcome", "pulled", "size", "writes")
 
     def __init__(
         self,
@@ -45,9 +45,10 @@ class Waiting:
         size: int = 0,
         pulled: Sequence[Any] = (),
         besides: Besides | None = None,
+        new: bool = False,
     ) -> None:
         self.writes, self.frames, self.blobs, self.future, self.size = writes, frames, blobs, future, size
-        self.pulled, self.besides = pulled, besides
+        self.pulled, self.besides, self.new = pulled, besides, new
         self.outcome: Any = None
         """`Appended`, for pulled events `ingest.Taken`, or a `LogError`."""
 

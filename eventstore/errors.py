@@ -3,7 +3,8 @@
 LogError
 ├── WrongExpectedVersion   the stream is not at the version the writer expected; nothing was written
 ├── LogBusy                new work is not taken now: the queue of waiting appends is full; try again later
-│   └── LogFull            … the disk is nearly full; try again when there is room
+│   ├── LogFull            … the disk is nearly full; try again when there is room
+│   └── LogHeld            … another process holds a lock on the file; try again when it has let go
 ├── LogRefused             the database's own rules refuse what was asked; nothing was written
 ├── LogClosed              the log was closed by us; no append is accepted any more
 ├── LogUnavailable         the disk refused; the process must stop, and verify at its next start
@@ -37,6 +38,12 @@ class LogFull(LogBusy):
     """The disk is nearly full, and what room there is belongs to what runs already. It passes by itself."""
 
     retry_after_s = 30
+
+
+class LogHeld(LogBusy):
+    """Another process has held a lock on the file for long; nothing was written. It passes by itself."""
+
+    retry_after_s = 5
 
 
 class LogRefused(LogError):

@@ -19,6 +19,10 @@ class Log(Protocol):
     def full(self) -> bool:
         """Whether new work is refused because the disk is nearly full. It passes by itself."""
 
+    @property
+    def held(self) -> bool:
+        """Whether new work is refused because another process holds a lock on the log. It passes by itself."""
+
     def append(
         self,
         *writes: StreamWrite,
@@ -29,8 +33,8 @@ class Log(Protocol):
         """Write blobs, then frames, then events, in one commit; the awaitable is done when they are durable.
 
         Positions of one append are consecutive. `admit=True` marks new work, which a full queue or disk refuses.
-        Raises at the call: `LogBusy`, `LogFull`, `LogClosed`. Raises when awaited: `WrongExpectedVersion` (nothing
-        written), `LogUnavailable` (the process must stop).
+        Raises at the call: `LogBusy`, `LogFull`, `LogHeld`, `LogClosed`. Raises when awaited: `WrongExpectedVersion`
+        (nothing written), `LogHeld` for new work (the same), `LogUnavailable` (the process must stop).
         """
 
     async def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:

@@ -46,6 +46,11 @@ class MemoryLog:
         return False
 
     @property
+    def held(self) -> bool:
+        """As `Log.held`: never."""
+        return False
+
+    @property
     def on_commit(self) -> Callable[[int], None] | None:
         """Called with the head after each append."""
         return self._head.on_commit

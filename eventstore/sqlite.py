@@ -33,14 +33,14 @@ from eventstore.envelope import (
     RecordedFrames,
     StreamWrite,
 )
-from eventstore.errors import LogBusy, LogClosed, LogError, LogFull
+from eventstore.errors import LogBusy, LogClosed, LogError, LogFull, LogHeld
 from eventstore.head import Head
 from eventstore.ingest import PulledEvent, Taken
 from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
 from eventstore.sealing import Dropping, Sealing, give_back_pages
 from eventstore.space import DiskSpace
-from eventstore.writer import Writer
+from eventstore.writer import HELD, Writer
 
 T = TypeVar("T")
 QUEUED_APPENDS = 10_000
@@ -154,6 +154,11 @@ class SQLiteLog:
         """As `Log.full`."""
         return self._space.short
 
+    @property
+    def held(self) -> bool:
+        """As `Log.held`."""
+        return self._writer.held
+
     def append(
         self,
         *writes: StreamWrite,
@@ -172,7 +177,7 @@ class SQLiteLog:
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._queued += 1
         self._queued_bytes += size
-        self._hand(Waiting(writes, frames, blobs, future, size))
+        self._hand(Waiting(writes, frames, blobs, future, size, new=admit))
         return future
 
     def ingest(self, pulled: Sequence[PulledEvent]) -> asyncio.Future[Taken]:
@@ -231,6 +236,8 @@ class SQLiteLog:
         """Raises where new work would take the place of what was admitted before."""
         if self._space.short:
             raise LogFull("the disk is nearly full")
+        if self._writer.held:
+            raise LogHeld(HELD)
         if self._queued >= QUEUED_APPENDS or self._queued_bytes >= QUEUED_BYTES:
             raise LogBusy(f"{self._queued} appends are waiting for the disk")
 

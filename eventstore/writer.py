@@ -6,22 +6,26 @@ win it back. So a batch is composed first, in plain Python, and then written in 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
 from eventstore.batch import Batch, Besides, Tail, Version, Waiting
-from eventstore.errors import LogRefused, LogUnavailable
+from eventstore.errors import LogHeld, LogRefused, LogUnavailable
 from eventstore.ingest import Intake, Taken
 from eventstore.rows import STREAM_END
 from eventstore.space import DiskSpace
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
@@ -31,6 +35,9 @@ BUSY_APPENDS = 4
 """After a commit of so many appends the next one waits a moment for company: a fuller transaction costs the event loop
 fewer wake-ups and the disk fewer pages. Alone, an append never waits."""
 IDLE_S = 0.5
+PATIENCE_MS, HELD_MS = 5_000, 250
+"""How long a transaction waits for a lock of another process, the first time and while that goes on."""
+HELD = "another process holds a lock on the log"
 FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room on the disk, for the files and for their shared index: what was to be written is rolled back, no more."""
 
@@ -40,8 +47,13 @@ Failed = Callable[[Exception], None]
 """Called on the loop, once: the log can write no more."""
 
 
+class _Held(Exception):
+    """What was to be written includes new work, which is not kept waiting for another process."""
+
+
 class Writer(Thread):
-    """Owns the writing connection from `start` to its end; `stop` ends it after what was submitted before."""
+    """Owns the writing connection from `start` to its end; `stop` ends it after what was submitted before. `held`:
+    another process has a lock on the file for so long that new work is refused."""
 
     appends_per_commit = 4_096
     commits_per_checkpoint = 1_000
@@ -62,6 +74,9 @@ class Writer(Thread):
         self._connection, self._tail, self._now_us = connection, tail, now_us
         self._loop, self._committed, self._failed, self._space = loop, committed, failed, space
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._later: deque[Waiting | None] = deque()
+        """What was taken from the queue while another process held a lock, and goes before it."""
+        self.held = self._told = False
         self._failure: Exception | None = None
         self._stopping = self._busy = False
         self._bytes = self._commits = 0
@@ -80,6 +95,8 @@ class Writer(Thread):
                 self._handle(batch)
             if self._failure is None and self._checkpoint_is_due(idle=not batch):
                 self._guard(self._checkpoint)
+            if self.held and not batch and self._failure is None:
+                self._guard(self._try_the_lock)
             if self._failure is None:
                 self._guard(self._space.look)
         self._space.close()  # before the connection, whose last checkpoint may need the room
@@ -89,14 +106,14 @@ class Writer(Thread):
         """Wait a moment for an append and take all that are there; empty when idle or told to stop."""
         taken: list[Waiting] = []
         try:
-            item = self._queue.get(timeout=IDLE_S)
+            item = self._later.popleft() if self._later else self._queue.get(timeout=IDLE_S)
             if self._busy:
                 time.sleep(GATHER_S)
             while item is not None:
                 taken.append(item)
                 if len(taken) == self.appends_per_commit:
                     return taken
-                item = self._queue.get_nowait()
+                item = self._later.popleft() if self._later else self._queue.get_nowait()
             self._stopping = True
         except Empty:
             pass
@@ -113,6 +130,8 @@ class Writer(Thread):
         if self._failure is not None:
             for append in waiting:
                 append.outcome = LogUnavailable(f"the log cannot be written: {self._failure}")
+        if self._told:
+            waiting, self._told = [append for append in waiting if not isinstance(append.outcome, LogHeld)], False
         self._loop.call_soon_threadsafe(self._committed, waiting, self._tail.position)
 
     def _guard(self, step: Callable[[], None]) -> None:
@@ -124,17 +143,39 @@ class Writer(Thread):
             self._loop.call_soon_threadsafe(self._failed, error)
 
     def _commit(self, waiting: list[Waiting]) -> None:
+        try:
+            batch = self._written(waiting)
+        except _Held:
+            waiting = self._without_new(waiting)
+            batch = self._written(waiting)
+        self._tail.adopt(batch)
+        self._commits += 1
+        self._bytes += sum(append.size for append in waiting)
+
+    def _written(self, waiting: list[Waiting]) -> Batch:
+        new = any(append.new for append in waiting)
         batch = self._stage(waiting, trusting=True)
         try:
-            self._write(batch)
+            self._write(batch, new)
         except sqlite3.IntegrityError:
             # A stream taken for new was not: stage again, looking each one up, so that only that append is refused.
             self._connection.rollback()
             batch = self._stage(waiting, trusting=False)
-            self._write(batch)
-        self._tail.adopt(batch)
-        self._commits += 1
-        self._bytes += sum(append.size for append in waiting)
+            self._write(batch, new)
+        return batch
+
+    def _without_new(self, waiting: Iterable[Waiting]) -> list[Waiting]:
+        """Refuse the new work among these, at once. Returns the rest."""
+        rest: list[Waiting] = []
+        refused: list[Waiting] = []
+        for append in waiting:
+            (refused if append.new else rest).append(append)
+        for append in refused:
+            append.outcome = LogHeld(HELD)
+        if refused:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._committed, refused, self._tail.position)
+        return rest
 
     def _stage(self, waiting: list[Waiting], *, trusting: bool) -> Batch:
         batch = Batch(self._tail, self._now_us(), self._find_stream, trusting=trusting)
@@ -174,26 +215,58 @@ class Writer(Thread):
             append.outcome = LogRefused(f"the database refuses it: {error}")
         self._commits += 1
 
-    def _write(self, batch: Batch) -> None:
-        self._transact(lambda: self._insert(batch))
+    def _write(self, batch: Batch, new: bool) -> None:
+        self._transact(lambda: self._insert(batch), new)
 
-    def _transact(self, insert: Callable[[], T]) -> T:
-        """One transaction, tried again where that helps. While another process holds a lock it waits as long as it
-        takes: the queue refuses new work."""
+    def _transact(self, insert: Callable[[], T], new: bool = False) -> T:
+        """One transaction, tried again where that helps. While another process holds a lock, what runs already waits as
+        long as it takes; `new` work does not, and what comes meanwhile is refused. Raises `_Held`."""
         while True:
             try:
                 done = insert()
+                if self.held and self._connection.in_transaction:
+                    self._hold(False)
                 self._connection.commit()
                 return done
             except sqlite3.OperationalError as error:
-                if not self._passes(error):
+                busy = _is_busy(error)
+                if not busy and not (error.sqlite_errorcode in FULL and self._space.give_up()):
                     raise
                 self._connection.rollback()
+                if busy:
+                    self._hold(True)
+                    self._refuse_queued()
+                    if new:
+                        raise _Held from error
 
-    def _passes(self, error: sqlite3.OperationalError) -> bool:
-        """Whether the refused transaction may go through now: the lock may be gone, or there was ballast to drop."""
-        code = error.sqlite_errorcode
-        return code & 0xFF == sqlite3.SQLITE_BUSY or (code in FULL and self._space.give_up())
+    def _hold(self, held: bool) -> None:
+        """Another process holds a lock for long, or has let go."""
+        if held != self.held:
+            self.held = held
+            self._connection.execute(f"PRAGMA busy_timeout = {HELD_MS if held else PATIENCE_MS}")
+            logger.error("%s: new work is refused until it lets go", HELD) if held else logger.warning(
+                "%s no more", HELD
+            )
+
+    def _refuse_queued(self) -> None:
+        """New work that was let in before anybody knew. The rest keeps its place."""
+        try:
+            while (item := self._queue.get_nowait()) is not None:
+                self._later += self._without_new([item])
+            self._later.append(None)
+        except Empty:
+            pass
+
+    def _try_the_lock(self) -> None:
+        """While nothing is to be written: is it gone?"""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+        else:
+            self._connection.rollback()
+            self._hold(False)
 
     def _insert(self, batch: Batch) -> None:
         self._insert_rows("types", batch.type_rows, 2)
@@ -218,11 +291,17 @@ class Writer(Thread):
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError as error:
+            if _is_busy(error):
+                return
             if error.sqlite_errorcode not in FULL:
                 raise
             self._space.give_up()
         else:
             self._commits = self._bytes = 0
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @cache

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from eventstore.catalogue.request import FaultDomain
-from eventstore.errors import LogBusy, LogFull
+from eventstore.errors import LogBusy, LogFull, LogHeld
 
 
 class GatewayError(Exception):
@@ -176,6 +176,8 @@ def not_now(busy: LogBusy) -> Unavailable:
     headers = {"Retry-After": str(busy.retry_after_s)}
     if isinstance(busy, LogFull):
         return StorageFull("The server's disk is nearly full: it takes no new requests.", headers=headers)
+    if isinstance(busy, LogHeld):
+        return Unavailable("Another process keeps the server from its log: it takes no new requests.", headers=headers)
     return Unavailable("The server is busy: its log has a full queue.", headers=headers)
 
 

@@ -35,6 +35,8 @@ async def failing(given: Services) -> list[str]:
     found = list(given.trouble())
     if given.log.full:
         found.append("the log's disk is nearly full: new requests are refused")
+    if given.log.held:
+        found.append("another process holds a lock on the log: new requests are refused")
     try:
         await given.log.head()
     except LogError:

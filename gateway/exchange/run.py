@@ -374,14 +374,15 @@ class Exchanges(Sequels):
         running.outlet.answer(status, headers, body)
 
     async def _refuse(self, running: Running, error: GatewayError) -> None:
-        """Record and answer. On a full disk it is only answered: the room that is left belongs to what runs."""
+        """Record and answer. On a full disk, and while another process keeps us from the log, it is only answered: the
+        room that is left belongs to what runs."""
         value = error.error()
         if self._debug and error.details is not None:
             value["details"] = error.details
         body = error_body(running, error.status, value)
         refused = Refused(running.submission, error, value, sha256(body).hexdigest(), self._now_us())
         headers = {**JSON_HEADERS, **error.headers}
-        if not self._log.full:
+        if not (self._log.full or self._log.held):
             headers["x-abstractcore-position"] = str((await self._record(running, refused)).last)
         running.outlet.answer(error.status, headers, body)
 
