@@ -6,6 +6,7 @@ import os
 import secrets
 import sqlite3
 import string
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,10 @@ def open_database(path: Path, durability: str) -> Opened:
     """
     lost = _kept(path)
     try:
+        if lost:
+            _choose(path, lost)
         connection = _connect(path)
         try:
-            if lost:
-                _check_whole(connection, lost)
             return replace(take_charge(connection, durability), warnings=lost)
         except BaseException:
             connection.close()
@@ -91,14 +92,25 @@ def _kept(path: Path) -> tuple[str, ...]:
     )
 
 
-def _check_whole(connection: sqlite3.Connection, lost: tuple[str, ...]) -> None:
-    """What the damage hides may have been moved into the database in part, which then fits together no more; or it is
-    all that there was."""
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        raise LogCorrupt(0, f"{lost[0]}; and without it there is no log")
-    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise LogCorrupt(0, f"{lost[0]}; and what remains does not hold together: {found}")
+def _choose(path: Path, lost: tuple[str, ...]) -> None:
+    """Go on from the database with what comes before the damage, or from it alone: what the damage hides may have been
+    moved there already, and what comes before it is then older."""
+    before, alone = _sound_head(rows.read_only(path)), _sound_head(rows.read_only(path) + "&immutable=1")
+    if max(before, alone) < 0:
+        raise LogCorrupt(0, f"{lost[0]}; and what remains does not hold together")
+    if alone >= before:
+        wal.remove(path)
+
+
+def _sound_head(uri: str) -> int:
+    """The last position of a file that holds together as a whole; -1 for one that does not, or is no log."""
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            head: int = connection.execute(rows.HEAD).fetchone()[0]
+    except sqlite3.DatabaseError:
+        return -1
+    return head if found == "ok" else -1
 
 
 def take_charge(connection: sqlite3.Connection, durability: str) -> Opened:

@@ -99,6 +99,12 @@ def keep(database: Path) -> Path:
     return kept
 
 
+def remove(database: Path) -> None:
+    """Take the write-ahead log from a database that nobody has open."""
+    for suffix in ("-shm", SUFFIX):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
 def kept_beside(database: Path) -> list[str]:
     """The names of the damaged write-ahead logs that were kept, and not looked after yet."""
     return sorted(path.name for path in database.parent.glob(f"{database.name}{SUFFIX}{KEPT}????????"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from random import Random
 import aiohttp
 import pytest
 
+from eventstore import database, wal
 from eventstore import rows as sql
-from eventstore import wal
 from eventstore.database import open_database
 from eventstore.errors import LogCorrupt, LogUnavailable
 from eventstore.reader import Reader
+from eventstore.writer import IDLE_S
 from replay.verify import verified
 from tests.gateway.whole import chat, gateway
 from tests.replay.recorded_log import Recorder
@@ -48,16 +50,32 @@ def frames(ahead: bytes) -> list[tuple[int, bool]]:
     return [(start, ahead[start + 4 : start + 8] != bytes(4)) for start in starts]
 
 
-@pytest.fixture
-async def killed(folder: Path) -> Killed:
+async def recorded(folder: Path, idle_s: float = 0) -> Killed:
     async with Recorder(folder / "logs") as recorder:
         for number in range(12):
             await recorder.exchange(*(f"word {number} {place}" for place in range(20)), "x" * 3_000)
-        database, ahead = (folder / "logs" / sql.FILE).read_bytes(), (folder / "logs" / WAL).read_bytes()
+        await asyncio.sleep(idle_s)
+        file, ahead = (folder / "logs" / sql.FILE).read_bytes(), (folder / "logs" / WAL).read_bytes()
         head = await recorder.log.head()
     ends = [start + FRAME for start, ended in frames(ahead) if ended]
     assert len(ends) > 30
-    return Killed(database, ahead, head, ends[-2])
+    return Killed(file, ahead, head, ends[-2])
+
+
+@pytest.fixture
+async def killed(folder: Path) -> Killed:
+    return await recorded(folder)
+
+
+@pytest.fixture
+async def idle(folder: Path) -> Killed:
+    """Killed when all of the write-ahead log had been moved into the database."""
+    killed = await recorded(folder, idle_s=3 * IDLE_S)
+    (folder / "alone").mkdir()
+    (folder / "alone" / sql.FILE).write_bytes(killed.database)
+    with Reader(folder / "alone") as reader:
+        assert reader.head() == killed.head
+    return killed
 
 
 def flips(killed: Killed, count: int) -> list[bytes]:
@@ -116,6 +134,31 @@ def test_what_sqlite_says_by_itself_is_nothing(killed: Killed, folder: Path, mon
     assert unnoticed(killed, folder / "found", 20, start_says_nothing) > 15
 
 
+def heads(killed: Killed, folder: Path) -> list[int]:
+    """Where the log ends that a start goes on from, for each of some flips; -1 where there is no start."""
+    found = []
+    for ahead in flips(killed, 20):
+        killed.put(folder, ahead)
+        try:
+            opened = open_database(folder / sql.FILE, "power")
+        except LogCorrupt:
+            found.append(-1)
+            continue
+        found.append(opened.tail.position)
+        opened.connection.close()
+    return found
+
+
+def test_what_was_in_the_database_already_is_not_lost(idle: Killed, folder: Path) -> None:
+    assert heads(idle, folder / "found") == [idle.head] * 20
+
+
+def test_what_comes_before_the_damage_hides_it(idle: Killed, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: the write-ahead log is gone on from, as far as it is whole."""
+    monkeypatch.setattr(database, "_choose", lambda *_: None)
+    assert heads(idle, folder / "found").count(idle.head) < 5
+
+
 def test_a_torn_end_is_no_damage(killed: Killed, folder: Path) -> None:
     """Whatever is left of the last transaction: any of its sectors, or none."""
     random = Random(1)
@@ -147,7 +190,7 @@ async def said(url: str) -> tuple[str, str]:
 
 async def test_a_server_goes_on_and_says_so_until_the_file_is_moved(killed: Killed, folder: Path) -> None:
     ahead = bytearray(killed.ahead)
-    ahead[HEADER + 10 * FRAME + 1_000] ^= 1
+    ahead[killed.last // 2] ^= 1
     killed.put(folder / "logs", bytes(ahead))
     for _ in range(2):
         async with gateway(folder / "logs", "http://127.0.0.1:9") as served:
