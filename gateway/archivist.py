@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,6 +17,7 @@ from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.control import ControlError
 from gateway.exchange.runs import leaves_open
+from gateway.sessions.restating import restate
 from projections.durable import durable_position
 from projections.snapshotting import NotTaken, take, tidy
 
@@ -26,13 +27,19 @@ FAILURES = (OSError, sqlite3.Error, LogError, NotTaken)
 
 class Archivist:
     """Archives and drops on demand, one thing at a time. `previous` is cited by the events where the log was opened
-    only for this (see `NodeStarted`)."""
+    only for this (see `NodeStarted`); `on_drop` is called after each drop."""
 
     archiving = Archiving
     """The class that does it; tests prove its worth with broken ones."""
 
-    def __init__(self, log: SQLiteLog, data_dir: Path, previous: dict[str, Any] | None = None) -> None:
-        self._log, self._data_dir, self._previous = log, data_dir, previous
+    def __init__(
+        self,
+        log: SQLiteLog,
+        data_dir: Path,
+        previous: dict[str, Any] | None = None,
+        on_drop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._log, self._data_dir, self._previous, self._on_drop = log, data_dir, previous, on_drop
         self._folded = 0
         self._snapshot: tuple[str | None, str | None] = None, None
         self._archiving = self.archiving(log, data_dir, leaves_open, self._sealed, self._dropped)
@@ -71,14 +78,17 @@ class Archivist:
 
     async def drop(self, until: int) -> dict[str, Any]:
         """`{dropped: [names], folded: position}`: whole segments that every projection has folded for good, and
-        of which the snapshot holds what tables made of them."""
+        of which the snapshot holds what tables made of them, and a later event how sessions stand."""
         self._folded = await asyncio.to_thread(durable_position, self._data_dir)
         dropped = await self._archiving.drop(until, self._folded, self._keep)
+        self._on_drop()
         await asyncio.to_thread(self._tidy)
         return {"dropped": dropped, "folded": self._folded}
 
     async def _keep(self, through: int) -> None:
         self._snapshot = await asyncio.to_thread(self._taken, through)
+        with Reader(self._data_dir) as reader:
+            await restate(self._log, reader, through)
 
     def _taken(self, through: int) -> tuple[str, str]:
         with Reader(self._data_dir) as reader:

@@ -25,6 +25,7 @@ from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway import listener
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
+from gateway.api.sessions import CONVERSATIONS
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
 from gateway.auth import Authenticator, RejectionLimiter
@@ -271,7 +272,7 @@ class Server:
         await self._runner.setup()
         self._listener = await self._listen(listening)
         self.url = listener.url_of(settings.host, listening)
-        self.archivist = Archivist(self.log, settings.data_dir)
+        self.archivist = Archivist(self.log, settings.data_dir, on_drop=app[CONVERSATIONS].store.forget)
         control = ControlServer(settings.data_dir, self._command)
         opened.push_async_callback(control.stop)
         await control.start()

@@ -113,6 +113,10 @@ def _deleted(event: RecordedEvent, body: dict[str, Any], rows: Rows) -> None:
     rows.execute("UPDATE sessions SET deleted = 1 WHERE id = ?", (body["session_id"],))
 
 
+def _restated(event: RecordedEvent, body: dict[str, Any], rows: Rows) -> None:
+    """Nothing new; its version counts."""
+
+
 def _generated(event: RecordedEvent, body: dict[str, Any], rows: Rows) -> None:
     """Of any request: those that are no turn change nothing."""
     rows.execute(
@@ -131,6 +135,7 @@ FOLDS: Mapping[str, Callable[[RecordedEvent, dict[str, Any], Rows], None]] = {
     "session_compacted": _turn_ended,
     "session_cleared": _cleared,
     "session_deleted": _deleted,
+    "session_restated": _restated,
     "generation_completed": _generated,
     "generation_failed": _generated,
 }

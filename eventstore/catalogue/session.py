@@ -136,3 +136,31 @@ class SessionDeleted(Event):
 
     session_id: str
     key: str
+
+
+@event
+@value(kw_only=True)
+class SessionRestated(Event):
+    """What came of the session's first `after` events, said again before the archive loses some of them: what it was
+    opened with, and where it stands. Its words are not said again. `turns` are `{number, request_id, before, kept?}`,
+    `open` is the `session_turn_started` of the turn that goes on."""
+
+    type: ClassVar[str] = "session_restated"
+    CONTENT: ClassVar[frozenset[str]] = SessionCreated.CONTENT
+
+    session_id: str
+    after: int
+    key: str
+    model: str | None = None
+    system_prompt: str | None = None
+    settings: dict[str, Any] | None = None
+    context_tokens: int | None = None
+    title: str | None = None
+    metadata: dict[str, str] | None = None
+    parent_id: str | None = None
+    at: int
+    turns: list[dict[str, Any]]
+    tip: int
+    newest: int
+    open: dict[str, Any] | None = None
+    deleted: bool

@@ -17,6 +17,7 @@ from eventstore.catalogue.session import (
     SessionCreated,
     SessionDeleted,
     SessionForked,
+    SessionRestated,
     SessionTurnAbandoned,
     SessionTurnCompleted,
     SessionTurnStarted,
@@ -57,8 +58,30 @@ def fold(session: Session, events: Iterable[Event]) -> Session:
     """The session after these events of its stream, in their order."""
     s, turns = session, dict(session.turns)
     for event in events:
-        s = replace(_after(s, turns, event), version=s.version + 1)
+        s = _after(s, turns, event)
+        s = replace(s, version=s.version + 1)
     return replace(s, turns=turns)
+
+
+def restated(session: Session) -> SessionRestated:
+    """The event that says all of this, where the events that said it may be lost. It is known how it was opened."""
+    assert session.created is not None
+    turns = [
+        {"number": turn.number, "request_id": turn.request_id, "before": turn.before}
+        | ({} if turn.kept is None else {"kept": turn.kept})
+        for turn in session.turns.values()
+    ]
+    return SessionRestated(
+        **{name: getattr(session.created, name) for name in SessionCreated.NAMES},
+        after=session.version,
+        parent_id=session.parent_id,
+        at=session.at,
+        turns=turns,
+        tip=session.tip,
+        newest=session.newest,
+        open=None if session.open is None else SessionTurnStarted.SAID(session.open),
+        deleted=session.deleted,
+    )
 
 
 def _after(s: Session, turns: dict[int, Turn], event: Event) -> Session:
@@ -76,6 +99,8 @@ def _after(s: Session, turns: dict[int, Turn], event: Event) -> Session:
         return replace(s, tip=event.at)
     if isinstance(event, SessionDeleted):
         return replace(s, deleted=True)
+    if isinstance(event, SessionRestated):
+        return _again(turns, event)
     return s
 
 
@@ -84,6 +109,22 @@ def _joined(s: Session, turns: dict[int, Turn], event: SessionTurnCompleted | Se
     kept = event.kept if isinstance(event, SessionCompacted) else None
     turns[event.turn] = Turn(event.turn, event.request_id, before, kept)
     return replace(s, open=None, tip=event.turn)
+
+
+def _again(turns: dict[int, Turn], event: SessionRestated) -> Session:
+    turns.clear()
+    turns.update((turn["number"], Turn(**turn)) for turn in event.turns)
+    return Session(
+        event.session_id,
+        version=event.after,
+        created=SessionCreated(**{name: getattr(event, name) for name in SessionCreated.NAMES}),
+        parent_id=event.parent_id,
+        at=event.at,
+        tip=event.tip,
+        newest=event.newest,
+        open=None if event.open is None else SessionTurnStarted.of(event.open),
+        deleted=event.deleted,
+    )
 
 
 Family = Sequence[Session]

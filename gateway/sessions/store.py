@@ -93,12 +93,17 @@ class Sessions:
     async def words(self, turn: Turn) -> Words:
         """The messages of a turn: those that its request brought, and the answer. Raises `InvalidRequest` where the
         log has them no more."""
-        known = self._words.get(turn.request_id)
+        kept = self._words
+        known = kept.get(turn.request_id)
         if known is None:
             messages = await self._messages_of(turn.request_id)
             known = Words(messages, tokens_of(messages))
-            self._words.put(turn.request_id, known, len(dumps(messages)))
+            kept.put(turn.request_id, known, len(dumps(messages)))
         return known
+
+    def forget(self) -> None:
+        """Read all anew: some of it may have left the log. What is being read now is not kept."""
+        self._known, self._words = Kept(SESSIONS_KEPT), Kept(WORDS_KEPT)
 
     async def summary(self, turn: Turn) -> str:
         """The text of a compaction."""
@@ -106,12 +111,13 @@ class Sessions:
         return content
 
     async def _read(self, session_id: str) -> Session:
-        known = self._known.get(session_id) or Session(session_id)
+        kept = self._known
+        known = kept.get(session_id) or Session(session_id)
         new = await self._log.read_stream(session_id, known.version)
         if not new:
             return known
         session = fold(known, map(decode, new))
-        self._known.put(session_id, session)
+        kept.put(session_id, session)
         return session
 
     async def _messages_of(self, request_id: str) -> list[dict[str, Any]]:
@@ -119,6 +125,8 @@ class Sessions:
         answers, body = said(events), events[0].body.get("body") if events else None
         if not answers or body is None:
             raise InvalidRequest(
-                "A part of this session's history is in the log no more.", param="session_id", code="history_gone"
+                "A part of this session's history is in the log no more. Rewound to its beginning (clear), it goes on.",
+                param="session_id",
+                code="history_gone",
             )
         return [*(await whole_body(self._log, body))["messages"], *answers]

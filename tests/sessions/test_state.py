@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from eventstore.catalogue.session import (
     SessionTurnStarted,
 )
 from eventstore.catalogue.values import Usd
-from gateway.sessions.state import Family, Session, conversation, fold, known, setting
+from gateway.sessions.state import Family, Session, conversation, fold, known, restated, setting
 
 FREE = Usd(0)
 
@@ -163,3 +164,15 @@ def test_folding_in_pieces_is_folding_at_once_and_changes_nothing_that_was() -> 
         pieces = fold(pieces, [event])
     assert pieces == at_once
     assert all(dict(session.turns) == turns for session, turns in before)
+
+
+def test_what_is_said_again_is_all_that_was_known() -> None:
+    fork = SessionForked(session_id="s", parent_id="p", at=3, key="k")
+    compacted = SessionCompacted(session_id="s", turn=5, request_id="r5", kept=1, cost_usd=FREE)
+    events = [created(model="a/b", settings={"n": 1}), fork, *said(4, 3), started(5, 4, "compaction"), compacted]
+    for more in ([], [started(6, 5)], [SessionCleared(session_id="s", at=4, key="k")]):
+        before = fold(Session("s"), [*events, *more])
+        for known_already in (Session("s"), fold(Session("s"), said(4, 0)), before):
+            assert fold(known_already, [restated(before)]) == replace(before, version=before.version + 1)
+    gone = fold(before, [SessionDeleted(session_id="s", key="k")])
+    assert fold(Session("s"), [restated(gone)]).deleted
