@@ -62,11 +62,12 @@ class Verifier:
 
     `sealed` is the position up to which rows were archived: what remains may then begin in the middle of a chain, a
     stream or a run. `rows` and `events` count what was checked; `unsound` are the streams of which a row is not as it
-    was written, so that nothing should be made of them.
+    was written, so that nothing should be made of them. Without `versions` those of streams are not followed, which
+    takes memory for each stream there ever was: the chain has them too, as they were written.
     """
 
-    def __init__(self, run_of: RunOf, sealed: int = 0) -> None:
-        self._run_of, self._sealed = run_of, sealed
+    def __init__(self, run_of: RunOf, sealed: int = 0, *, versions: bool = True) -> None:
+        self._run_of, self._sealed, self._follow_versions = run_of, sealed, versions
         self._position = 0
         self._chains: dict[str, RecordedEvent] = {}
         self._versions: dict[str, int] = {}
@@ -115,6 +116,8 @@ class Verifier:
             yield f"the clock of {event.origin} went back"
 
     def _check_version(self, event: RecordedEvent) -> Iterator[str]:
+        if not self._follow_versions:
+            return
         known = self._versions.get(event.stream)
         self._versions[event.stream] = event.version
         if known is None and self._sealed:

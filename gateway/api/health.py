@@ -51,6 +51,9 @@ def degraded(status: Mapping[str, Any]) -> list[str]:
         reasons.append(f"follower: the process that relays and projects is {state}")
     if (status.get("projecting") or {}).get("error"):
         reasons.append("projections: their database cannot be written")
+    if damaged := (status.get("scrub") or {}).get("findings"):
+        first = status["scrub"]["first"]
+        reasons.append(f"the log: {damaged} rows are not as they were written, the first at position {first}")
     if word := _RELAY.get((status.get("relay") or {}).get("state", "")):
         reasons.append(f"relay: {word}")
     if (status.get("relay") or {}).get("refused"):

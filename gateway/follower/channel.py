@@ -7,6 +7,7 @@ gateway -> follower   first {"data_dir", "nats", "head", "log_level", "origin"}:
 follower -> gateway   whenever something changed, all of
                       {"projections": {name: {"position", "version", "halted": null | {"position", "type", "error"}}},
                        "projecting": {"error": null | text, "rebuilt": {name: number of the newest demand begun}},
+                       "scrub": {"position", "passes", "findings": number of damaged rows, "first": null | position},
                        "relay": {"state", "ledger_position", "tokens_position", "head", "lag_events", "foreign",
                                  "failed_runs", "last_error", "pulled", "gone", "refused"},
                        "nats": {"state", "url", "token_file", "subscribe", "warning", "error"}}

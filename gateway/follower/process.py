@@ -25,6 +25,7 @@ from gateway.exchange.runs import run_of
 from gateway.exchange.tokens import TokenComposer
 from gateway.follower.channel import Channel
 from gateway.follower.projecting import Projecting
+from gateway.follower.scrub import Scrub
 from gateway.follower.stuck import Stuck
 from gateway.follower.taking import Handover
 from gateway.nats_server import NatsServer, subscribe_line
@@ -58,13 +59,14 @@ class Process:
         self._dirty, self._urgent = asyncio.Event(), asyncio.Event()
         self._reader = Reader(self._data_dir)
         self._projecting = Projecting(self._data_dir, self._head, self._tell_now)
+        self._scrub = Scrub(self._data_dir, self._tell)
         self._nats = NatsServer(self._data_dir, self._tell) if self._nats_setting == "embedded" else None
         self._relay = None if self._nats_setting == "off" else self._make_relay()
         self._demands: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Work until the gateway says stop, or is gone."""
-        work: list[Coroutine[Any, Any, None]] = [self._projecting.run(), self._report()]
+        work: list[Coroutine[Any, Any, None]] = [self._projecting.run(), self._report(), self._scrub.run()]
         if self._nats:
             work.append(self._nats.run())
         if self._relay:
@@ -154,6 +156,7 @@ class Process:
         return {
             "projections": self._projecting.status,
             "projecting": {"error": self._projecting.error, "rebuilt": self._projecting.rebuilt},
+            "scrub": self._scrub.status,
             "relay": self._relay.status.as_json() if self._relay else {"state": "off"},
             "nats": self._nats_status(),
         }

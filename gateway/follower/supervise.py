@@ -65,7 +65,7 @@ class Follower:
         self._state: State = "starting"
         self._restarts = 0
         self._error: str | None = None
-        self._said: dict[str, Any] = {"projections": {}, "projecting": {}, "relay": {}, "nats": {}}
+        self._said: dict[str, Any] = {"projections": {}, "projecting": {}, "scrub": {}, "relay": {}, "nats": {}}
 
     @property
     def status(self) -> dict[str, Any]:

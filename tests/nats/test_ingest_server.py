@@ -62,3 +62,30 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
             report = verified(reader)
         assert report["listed"] == []
         assert report["open"] == []
+
+
+def turned_over(ahead: Path) -> None:
+    """A bit, in the middle of what the write-ahead log has of this round."""
+    content = bytearray(ahead.read_bytes())
+    salts, place = content[16:24], 32
+    while content[place + 8 : place + 16] == salts:
+        place += 24 + 4096
+    content[place // 2] ^= 1
+    ahead.write_bytes(content)
+
+
+async def test_what_a_damaged_write_ahead_log_hides_comes_back(data_dir: Path, server: Natsd, tmp_path: Path) -> None:
+    async with gateway(data_dir, server.url) as served:
+        for _ in range(5):
+            assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.copy.healed(lambda: server.url) == []
+        await served.process.kill()
+    before = answered(data_dir)
+    turned_over(data_dir / "events.db-wal")
+    async with gateway(data_dir, server.url, WAITING) as served:
+        await served.says("events.db-wal.damaged-")
+        assert await served.copy.healed(lambda: server.url) == []
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.process.terminate() == 0
+        now = answered(data_dir)
+        assert {stream: now[stream] for stream in before} == before
