@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LEAF, INTERIOR = 0x0D, 0x05
-HEADER = {LEAF: 8, INTERIOR: 12}
+INDEX_LEAF, INDEX_INTERIOR = 0x0A, 0x02
+HEADER = {LEAF: 8, INTERIOR: 12, INDEX_LEAF: 8, INDEX_INTERIOR: 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,16 @@ class Pages:
                     cell = page + self._number(at, 2)
                     yield range(cell, self._varint(cell + 4)[1])
 
+    def entries(self, root: int) -> Iterator[range]:
+        """Where the entries of an index lie, none of them over several pages, and what leads to them."""
+        for page in self._pages(root):
+            _, pointers = self._layout(page)
+            yield range(page, pointers.stop)
+            for at in pointers[::2]:
+                cell = page + self._number(at, 2)
+                length, payload = self._varint(cell + 4 * (self.content[page] == INDEX_INTERIOR))
+                yield range(cell, payload + length)
+
     @property
     def size(self) -> int:
         """Bytes of a page."""
@@ -50,7 +61,7 @@ class Pages:
     def _pages(self, number: int) -> Iterator[int]:
         page = (number - 1) * self.size
         yield page
-        if self.content[page] == INTERIOR:
+        if self.content[page] in (INTERIOR, INDEX_INTERIOR):
             for at in self._layout(page)[1][::2]:
                 yield from self._pages(self._number(page + self._number(at, 2), 4))
             yield from self._pages(self._number(page + 8, 4))

@@ -73,6 +73,16 @@ def test_a_bug_is_noticed(folder: Path, kind: Kind, words: str) -> None:
     assert words in next(recovery.wrongs(seeds=[]), "nothing")
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(("kind", "words"), BUGS.values(), ids=BUGS)
+def test_how_many_states_a_bug_makes_wrong(folder: Path, kind: Kind, words: str) -> None:
+    """`pytest -m soak -s tests/durability/test_power_loss.py -k how_many` counts them, for the README's figures."""
+    recovery = Recovery(record(folder / "life", kind, 1), folder / "found")
+    wrong = sum(words in found for found in recovery.wrongs(seeds=[1, -1]))
+    print(f"{words}: {wrong} of {recovery.states} crash states")
+    assert wrong
+
+
 def disk_after(*operations: Operation) -> Disk:
     disk = Disk({"a": b"old"})
     for operation in operations:
