@@ -92,6 +92,14 @@ def test_amounts_are_the_packages_own_to_1e_12_usd(
     assert abs(Decimal(cost(usage, rule)) / 10**12 - oracle(*named, usage, at, context)) <= Decimal("1e-12")
 
 
+def test_a_price_that_forgets_what_was_cached_is_noticed() -> None:
+    usage = Usage(input_tokens=1_000, cache_read_tokens=1)
+    rule = TABLE.rule_for("openai", "gpt-4o", us(NOW), {})
+    assert rule is not None
+    forgotten = cost(Usage(input_tokens=1_000), rule)
+    assert abs(Decimal(forgotten) / 10**12 - oracle("openai", "gpt-4o", usage, NOW)) > Decimal("1e-12")
+
+
 def names(provider: str, model: str) -> tuple[str | None, str | None]:
     """What the package finds, by the name that we would book it under, and what we find."""
     listed = {one.id: one for one in oracle_providers}
