@@ -5,11 +5,13 @@ The order, and who is given what, is told in `gateway.server`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from gateway.auth import is_loopback
+from gateway.auth import Authenticator, RejectionLimiter, is_loopback
 from gateway.config import Settings
+from gateway.edge import Edge, Record
 from gateway.exchange.claims import Caching
 from gateway.exchange.policy import Policy
 from gateway.exchange.running import Limits
@@ -19,6 +21,7 @@ from gateway.media.fetch import Fetcher
 from gateway.media.local import LocalFiles
 from gateway.media.prepare import Media
 from gateway.redaction import Redactor
+from gateway.tickets import Tickets
 from gateway.upstreams.anthropic import Anthropic
 from gateway.upstreams.backends import Backends, load_backends
 from gateway.upstreams.demo import Demo
@@ -30,6 +33,7 @@ from gateway.upstreams.ollama import Ollama
 from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Provider, Speech, Upstream
+from gateway.wire.dialect import Dialect
 
 Capabilities = Callable[[str, str], Collection[str]]
 """(provider, model) -> what is known that the model can."""
@@ -103,3 +107,16 @@ def limits(settings: Settings) -> Limits:
         idle_s=settings.idle_timeout_s,
         total_s=settings.total_timeout_s,
     )
+
+
+def door(
+    settings: Settings,
+    node: str,
+    redactor: Redactor,
+    tickets: Tickets,
+    exchanges: Mapping[str, Dialect],
+    record: Record,
+) -> Edge:
+    """Who gets in, and what becomes of those who do not. `node`: what our own upstream calls carry."""
+    keys = Authenticator(settings.api_key, redactor, tickets)
+    return Edge(settings.host, node, keys, RejectionLimiter(time.monotonic), record, exchanges, settings.debug)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -28,16 +27,15 @@ from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.api.sessions import CONVERSATIONS
 from gateway.app import EXCHANGES, make_app
 from gateway.archivist import Archivist
-from gateway.auth import Authenticator, RejectionLimiter
 from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
-from gateway.composition import known, limits, media, natives, policy, reuse, rules, said, upstreams
+from gateway.commands import Commands
+from gateway.composition import door, known, limits, media, natives, policy, reuse, rules, said, upstreams
 from gateway.config import Settings
 from gateway.configuration import Configuration
 from gateway.connection import Connection
-from gateway.control import ControlError, ControlServer
+from gateway.control import ControlServer
 from gateway.discovery import Discovery
-from gateway.edge import Edge
 from gateway.embedder import Embedder
 from gateway.errors import GatewayError
 from gateway.examples import Examples
@@ -266,14 +264,15 @@ class Server:
         self.reports = Reports(settings.data_dir)
         opened.callback(self.reports.close)
         tickets = Tickets(time.monotonic)
-        app = make_app(self._services(tickets), self.desk, self._edge(tickets), self.tools)
+        edge = door(settings, self._node, self.redactor, tickets, EXCHANGES, self._record_refusal)
+        app = make_app(self._services(tickets), self.desk, edge, self.tools)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         opened.push_async_callback(self._runner.cleanup)
         await self._runner.setup()
         self._listener = await self._listen(listening)
         self.url = listener.url_of(settings.host, listening)
         self.archivist = Archivist(self.log, settings.data_dir, on_drop=app[CONVERSATIONS].store.forget)
-        control = ControlServer(settings.data_dir, self._command)
+        control = ControlServer(settings.data_dir, Commands(self.follower, self.archivist))
         opened.push_async_callback(control.stop)
         await control.start()
         opened.callback(self.works.end)
@@ -300,19 +299,6 @@ class Server:
             trouble=self._trouble,
             ails=self._ails,
             configuration=self.configuration,
-        )
-
-    def _edge(self, tickets: Tickets) -> Edge:
-        """The door."""
-        settings = self.settings
-        return Edge(
-            settings.host,
-            self._node,
-            Authenticator(settings.api_key, self.redactor, tickets),
-            RejectionLimiter(time.monotonic),
-            self._record_refusal,
-            EXCHANGES,
-            settings.debug,
         )
 
     def _works(self) -> Iterator[tuple[str, Work]]:
@@ -390,19 +376,6 @@ class Server:
         await self.exchanges.refuse(
             unread(caller_of(request, route), EXCHANGES[route]), outlet_for(request, None), error
         )
-
-    async def _command(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What tools on this machine may ask of the owner of the log."""
-        match request.get("command"):
-            case "rebuild":
-                return await self.follower.rebuild(request.get("projection"))
-            case "archive" | "drop" as command:
-                return await self.archivist.asked(command, request.get("until"))
-            case "nats":
-                return dict(self.follower.status["nats"])
-            case "repaired":
-                return await self.archivist.repaired(request)
-        raise ControlError("unknown command")
 
     def _refused(self, error: Exception) -> None:
         """The disk refused: nothing can be recorded, so nothing may be served. Stop at once."""
