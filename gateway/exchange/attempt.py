@@ -12,6 +12,9 @@ from gateway.wire.dialect import Renderer
 from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError, WireError
 from gateway.wire.whole_body import BODY_LIMIT, TOO_LARGE
 
+FORGOTTEN = Fold()
+"""In the place of one that nobody adds to any more."""
+
 
 class Attempt:
     """Holds what an answer has given so far. No I/O: `run` moves the bytes and the time.
@@ -78,8 +81,8 @@ class Attempt:
         self.text += self.renderer.pieces(pieces)
 
     def forget(self) -> None:
-        """All is recorded that was held here."""
-        self.fold, self.rows, self.text = Fold(), [], b""
+        """All is recorded that was held here, and nobody asks for it any more."""
+        self.fold, self.rows, self.text = FORGOTTEN, [], b""
 
     @property
     def shown(self) -> bool:

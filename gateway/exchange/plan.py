@@ -129,10 +129,11 @@ class Planner:
             body = _in_pieces(body)
         body, loop = self._looped(submission, body)
         try:
-            route, speech, (call, body, structure) = self._called(submission, route, speech, provider, body)
+            untold = speech
+            route, speech, (call, body, structure) = self._called(submission, route, untold, provider, body)
             if structure is None and dialect(submission.wire, submission.renderer).checked:
                 structure = wanted(body)
-            words = NO_WORDS if isinstance(speech, PromptedTools) else provider.traits
+            words = provider.traits if speech is untold else NO_WORDS
             if more := self._left_out(submission, provider, words):
                 call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:

@@ -54,5 +54,7 @@ class Recording:
 
 def _beside(submission: Submission, first: bool, events: Sequence[Event]) -> list[StreamWrite]:
     """What goes into the commit of these events on other streams than the request's."""
+    if submission.turn is submission.claims:  # None, both: most requests have neither
+        return []
     parts = [part for part in (submission.turn, submission.claims) if part is not None]
     return [write for part in parts for write in part.beside(submission.request_id, first, events)]
