@@ -75,14 +75,18 @@ async def accept(
         retained(request.headers)  # first: what is wrong with a body may repeat a part of it, and is recorded
         body, raw = await read(request)
         dialect.check(body)
-        with for_a_caller():
-            whole = await expand(request, body) if expand else body
+        whole = body if expand is None else await _expanded(expand, request, body)
         return submit(caller, body, raw, desk.rules, dialect, whole)
     except GatewayError as error:
         outlet = outlet_for(request, None)
         outlet.prepare(_ids(caller.request_id, dialect))
         await desk.exchanges.refuse(unread(caller, dialect, raw), outlet, error)
         return outlet.response
+
+
+async def _expanded(expand: Expand, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+    with for_a_caller():
+        return await expand(request, body)
 
 
 async def attend(

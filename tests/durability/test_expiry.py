@@ -37,9 +37,9 @@ class Clocks:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._wall_s = self._passed_s = 0
-        wall, elapsed = time.time_ns, steady.elapsed_us
+        wall, elapsed = time.time_ns, steady.elapsed_ns
         patch.setattr(time, "time_ns", lambda: wall() + (self._wall_s + self._passed_s) * 10**9)
-        patch.setattr(steady, "elapsed_us", lambda: elapsed() + self._passed_s * 10**6)
+        patch.setattr(steady, "elapsed_ns", lambda: elapsed() + self._passed_s * 10**9)
 
     def jump(self, seconds: int) -> None:
         self._wall_s += seconds
