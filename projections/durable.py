@@ -14,8 +14,8 @@ from projections.registry import REGISTRY
 
 
 def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTRY) -> int:
-    """The position of the last ledger event that every projection has folded, durably: files and database are synced
-    here. 0 where one has not begun, or is of another version and so to be made anew.
+    """The position of the last ledger event that every projection has folded, durably: files, their names and the
+    database are synced here. 0 where one has not begun, or is of another version and so to be made anew.
 
     Raises `sqlite3.Error`, `OSError`."""
     path = data_dir / db.NAME
@@ -25,6 +25,7 @@ def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTR
         known = checkpoint.load(rows)
         for (file,) in rows.execute("SELECT file FROM projection_files").fetchall():
             sync(data_dir / file)
+        sync(data_dir)
         busy, *_ = rows.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy:
             raise sqlite3.OperationalError(f"{db.NAME} could not be synced: it is in use")

@@ -144,7 +144,7 @@ Fate = Cut | int
 
 
 @dataclass(slots=True)
-class _Content:
+class Content:
     """A file whatever its name: what is durable of it, what was done to it since, and what that makes of it."""
 
     durable: bytes = b""
@@ -192,9 +192,9 @@ class Disk:
     """What is durable, and what was done since. `files` lay on it, durable, at the beginning."""
 
     def __init__(self, files: Files) -> None:
-        self._names = {name: _Content(content, [], bytearray(content)) for name, content in files.items()}
+        self._names = {name: Content(content, [], bytearray(content)) for name, content in files.items()}
         self._durable_names = dict(self._names)
-        self._renamed: list[tuple[str, _Content | None]] = []
+        self._renamed: list[tuple[str, Content | None]] = []
 
     @property
     def certain(self) -> bool:
@@ -209,7 +209,7 @@ class Disk:
             case Sync(file):
                 self._names[file].sync()
             case Create(file):
-                self._names[file] = _Content()
+                self._names[file] = Content()
                 self._renamed.append((file, self._names[file]))
             case Delete(file):
                 del self._names[file]
@@ -219,7 +219,7 @@ class Disk:
 
     def after_a_power_cut(self, fate: Fate) -> Files:
         """What is found on it."""
-        names: dict[str, _Content | None] = dict(self._durable_names)
+        names: dict[str, Content | None] = dict(self._durable_names)
         throws = Random(f"{fate} names {len(self._renamed)}")
         names |= [
             change
