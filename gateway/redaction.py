@@ -260,6 +260,28 @@ class Redactor:
         return name + equals + value
 
 
+def credentials_in(body: Mapping[str, Any]) -> list[str]:
+    """The credentials in a request's body, as their upstream may repeat them: whole, and without their scheme. Of
+    headers only those that hold nothing else: others' values are words."""
+    found = [] if _SENSITIVE.isdisjoint(body) else _credentials_of(body)
+    for field in _HOLDERS:
+        if type(held := body.get(field)) is list:
+            for item in held:
+                if type(item) is dict and not _SENSITIVE.isdisjoint(item):
+                    found += _credentials_of(item)
+    if type(extra := body.get("extra_body")) is dict:
+        found += credentials_in(extra)
+    return found
+
+
+def _credentials_of(holder: Mapping[str, Any]) -> list[str]:
+    values = [holder[name] for name in CREDENTIAL_FIELDS & holder.keys()]
+    for name in HEADER_FIELDS & holder.keys():
+        headers = holder[name] if isinstance(holder[name], dict) else {}
+        values += [value for header, value in headers.items() if header.lower() in CREDENTIAL_HEADERS]
+    return [form for value in values if isinstance(value, str) for form in {value, value.rpartition(" ")[2]}]
+
+
 def _readable(header: str) -> str:
     """The header with U+FFFD where its bytes were no UTF-8."""
     return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.exchange.continuation import continued as continued_answer
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import dialect
-from gateway.redaction import Redactor, Scrubber
+from gateway.redaction import Redactor, Scrubber, credentials_in
 from gateway.routing.choose import Route, choose, credential
 from gateway.routing.offered import not_offered, offering
 from gateway.tools.loop import FIELD, Loop, Looping, continued
@@ -145,7 +145,8 @@ class Planner:
                 f"{provider.name} cannot answer in a 'response_format' while the server runs tools.",
                 param="response_format",
             )
-        scrubber, lent_to = self._scrubber(route.provider, api_key), submission.lent_to or provider.name
+        scrubber = self._scrubber(route.provider, api_key, submission.body)
+        lent_to = submission.lent_to or provider.name
         return Plan(route, provider, upstream, speech, call, api_key, scrubber, body, lent_to, structure, loop)
 
     def as_chat(self, submission: Submission) -> tuple[Route, dict[str, Any]] | None:
@@ -221,8 +222,10 @@ class Planner:
             route = replace(route, inputs={**route.inputs, **choice.said()})
         return route, told, said
 
-    def _scrubber(self, provider: Provider, api_key: str | None) -> Scrubber:
-        """Cuts the call's credential out of what comes back; that of our own keys is made once."""
+    def _scrubber(self, provider: Provider, api_key: str | None, body: dict[str, Any]) -> Scrubber:
+        """Cuts the call's credentials out of what comes back; that of our own keys is made once."""
+        if carried := credentials_in(body):
+            return self._redactor.scrubber([*carried, api_key or ""])
         if not api_key:
             return NOTHING
         if api_key != provider.api_key:

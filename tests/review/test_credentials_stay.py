@@ -6,6 +6,9 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.gateway.scripted import Request, Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, chat, gateway
@@ -39,3 +42,31 @@ async def test_a_key_is_cut_out_after_calls_without_it(tmp_path: Path) -> None:
         assert b"You are Bearer redacted:" in answer
     for secret in (OURS, THEIRS):
         assert secret.encode() not in theirs.body + ours.body + recorded
+
+
+def repeating_body(request: Request) -> Script:
+    """An upstream that says all that it was asked."""
+    said = request.body.decode()
+    choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+    return Script.json({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        {"extra_headers": {"Authorization": f"Bearer {THEIRS}", "X-Title": "Words that stay"}},
+        {"extra_body": {"default_headers": {"X-Api-Key": THEIRS}, "note": "Words that stay"}},
+        {"tools": [{"type": "mcp", "server_label": "Words that stay", "authorization": THEIRS}]},
+    ],
+)
+async def test_a_credential_of_the_body_is_cut_out_of_what_repeats_it(tmp_path: Path, carried: dict[str, Any]) -> None:
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ScriptedServer())
+        upstream.script(COMPATIBLE, repeating_body)
+        served = await stack.enter_async_context(gateway(tmp_path, upstream.base_url))
+        answer = await served.ask(chat(**carried))
+    assert THEIRS.encode() in upstream.requests[-1].body
+    assert b"redacted:" in answer.body
+    assert b"Words that stay" in answer.body
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert THEIRS.encode() not in answer.body + written
