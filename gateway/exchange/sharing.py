@@ -220,14 +220,22 @@ class Sharing:
         if age > place.max_age_s:
             return None
         if claimed.body["asked"] != place.asked:
-            raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
+            if await self._holds(source):
+                raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
+            return None
         if self._join(source, submission):
             return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
         if place.kind == "cache":
             return await self._completed(source, age)
+        return Attached(source, "idempotency_key") if await self._whole(source) else None
+
+    async def _holds(self, source: str) -> bool:
+        """Whether the key still stands for a request: it runs, or has a whole answer."""
+        return any(each.submission.request_id == source for each in self._exchanges.open) or await self._whole(source)
+
+    async def _whole(self, source: str) -> bool:
         events = await self._log.read_stream(stream_of(source))
-        whole = events and events[-1].type == RequestCompleted.type
-        return Attached(source, "idempotency_key") if whole else None
+        return bool(events) and events[-1].type == RequestCompleted.type
 
     async def _completed(self, source: str, age: float) -> Cached | None:
         """The answer of a request, if it has one for others."""

@@ -118,6 +118,16 @@ async def test_a_failed_request_holds_no_key(tmp_path: Path, upstream: ScriptedS
         assert len(upstream.requests) == 2
 
 
+async def test_a_key_of_a_failed_request_is_free_for_another(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, Script.json({"error": {"message": "no"}}, status=500), answering)
+    async with serving(tmp_path, upstream) as (_, caller):
+        assert (await caller.ask(headers=KEYED)).status == 500
+        assert (await caller.ask(headers=KEYED, temperature=1)).status == 200
+        assert (await caller.ask(headers=KEYED, temperature=1)).headers["idempotent-replayed"] == "true"
+        assert (await caller.ask(headers=KEYED)).status == 422
+        assert len(upstream.requests) == 2
+
+
 async def test_a_key_survives_a_restart(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with serving(tmp_path, upstream) as (_, caller):
         first = await caller.ask(headers=KEYED)
