@@ -28,10 +28,13 @@ DAY_S = 86_400
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `archive` understands."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--before", metavar="POSITION|DATE", help="archive what lies before it (a date is UTC, ISO 8601)")
-    what.add_argument("--keep-days", type=float, metavar="N", help="archive what is older than so many days")
+    what.add_argument(
+        "--before", type=place, metavar="POSITION|DATE", help="archive what lies before it (a date is UTC, ISO 8601)"
+    )
+    what.add_argument("--keep-days", type=days, metavar="N", help="archive what is older than so many days")
     what.add_argument(
         "--drop-before",
+        type=place,
         metavar="POSITION|DATE",
         help="delete archived files that lie wholly before it and that every projection has folded",
     )
@@ -56,15 +59,32 @@ def _until(options: argparse.Namespace, reader: Reader) -> int:
     """The last position that may go."""
     if options.keep_days is not None:
         return position_before(reader, int((time.time() - options.keep_days * DAY_S) * 1_000_000))
-    before: str = options.before or options.drop_before
-    if before.isascii() and before.isdecimal():
-        return max(int(before) - 1, 0)
+    before: int | datetime = options.drop_before if options.before is None else options.before
+    if isinstance(before, int):
+        return max(before - 1, 0)
+    return position_before(reader, int(before.timestamp() * 1_000_000))
+
+
+def place(text: str) -> int | datetime:
+    """A position, or a date of ISO 8601, in UTC unless it says otherwise. Raises `ArgumentTypeError`."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
     try:
-        moment = datetime.fromisoformat(before)
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ReplayError(f"{before!r} is neither a position nor a date") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return position_before(reader, int(moment.timestamp() * 1_000_000))
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a position nor a date") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def days(text: str) -> float:
+    """How many, none or more. Raises `ArgumentTypeError`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return number
 
 
 async def _here(data_dir: Path, command: str, until: int) -> Mapping[str, Any]:

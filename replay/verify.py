@@ -39,8 +39,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="also decide again, from its recorded inputs, each virtual route and what followed each failure",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="processes that render (default: one a core, for a small log one)"
+        "--jobs", type=_jobs, metavar="N", help="processes that render (default: one a core, for a small log one)"
     )
+
+
+def _jobs(text: str) -> int:
+    """One or more. Raises `ArgumentTypeError`."""
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

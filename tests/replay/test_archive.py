@@ -72,8 +72,25 @@ def test_dates_and_days_say_how_much(replay: Run, recorder: Recorder) -> None:
     assert b"nothing to archive" in replay("archive", "--keep-days", "1").stdout
     assert b"nothing to archive" in replay("archive", "--before", "2026-01-01").stdout
     assert b".segment" in replay("archive", "--before", "2999-01-01T00:00:00Z").stdout
-    wrong = replay("archive", "--before", "yesterday")
-    assert (wrong.returncode, b"neither a position nor a date" in wrong.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        (("archive", "--before", "yesterday"), b"neither a position nor a date"),
+        (("archive", "--drop-before", "zzz"), b"neither a position nor a date"),
+        (("archive", "--keep-days", "-1"), b"no number of days"),
+        (("archive", "--keep-days", "nan"), b"no number of days"),
+        (("verify", "--jobs", "0"), b"no number of processes"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_wrong_command_line(
+    replay: Run, recorder: Recorder, wrong: tuple[str, ...], what: bytes
+) -> None:
+    refused = replay(*wrong)
+    assert (refused.returncode, what in refused.stderr) == (2, True)
+    with Reader(recorder.data_dir) as reader:
+        assert reader.sealed() == 0
 
 
 def test_damage_in_a_file_is_found(replay: Run, recorder: Recorder) -> None:
@@ -187,7 +204,7 @@ async def test_a_running_server_archives_and_serves_what_is_archived(tmp_path: P
         url = f"{server.url}/v1/requests/{answers[0][0]}"
         before = await shown(session, url)
         options = command.argparse.Namespace(
-            data_dir=tmp_path / "logs", before=ALL, keep_days=None, drop_before=None, json=True
+            data_dir=tmp_path / "logs", before=int(ALL), keep_days=None, drop_before=None, json=True
         )
         more = asyncio.gather(*(streamed(session, server.url, "and on") for _ in range(5)))
         assert await asyncio.to_thread(command.run, options) == 0
@@ -200,7 +217,7 @@ async def test_a_running_server_archives_and_serves_what_is_archived(tmp_path: P
         assert await shown(session, f"{server.url}/v1/requests/{answers[0][0]}") == before
         again = await streamed(session, server.url, "one two 0")
         assert again[1].count(b"data: ") == answers[0][1].count(b"data: ")
-        options.before, options.drop_before = None, ALL
+        options.before, options.drop_before = None, int(ALL)
         with Reader(tmp_path / "logs") as reader:
             async with asyncio.timeout(PATIENCE_S):
                 while not reader.dropped():  # until the follower has folded what the restart recorded
