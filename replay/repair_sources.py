@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from eventstore.jetstream import JetStream, JetStreamError
+from eventstore.jetstream import JetStream, JetStreamError, Refused
 from eventstore.repair import Copies
 from eventstore.repair_file import copies
 from gateway.nats_server import NatsServer
@@ -17,6 +17,7 @@ from replay.recorded import ReplayError
 ASIDE = "repair.partial"
 """The directory in which files are made before they take their places."""
 NATS_WITHIN_S = 15.0
+NOT_FOUND = 404
 
 
 @contextmanager
@@ -58,6 +59,11 @@ async def _copied(url: str, opened: AsyncExitStack) -> Copies:
         async with asyncio.timeout(NATS_WITHIN_S):
             js = await JetStream.connect(url.split(","))
         opened.push_async_callback(js.close)
+        await js.state("LEDGER")
         return await copies(js)
     except (JetStreamError, TimeoutError) as error:
+        if isinstance(error, Refused) and error.status == NOT_FOUND:
+            raise ReplayError(
+                "this NATS has no copy of the log: the server ran without one, or with another, which --nats can name"
+            ) from error
         raise ReplayError(f"NATS cannot be asked: {error}") from error

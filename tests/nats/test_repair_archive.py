@@ -21,6 +21,7 @@ from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
 from projections.engine import Engine
 from replay import cli
+from replay.recorded import ReplayError
 from replay.repair import repaired
 from replay.verify import verified
 from tests.nats.load import gateway, streamed
@@ -59,6 +60,13 @@ async def archived(data_dir: Path, server: Natsd, drop: int = 0) -> tuple[list[R
     segments = {path: path.read_bytes() for path in (data_dir / "archive").glob("*.segment")}
     assert len(segments) > 1
     return [row for row in rows_of(data_dir) if head - 35 < row.position <= head], segments
+
+
+async def test_a_nats_without_the_log_is_named_as_what_it_is(data_dir: Path, server: Natsd) -> None:
+    """As the bundled one of a server that ran without."""
+    await (await SQLiteLog.open(data_dir)).close()
+    with pytest.raises(ReplayError, match="has no copy of the log"):
+        await repaired(data_dir, server.url)
 
 
 @pytest.mark.parametrize("drop", [0, 70])
