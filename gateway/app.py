@@ -146,6 +146,12 @@ EXCHANGES: Mapping[str, Dialect] = {
 }
 """The routes whose POST requests are exchanges, and their dialects: what happens to each is in the log."""
 
+PROTOCOLS: Mapping[str, Dialect] = {
+    "/v1/messages/": dialects.MESSAGES,
+    "/v1beta/": dialects.GENERATE_CONTENT,
+}
+"""Where paths begin that belong to one protocol: it says too that there is no such route, or not with this method."""
+
 
 def make_app(services: Services, desk: Desk, edge: Edge, running: ToolService) -> web.Application:
     """The application, its routes answered with these services."""

@@ -114,9 +114,10 @@ def door(
     node: str,
     redactor: Redactor,
     tickets: Tickets,
-    exchanges: Mapping[str, Dialect],
+    dialects: tuple[Mapping[str, Dialect], Mapping[str, Dialect]],
     record: Record,
 ) -> Edge:
-    """Who gets in, and what becomes of those who do not. `node`: what our own upstream calls carry."""
+    """Who gets in, and what becomes of those who do not. `node`: what our own upstream calls carry;
+    `dialects`: the `exchanges` and the `protocols` of `Edge`."""
     keys = Authenticator(settings.api_key, redactor, tickets)
-    return Edge(settings.host, node, keys, RejectionLimiter(time.monotonic), record, exchanges, settings.debug)
+    return Edge(settings.host, node, keys, RejectionLimiter(time.monotonic), record, *dialects, settings.debug)

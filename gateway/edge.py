@@ -2,7 +2,7 @@
 
 In: Host (against DNS rebinding), Origin (against foreign web pages), our own hop coming back, the caller's key. One
 refusal, one place where it is recorded. Out: `x-request-id` and `x-abstractcore-position` on every answer, and every
-error, foreign ones included, translated once to OpenAI's shape, without anything of our inside.
+error, foreign ones included, translated once to its protocol's shape, without anything of our inside.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def check_hop(headers: Mapping[str, str], own: str) -> None:
 
 class Edge:
     """The one middleware. `hop` is what our own upstream calls carry. `exchanges`: the patterns of the POST endpoints
-    whose refusals are recorded, by `record`, at most 60 a minute, and the dialects that say them."""
+    whose refusals are recorded, by `record`, at most 60 a minute, and the dialects that say them; `protocols`: the
+    beginnings of paths, and the dialects of errors where a path is no pattern's."""
 
     def __init__(
         self,
@@ -137,11 +138,12 @@ class Edge:
         limiter: RejectionLimiter,
         record: Record,
         exchanges: Mapping[str, Dialect],
+        protocols: Mapping[str, Dialect],
         debug: bool = False,
     ) -> None:
         self._hosts, self._hop, self._authenticator = HostCheck(bound, authenticator.keyed), hop, authenticator
         self._limiter, self._record, self._debug = limiter, record, debug
-        self._exchanges = exchanges
+        self._exchanges, self._protocols = exchanges, protocols
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -179,6 +181,10 @@ class Edge:
         dialect = self._exchanges.get(_route(request))
         return request.query.get("key") if dialect is not None and dialect.key_in_url else None
 
+    def _protocol(self, path: str) -> Dialect:
+        begun = (dialect for beginning, dialect in self._protocols.items() if f"{path}/".startswith(beginning))
+        return next(begun, CHAT)
+
     async def _recorded(self, request: web.Request, refused: GatewayError) -> None:
         if request.method == "POST" and _route(request) in self._exchanges and self._limiter.admit():
             await self._record(request, refused)
@@ -193,7 +199,7 @@ class Edge:
                 f"The server failed on this request; its own log says more about {request_id(request)}."
             )
         status = error.status if isinstance(error, web.HTTPException) else known.status
-        dialect = self._exchanges.get(_route(request), CHAT)
+        dialect = self._exchanges.get(_route(request)) or self._protocol(request.path)
         scrub = request.app[SERVICES].redactor.text
         return error_response(known, request_id(request), status, scrub, self._debug, dialect)
 

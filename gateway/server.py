@@ -25,7 +25,7 @@ from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway import listener
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.api.sessions import CONVERSATIONS
-from gateway.app import EXCHANGES, make_app
+from gateway.app import EXCHANGES, PROTOCOLS, make_app
 from gateway.archivist import Archivist
 from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
@@ -264,7 +264,7 @@ class Server:
         self.reports = Reports(settings.data_dir)
         opened.callback(self.reports.close)
         tickets = Tickets(time.monotonic)
-        edge = door(settings, self._node, self.redactor, tickets, EXCHANGES, self._record_refusal)
+        edge = door(settings, self._node, self.redactor, tickets, (EXCHANGES, PROTOCOLS), self._record_refusal)
         app = make_app(self._services(tickets), self.desk, edge, self.tools)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         opened.push_async_callback(self._runner.cleanup)

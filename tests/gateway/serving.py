@@ -23,7 +23,7 @@ from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog, wall_clock_us
 from gateway.api import docs, events, health, metrics, models, providers, requests, tickets, usage
 from gateway.api.answers import json_response
-from gateway.app import EXCHANGES
+from gateway.app import EXCHANGES, PROTOCOLS
 from gateway.app import ROUTES as ALL_ROUTES
 from gateway.auth import Authenticator, RejectionLimiter
 from gateway.config import Settings
@@ -217,7 +217,7 @@ async def serving(
 
     door = edge(
         settings.host, HOP, Authenticator(settings.api_key, redactor, services.tickets), RejectionLimiter(clock),
-        record, EXCHANGES, settings.debug,
+        record, EXCHANGES, PROTOCOLS, settings.debug,
     )  # fmt: skip
     app = web.Application(middlewares=[door.middleware])
     app[SERVICES] = services

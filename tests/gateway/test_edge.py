@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from gateway.config import Settings
 from gateway.edge import KEY_ID, Edge, HostCheck, check_hop, check_origin
 from gateway.errors import Forbidden, GatewayError, HopLoop, InvalidRequest
 from tests.gateway.serving import HOP, Served, serving
+from tests.gateway.whole import gateway
 
 API_KEY = "a-long-enough-key"
 CHAT = "/v1/chat/completions"
@@ -251,6 +253,22 @@ async def test_the_routers_own_errors_are_in_openais_shape(tmp_path: Path) -> No
         assert (status, is_openai_error(body)) == (404, True)
         status, body, headers = await served.get(CHAT)
         assert (status, body["error"]["code"], headers["Allow"]) == (405, "method_not_allowed", "POST")
+
+
+async def test_the_routers_own_errors_are_in_the_shape_of_the_protocol_that_a_path_belongs_to(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "http://127.0.0.1:9") as served, aiohttp.ClientSession(served.url) as client:
+        for method, path, status, key in (
+            ("GET", "/v1/messages", 405, "type"),
+            ("GET", "/v1/messages/zz", 404, "type"),
+            ("GET", "/v1beta/zz", 404, "status"),
+            ("POST", "/v1beta/models/demo/echo:fooBar", 405, "status"),
+            ("GET", "/v1/messagesandmore", 404, "param"),
+            ("GET", "/v1/chat/completions", 405, "param"),
+        ):
+            async with client.request(method, path) as answer:
+                body = await answer.json()
+                assert (answer.status, key in body["error"]) == (status, True), path
+                assert body.get("type") == ("error" if key == "type" else None), path
 
 
 async def test_an_unforeseen_error_shows_nothing_of_our_inside(
