@@ -75,22 +75,33 @@ async def _begun(server: Tooled) -> str:
     return request_id
 
 
-def _one(phase: str, called_at: float | None) -> Running:
+def _one(phase: str, called_at: float | None, waiting: bool) -> Running:
     """An exchange that came at 0 and had a second."""
     one = object.__new__(Running)
     one.exchange = Exchange("r", phase=phase)  # type: ignore[arg-type]
     one.called_at, one.heard_at, one.deadline_at, one.streamed_call = called_at, None, 1.0, True
+    one.waiting = waiting
     return one
 
 
 @pytest.mark.parametrize(
-    ("phase", "called_at", "late"),
-    [("generating", 0.5, True), ("settled", None, True), ("generating", None, False), ("received", None, False)],
+    ("phase", "called_at", "waiting", "late"),
+    [
+        ("generating", 0.5, True, True),
+        ("settled", None, True, True),
+        ("new", None, True, True),
+        ("generating", None, True, True),
+        ("generating", None, False, False),
+        ("received", None, True, False),
+    ],
+    ids=["a call", "tools", "files", "files of the next model", "a commit", "another's answer"],
 )
-def test_a_deadline_holds_for_calls_and_tools(phase: str, called_at: float | None, late: bool) -> None:
-    """What waits for its next attempt was planned to begin in time; what shares an answer has its source's time."""
-    assert (overdue(_one(phase, called_at), Limits(), now=2.0) is not None) is late
-    assert overdue(_one(phase, called_at), Limits(), now=0.9) is None
+def test_a_deadline_holds_for_calls_tools_and_files(
+    phase: str, called_at: float | None, waiting: bool, late: bool
+) -> None:
+    """What is being written is not cut short; what shares an answer has its source's time."""
+    assert (overdue(_one(phase, called_at, waiting), Limits(), now=2.0) is not None) is late
+    assert overdue(_one(phase, called_at, waiting), Limits(), now=0.9) is None
 
 
 class Deaf(ToolRounds):
@@ -104,8 +115,8 @@ class Deaf(ToolRounds):
 async def _ended_with_its_exchange(rounds: type[ToolRounds]) -> list[str]:
     """The ends that are recorded of a tool that is whole when its exchange's verdict falls."""
     recorded: list[str] = []
-    one = _one("settled", None)
-    one.verdict, one.waiting = None, False
+    one = _one("settled", None, waiting=False)
+    one.verdict = None
 
     async def record(running: Running, happened: Any, frames: Any = ()) -> Any:
         recorded.append(happened.event.type)
