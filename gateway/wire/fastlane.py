@@ -77,10 +77,23 @@ def loads_lenient(data: bytes) -> Any:
     return value
 
 
+def loads_unmended(data: bytes) -> Any:
+    """The same with the lone surrogates in it, whatever its depth. Raises `WireError`."""
+    try:
+        return json.loads(data.decode("utf-8", "replace"), parse_int=_integer)
+    except (ValueError, RecursionError) as e:
+        raise WireError("the upstream sent a message that is not JSON") from e
+
+
+def mended(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _mended(data: bytes) -> Any:
     try:
-        return _mend(json.loads(data.decode("utf-8", "replace"), parse_int=_integer))
-    except (ValueError, RecursionError) as e:
+        return _mend(loads_unmended(data))
+    except RecursionError as e:
         raise WireError("the upstream sent a message that is not JSON") from e
 
 
@@ -92,7 +105,7 @@ def _integer(digits: str) -> int | float:
 
 def _mend(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return mended(value)
     if isinstance(value, list):
         return [_mend(item) for item in value]
     if isinstance(value, dict):

@@ -15,6 +15,7 @@ from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
 from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
+from gateway.wire.halves import ESCAPE, Halves
 from gateway.wire.openai_calls import StreamedCalls, derived_id
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count, unreadable
@@ -30,11 +31,12 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_calls", "_done", "_finished", "_seen")
+    __slots__ = ("_calls", "_done", "_finished", "_halves", "_seen")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
         self._calls = StreamedCalls()
+        self._halves = Halves()
         self._done = False
         self._seen: set[str] = set()
 
@@ -61,7 +63,7 @@ class ChatStreamDecoder:
         for part in parts:
             if isinstance(part, bytes):
                 self._frame(part, pieces)
-            elif (run := read_run(part)) is not None:
+            elif not self._halves and (run := read_run(part)) is not None:
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):
@@ -84,6 +86,8 @@ class ChatStreamDecoder:
             return
         self._meta(chunk, pieces)
         choices = chunk.get("choices")
+        if self._halves or any(escape in data for escape in ESCAPE):
+            self._halves.join(choices, data)
         for choice in choices if isinstance(choices, list) else ():
             self._choice(_object(choice, "a choice"), data, pieces)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -422,3 +423,45 @@ def test_counts_that_cannot_be_read_are_estimated(
     assert meta.usage is not None
     assert (meta.usage.input_tokens, meta.usage.output_tokens) == counted
     assert meta.usage_estimated is estimated
+
+
+def chunks(*deltas: dict[str, Any]) -> bytes:
+    """A stream of these deltas as Python's json writes them: halves of characters as escapes of their own."""
+    ends = ["null"] * (len(deltas) - 1) + ['"stop"']
+    said = [
+        f'data: {{"choices":[{{"index":0,"delta":{json.dumps(delta)},"finish_reason":{end}}}]}}\n\n'
+        for delta, end in zip(deltas, ends, strict=True)
+    ]
+    return "".join([*said, "data: [DONE]\n\n"]).encode()
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        (["a\ud83d", "\ude00b", ""], "a\U0001f600b"),
+        (["\ud83d", "", "\ude00", ""], "\U0001f600"),
+        (["\ud83d", "\ude00\ud83d", "\ude00"], "\U0001f600\U0001f600"),
+        (["one", " two", " \ud83d", "\ude00", " three", " four", ""], "one two \U0001f600 three four"),
+        (["\ud83d", "b", ""], "\ufffdb"),
+        (["\ude00", "b\ud83d", ""], "\ufffdb\ufffd"),
+        (["whole \U0001f600", " a\ud83d"], "whole \U0001f600 a\ufffd"),
+    ],
+)
+def test_a_character_that_two_chunks_share_is_whole(texts: list[str], whole: str) -> None:
+    for name in ("content", "reasoning", "refusal"):
+        data = chunks(*({name: text} for text in texts))
+        check_split_proof(stream, data)
+        message = fold(read(*stream(), [data])).choices()[0]["message"]
+        assert message["reasoning_content" if name == "reasoning" else name] == whole
+    calls = [
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f" if n == 0 else None, "arguments": text}}]}
+        for n, text in enumerate(texts)
+    ]
+    message = fold(read(*stream(), [chunks(*calls)])).choices()[0]["message"]
+    assert message["tool_calls"][0]["function"]["arguments"] == whole
+
+
+def test_a_half_waits_for_the_text_that_it_belongs_to() -> None:
+    data = chunks({"content": "\ud83d", "reasoning": "\ud83e"}, {"reasoning": "\udd14"}, {"content": "\ude00"})
+    message = fold(read(*stream(), [data])).choices()[0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("\U0001f600", "\U0001f914")
