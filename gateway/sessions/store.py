@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from eventstore.catalogue import decode
@@ -117,6 +118,7 @@ class Sessions:
         if not new:
             return known
         session = fold(known, map(decode, new))
+        session = replace(session, version=new[-1].version)  # of a deleted one the beginning may be dropped
         kept.put(session_id, session)
         return session
 

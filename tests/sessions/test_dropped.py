@@ -64,17 +64,19 @@ async def test_a_session_that_is_used_loses_its_words_and_nothing_else(tmp_path:
         await session.say("one")
         deleted = await here.open()
         await here.delete(deleted.path)
+        later = await here.open()
         await archive(here)
         await session.say("two")
+        await here.delete(later.path)
         before = await session.info()
         await drop(here)
         assert await told_of(here, session) == KNOWN
-        assert await told_of(here, deleted) == UNKNOWN
+        assert [await told_of(here, each) for each in (deleted, later)] == [UNKNOWN, UNKNOWN]
         assert result(await session.say("three")) == GONE
     async with place(tmp_path) as here:
         session = there(here, session)
         assert await told_of(here, session) == KNOWN
-        assert await told_of(here, deleted) == UNKNOWN
+        assert [await told_of(here, each) for each in (deleted, later)] == [UNKNOWN, UNKNOWN]
         assert result(await session.say("three")) == GONE
         after = await session.info()
         assert after == before | {"version": before["version"] + 1}
