@@ -28,10 +28,10 @@ ROOM = 1 << 20
 class SlowWriter(Writer):
     """Waits for such a disk."""
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch, new: bool) -> None:
         if Path(os.environ[SLOW]).exists():
             time.sleep(SLOW_S)
-        super()._write(batch)
+        super()._write(batch, new)
 
 
 class SlowLog(SQLiteLog):

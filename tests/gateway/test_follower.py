@@ -200,8 +200,7 @@ GATEWAY = textwrap.dedent(
     from eventstore.envelope import ANY_VERSION, StreamWrite
     from eventstore.sqlite import SQLiteLog
     from gateway.config import Settings
-    from gateway.follower.channel import Channel
-from gateway.follower.supervise import Follower
+    from gateway.follower.supervise import Follower
 
     async def main():
         data_dir = Path(sys.argv[1])

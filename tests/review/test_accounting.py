@@ -37,11 +37,11 @@ def test_a_local_kind_is_free_wherever_it_runs() -> None:
     [
         (Usage(input_tokens=7, output_tokens=1), (7, 25)),  # the answer's count was a placeholder
         (Usage(input_tokens=7, output_tokens=90), (7, 90)),  # it was ahead of the text: hidden reasoning
-        (Usage(output_tokens=90), (100, 90)),  # the prompt's count is missing
+        (Usage(output_tokens=90), (1, 90)),  # the prompt's count is missing
     ],
 )
 def test_a_preliminary_count_is_filled_in(said: Usage, counted: tuple[int, int]) -> None:
-    """400 bytes of request, 100 characters of answer."""
+    """Two bytes of call, 100 characters of answer."""
     cut = left(usage=said, usage_estimated=True, text_length=100)
     failed = Given(submitted()).when(cut).one("generation_failed")
     assert (failed.tokens_input, failed.tokens_output) == counted

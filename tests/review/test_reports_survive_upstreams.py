@@ -45,7 +45,8 @@ async def test_absurd_usage_halts_no_projection(tmp_path: Path) -> None:
                 assert await answer.json() == {"status": "healthy"}
     total = report["total"]
     assert "stale" not in report
-    assert (total["requests"], total["tokens_input"], total["tokens_output"]) == (6, 9, 3)
+    counts = total["requests"], total["tokens_input"], total["tokens_output"]
+    assert counts == (6, 57, 9), "what is absurd is estimated"
     assert (total["cost_usd"], total["requests_unpriced"]) == (None, 6)
 
 

@@ -65,9 +65,9 @@ async def left(running: Gateway, web: ScriptedServer) -> str:
 class Heedless(Exchanges):
     """Bug: whoever leaves meanwhile is not noticed."""
 
-    async def _prepared(self, running: Running) -> Submission:
+    async def _prepared(self, running: Running, submission: Submission) -> Submission:
         self._files.patience_s = 5
-        return await self._files.prepared(running.submission)
+        return await self._files.prepared(submission)
 
 
 class HeedlessServer(Server):
