@@ -116,9 +116,9 @@ class Calls(Recording):
             return await self._call(running, plan, attempt, under_way)
         except asyncio.CancelledError:
             running.task.uncancel()
-            return _verdict(running, attempt) if running.verdict is not None else Halt("shutdown")
+            return _verdict(running, plan, attempt) if running.verdict is not None else Halt("shutdown")
         except UpstreamFailure as failure:
-            return None if attempt.decoder.complete else failure_of_call(failure)
+            return None if _is_whole(plan, attempt) else failure_of_call(failure)
         except CapReached:
             return CAP_REACHED
         except WireError as error:
@@ -136,12 +136,12 @@ class Calls(Recording):
         try:
             if answer.status != 200:
                 return await self._error_of(answer, plan)
-            return await self._read(running, answer, attempt)
+            return await self._read(running, plan, answer, attempt)
         finally:
             running.waiting = False
             await answer.close(ended=attempt.decoder.complete)
 
-    async def _read(self, running: Running, answer: Answer, attempt: Attempt) -> Verdict | None:
+    async def _read(self, running: Running, plan: Plan, answer: Answer, attempt: Attempt) -> Verdict | None:
         while data := await answer.read():
             running.waiting = False
             running.heard_at = now = self._monotonic()
@@ -151,7 +151,7 @@ class Calls(Recording):
                     break
                 await self._release(running, attempt)
             if running.verdict is not None:
-                return _verdict(running, attempt)
+                return _verdict(running, plan, attempt)
             running.own_s += self._monotonic() - now
             running.waiting = True
         running.waiting = False
@@ -159,7 +159,7 @@ class Calls(Recording):
             attempt.take(frames, self._monotonic())
         if attempt.error is not None:
             return failure_of_error(attempt.error, {}, self._now_us())
-        if not attempt.decoder.complete:
+        if not _is_whole(plan, attempt):
             return Failure("cut", "the provider's answer broke off before its end")
         return None
 
@@ -182,10 +182,18 @@ class Calls(Recording):
         return failure_of_error(error, answer.headers, self._now_us())
 
 
-def _verdict(running: Running, attempt: Attempt) -> Verdict | None:
+def _is_whole(plan: Plan, attempt: Attempt) -> bool:
+    """Whether all of an answer came. A stream without `[DONE]` may end with the finish reason of each choice: then it
+    has as many as were asked for."""
+    if not attempt.decoder.complete or attempt.ended or not plan.call.streamed:
+        return attempt.decoder.complete
+    return len(attempt.fold.choices()) >= (plan.body.get("n") or 1)
+
+
+def _verdict(running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:
     """What the attempt was told to end with. None where that is a timeout and the answer is whole: some servers send a
     finish reason, and then neither `[DONE]` nor an end."""
-    if type(running.verdict) is Failure and attempt.decoder.complete:
+    if type(running.verdict) is Failure and _is_whole(plan, attempt):
         running.verdict = None  # what follows, if anything, begins anew
     return running.verdict
 

@@ -148,6 +148,22 @@ async def test_an_answer_that_is_whole_outlives_its_connection(
     await assert_whole(served, counted=cut >= COUNTED)
 
 
+@pytest.mark.parametrize(("choices", "whole"), [(1, False), (2, True)])
+@pytest.mark.parametrize("framing", ["close", "chunked"])
+async def test_choices_that_come_one_after_another_are_whole_together(
+    served: Gateway, upstream: ScriptedServer, choices: int, whole: bool, framing: Any
+) -> None:
+    """The first has its finish reason; that is no end of the second."""
+    one = STREAM[:SAID]
+    both = one + one.replace(b'"index": 0', b'"index": 1')
+    body = both if choices == 2 else one
+    cut = {"cut": len(body)} if framing == "chunked" else {}
+    upstream.script(COMPATIBLE, sse(body, framing=framing, **cut))
+    answer = await served.ask(chat(stream=True, n=2))
+    assert (b"[DONE]" in answer.body) is whole
+    assert ((await served.end_of(answer.request_id))["type"] == "request_completed") is whole
+
+
 @pytest.mark.parametrize("code", ["idle_timeout", "total_timeout"])
 @pytest.mark.parametrize("said", [SAID, COUNTED])
 async def test_an_answer_that_is_whole_outlives_the_patience_with_its_end(
