@@ -226,7 +226,7 @@ def content(row: Recorded) -> tuple[object, ...]:
 
 
 CASES = settings(
-    max_examples=50, stateful_step_count=15, deadline=None, database=None, derandomize=True,
+    max_examples=200, stateful_step_count=10, deadline=None, database=None, derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FIRST_FAILURE = settings(CASES, phases=[Phase.generate], report_multiple_bugs=False)
@@ -239,7 +239,7 @@ def test_the_durable_log_does_what_the_reference_does() -> None:
 @pytest.mark.soak
 def test_the_durable_log_does_what_the_reference_does_at_length() -> None:
     run_state_machine_as_test(
-        LogMachine, settings=settings(CASES, max_examples=1_000, stateful_step_count=30, derandomize=False)
+        LogMachine, settings=settings(CASES, max_examples=3_000, stateful_step_count=30, derandomize=False)
     )
 
 
