@@ -65,12 +65,13 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
 
 
 def turned_over(ahead: Path) -> None:
-    """A bit, in the middle of what the write-ahead log has of this round."""
+    """A bit, behind the prices that fill the first half of what the write-ahead log has of this round: a start that
+    lacks them publishes them again, and what had been written after them does not fit any more."""
     content = bytearray(ahead.read_bytes())
     salts, place = content[16:24], 32
     while content[place + 8 : place + 16] == salts:
         place += 24 + 4096
-    content[place // 2] ^= 1
+    content[place * 3 // 4] ^= 1
     ahead.write_bytes(content)
 
 
