@@ -25,6 +25,7 @@ from gateway.errors import KeyReused, not_now
 from gateway.exchange.alike import Near, Question
 from gateway.exchange.calls import BROKEN
 from gateway.exchange.claims import Claim, Claims, Place, age_s, recorded_at
+from gateway.exchange.copying import Copying
 from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Submission
@@ -281,7 +282,7 @@ class Sharing:
         submission = running.submission
         as_sent = isinstance(source, Attached) and source.reason == "idempotency_key"
         make_form = recorded_form if as_sent else own_form(form(submission))
-        copy = _Copy(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
+        copy = Copying(Reading(self._log, stream_of(source.source), make_form, as_sent=True), submission.streamed)
         try:
             running.waiting = running.verdict is None
             if running.waiting:
@@ -302,7 +303,7 @@ class Sharing:
         except LogBusy as busy:
             raise not_now(busy) from busy
 
-    async def _settle(self, running: Running, copy: _Copy) -> None:
+    async def _settle(self, running: Running, copy: Copying) -> None:
         """Record how it ended, then release the rest."""
         outlet, request_id = running.outlet, running.submission.request_id
         outlet.ending()
@@ -345,48 +346,6 @@ class Sharing:
             phase="ended" if events[-1].type in TERMINAL else "received",
         )
         return appended
-
-
-class _Copy:
-    """An answer on its way from the log to another client. `end` is how its source ended."""
-
-    def __init__(self, reading: Reading, streamed: bool) -> None:
-        self._reading, self._streamed = reading, streamed
-        self._digest, self._held = sha256(), [b""]
-        self.length = 0
-        self.end: RecordedEvent | None = None
-
-    @property
-    def whole(self) -> bool:
-        return self._reading.rendering.whole
-
-    @property
-    def digest(self) -> str:
-        return self._digest.hexdigest()
-
-    async def follow(self, log: Log, outlet: Outlet) -> None:
-        """Until the source has ended. A stream's pieces are released as they come, all but those of its end."""
-        reading = self._reading
-        async for head in log.follow(0):
-            async for data in reading.until(head):
-                self._digest.update(data)
-                self.length += len(data)
-                if self._streamed and not reading.rendering.ended:
-                    await outlet.release(data)
-                else:
-                    self._held.append(data)
-            if reading.rendering.ended:
-                self.end = reading.last
-                return
-
-    async def hand_over(self, outlet: Outlet, appended: Appended) -> None:
-        """The rest of a stream, or the whole answer."""
-        rendering, rest = self._reading.rendering, b"".join(self._held)
-        if self._streamed and rendering.status == 200:
-            await outlet.finish(rest)
-            return
-        told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
-        outlet.answer(rendering.status, {**rendering.headers, **told}, rest)
 
 
 def _is_the_logs_end(error: Exception) -> bool:
