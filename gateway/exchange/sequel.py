@@ -55,7 +55,7 @@ class Sequels(Races):
         left = None if submission.most_cost is None else self._left(running, attempt, verdict, submission.most_cost)
         elapsed_s = self._monotonic() - running.started_at
         decided = (verdict, submission, plan, running.tried, elapsed_s, self._now_us(), said, left)
-        if type(running.verdict) is Failure:  # the attempt's that is over
+        if not final(running.verdict):  # that of the attempt that is over
             running.verdict = None
         if running.verdict is not None:  # it came while a commit was waited for, and will not come again
             return None
@@ -138,8 +138,6 @@ class Sequels(Races):
     @staticmethod
     async def _pause(running: Running, delay_s: float) -> None:
         """Wait before the next attempt, unless the request is ended meanwhile: then nothing will be called."""
-        if not final(running.verdict):  # that of the attempt that is over
-            running.verdict = None
         running.heard_at = None
         if not delay_s or running.verdict is not None:
             return
