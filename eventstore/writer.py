@@ -241,12 +241,14 @@ class Writer(Thread):
 
     def _hold(self, held: bool) -> None:
         """Another process holds a lock for long, or has let go."""
-        if held != self.held:
-            self.held = held
-            self._connection.execute(f"PRAGMA busy_timeout = {HELD_MS if held else PATIENCE_MS}")
-            logger.error("%s: new work is refused until it lets go", HELD) if held else logger.warning(
-                "%s no more", HELD
-            )
+        if held == self.held:
+            return
+        self.held = held
+        self._connection.execute(f"PRAGMA busy_timeout = {HELD_MS if held else PATIENCE_MS}")
+        if held:
+            logger.error("%s: new work is refused until it lets go", HELD)
+        else:
+            logger.warning("%s no more", HELD)
 
     def _refuse_queued(self) -> None:
         """New work that was let in before anybody knew. The rest keeps its place."""

@@ -243,11 +243,9 @@ def _telling(speech: Speech, choice: Choice, submission: Submission) -> Speech:
 
 def _fitted(told: Speech, submission: Submission, body: dict[str, Any]) -> dict[str, Any]:
     """The body in words that a prompt has, where tools go into one."""
-    return (
-        dialect(submission.wire, submission.renderer).fitted(body, NO_WORDS)
-        if isinstance(told, PromptedTools)
-        else body
-    )
+    if not isinstance(told, PromptedTools):
+        return body
+    return dialect(submission.wire, submission.renderer).fitted(body, NO_WORDS)
 
 
 Said = tuple[Call, dict[str, Any], Structure | None]
