@@ -226,7 +226,7 @@ def content(row: Recorded) -> tuple[object, ...]:
 
 
 CASES = settings(
-    max_examples=200, stateful_step_count=10, deadline=None, database=None, derandomize=True,
+    max_examples=200, stateful_step_count=15, deadline=None, database=None, derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FIRST_FAILURE = settings(CASES, phases=[Phase.generate], report_multiple_bugs=False)

@@ -197,7 +197,7 @@ class ProjectionMachine(RuleBasedStateMachine):
 
 
 CASES = settings(
-    max_examples=200, stateful_step_count=12, deadline=None, database=None, derandomize=True,
+    max_examples=200, stateful_step_count=20, deadline=None, database=None, derandomize=True,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FIRST_FAILURE = settings(CASES, phases=[Phase.generate], report_multiple_bugs=False)
