@@ -64,14 +64,13 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
         assert report["open"] == []
 
 
-def turned_over(ahead: Path) -> None:
-    """A bit, behind the prices that fill the first half of what the write-ahead log has of this round: a start that
-    lacks them publishes them again, and what had been written after them does not fit any more."""
+def turned_over(ahead: Path, share: float = 0.75) -> None:
+    """A bit, so far into what the write-ahead log has of this round; its first half is prices."""
     content = bytearray(ahead.read_bytes())
     salts, place = content[16:24], 32
     while content[place + 8 : place + 16] == salts:
         place += 24 + 4096
-    content[place * 3 // 4] ^= 1
+    content[int(place * share)] ^= 1
     ahead.write_bytes(content)
 
 
@@ -90,3 +89,16 @@ async def test_what_a_damaged_write_ahead_log_hides_comes_back(data_dir: Path, s
         assert await served.process.terminate() == 0
         now = answered(data_dir)
         assert {stream: now[stream] for stream in before} == before
+
+
+async def test_history_behind_prices_that_were_lost_too_is_refused_and_told(data_dir: Path, server: Natsd) -> None:
+    """A start that lacks them publishes them anew, and what had been written behind them fits no more."""
+    async with gateway(data_dir, server.url) as served:
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.copy.healed(lambda: server.url) == []
+        await served.process.kill()
+    turned_over(data_dir / "events.db-wal", 0.5)
+    async with gateway(data_dir, server.url, WAITING) as served:
+        await served.says("history of this node that does not fit")
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.process.terminate() == 0
