@@ -92,9 +92,10 @@ class Reader:
         while True:
             sealed = self.sealed()
             found = self._archived_stream(stream, after) if sealed else []
-            found += self._live_stream(stream, found[-1].version if found else after)
-            if self.sealed() == sealed:
-                return found
+            before = found[-1].version if found else after
+            live = self._live_stream(stream, before)
+            if self.sealed() == sealed:  # else rows have left between the two, and there is a gap that is no damage
+                return found + self._events(live, before)
 
     def _archived_stream(self, stream: str, after: int) -> list[RecordedEvent]:
         ends = self._fetch(rows.ARCHIVED_STREAM, {"stream": stream})
@@ -103,15 +104,18 @@ class Reader:
         _, first, last = ends[0]
         return self._archive.read_stream(self._segments(first - 1, last), stream, after)
 
-    def _live_stream(self, stream: str, after: int) -> list[RecordedEvent]:
-        found: list[RecordedEvent] = []
+    def _live_stream(self, stream: str, after: int) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
         sql = rows.PROVEN_STREAM if self._proving else rows.STREAM
         while True:
             page = self._fetch(sql, {"stream": stream, "after": after, "limit": rows.PAGE})
-            found += rows.proven(page, after or None) if self._proving else [RecordedEvent(*row) for row in page]
+            found += page
             if len(page) < rows.PAGE:
                 return found
-            after = rows.further(after, found[-1].version)
+            after = rows.further(after, page[-1][rows.VERSION])
+
+    def _events(self, found: list[tuple[Any, ...]], after: int) -> list[RecordedEvent]:
+        return rows.proven(found, after or None) if self._proving else [RecordedEvent(*row) for row in found]
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""

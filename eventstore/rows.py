@@ -17,6 +17,8 @@ PAGE = 1_000
 """Rows that one statement reads at most: an open read keeps the write-ahead log from being reused."""
 
 _COLUMNS = "SELECT ledger.position, origins.name, oseq, streams.name, version, types.name, at, codec, data, digest"
+VERSION = 4
+"""Of a ledger row's columns, the event's version in its stream."""
 _NAMED = """
 FROM ledger
 CROSS JOIN origins ON origins.id = ledger.origin

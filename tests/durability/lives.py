@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from eventstore.archiving import Archiving
 from eventstore.envelope import RecordedEvent, RecordedFrames
@@ -69,8 +70,8 @@ async def mend(data_dir: Path, sound: Path) -> None:
     async def found(nats: str) -> Copies:
         return copies(Path(nats))
 
-    repair.copied_from = found
-    assert (await repair.repaired(data_dir, str(sound)))["lost"] == []
+    with patch.object(repair, "copied_from", found):
+        assert (await repair.repaired(data_dir, str(sound)))["lost"] == []
 
 
 def copies(sound: Path) -> Copies:

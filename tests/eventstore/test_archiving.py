@@ -118,7 +118,7 @@ class Overtaken(Reader):
         self._overtake()
         return super()._live(after, until, size, frames)
 
-    def _live_stream(self, stream: str, after: int) -> list[RecordedEvent]:
+    def _live_stream(self, stream: str, after: int) -> list[tuple[Any, ...]]:
         self._overtake()
         return super()._live_stream(stream, after)
 
@@ -138,6 +138,16 @@ def test_rows_that_leave_under_a_reader_are_not_missed(tmp_path: Path, kind: typ
     with kind(tmp_path) as reader, kind(tmp_path / "again") as again:
         assert (reader.read(0, 1_000, until=len(rows)) == rows) is whole
         assert (again.read_stream("node-a") == node) is whole
+
+
+@pytest.mark.parametrize("proving", [True, False])
+def test_nor_taken_for_damage_where_older_ones_have_left_before(tmp_path: Path, proving: bool) -> None:
+    rows = asyncio.run(record(tmp_path))
+    node = [row for row in rows if isinstance(row, RecordedEvent) and row.stream == "node-a"]
+    asyncio.run(archive(tmp_path, until=100))
+    with Overtaken(tmp_path, proving=proving) as reader:
+        assert reader.read_stream("node-a") == node
+        assert reader.overtaken
 
 
 class OvertakenLog(SQLiteLog):
