@@ -1,4 +1,4 @@
-"""The README's tables, made from the code. `python -m tests.readme` writes them into README.md.
+"""The tables of the READMEs, made from the code. `python -m tests.readme` writes them there.
 
 Each stands between `<!-- NAME -->` and `<!-- /NAME -->`; test_readme.py says where one is out of date.
 """
@@ -16,7 +16,12 @@ from gateway.config import SETTINGS
 from replay.cli import COMMANDS
 from tests.endpoints.matrix import FAMILIES, rows
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CLIENTS = ROOT / "gateway" / "wire" / "README.md"
+PACKAGES = ("eventstore", "projections", "gateway", "replay", "tests")
+PAGES = [README, *sorted(path for package in PACKAGES for path in (ROOT / package).rglob("README.md"))]
+"""The README, and the deeper documents: one for each package that has one."""
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -84,31 +89,31 @@ def endpoints() -> str:
     return table(("endpoint", *FAMILIES), rows())
 
 
-TABLES: Mapping[str, Callable[[], str]] = {
-    "settings": settings,
-    "routes": routes,
-    "events": events,
-    "commands": commands,
-    "endpoints": endpoints,
+TABLES: Mapping[str, tuple[Path, Callable[[], str]]] = {
+    "settings": (README, settings),
+    "routes": (README, routes),
+    "events": (README, events),
+    "commands": (README, commands),
+    "endpoints": (CLIENTS, endpoints),
 }
+"""Where each stands, and what it says."""
 
 
 def block(text: str, name: str) -> str:
     """What stands between the marks. Raises `ValueError` where they are missing."""
     found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
     if found is None:
-        raise ValueError(f"README.md has no block {name}")
+        raise ValueError(f"no block {name}")
     return found[1]
 
 
-def written(text: str) -> str:
-    """The text with every table as the code says it now."""
-    for name, made in TABLES.items():
-        block(text, name)
-        content = f"<!-- {name} -->\n{made()}\n<!-- /{name} -->"
-        text = re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _, c=content: c, text, flags=re.DOTALL)
-    return text
+def written(text: str, name: str, content: str) -> str:
+    """The text with this table."""
+    block(text, name)
+    marked = f"<!-- {name} -->\n{content}\n<!-- /{name} -->"
+    return re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda _: marked, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, (path, made) in TABLES.items():
+        path.write_text(written(path.read_text(encoding="utf-8"), name, made()), encoding="utf-8")

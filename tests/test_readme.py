@@ -1,4 +1,4 @@
-"""The README is held to the code: what exists is documented, and what is documented exists."""
+"""The READMEs are held to the code: what exists is documented, and what is documented exists."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from eventstore.catalogue import REGISTRY
 from gateway.app import ROUTES
 from gateway.config import SETTINGS
 from replay.cli import COMMANDS
-from tests.readme import README, TABLES, block
+from tests.readme import PAGES, README, ROOT, TABLES, block
 
-ROOT = README.parent
 FLAGS = {setting.flag for setting in SETTINGS if setting.flag} | {"--help"}
 VARIABLES = {name for setting in SETTINGS for name in setting.env}
 CLIENTS = {"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"}
@@ -52,8 +51,8 @@ def pattern(path: str) -> str:
     return "".join((".+" if ":" in p else "[^/]+") if p.startswith("{") else re.escape(p) for p in parts)
 
 
-def unknown(text: str) -> Iterator[str]:
-    """What a text mentions that the code does not have."""
+def unknown(text: str, folder: Path = ROOT) -> Iterator[str]:
+    """What a text mentions that the code does not have. Its paths are the project's, or those of its folder."""
     for name in sorted(set(re.findall(rf"\b(?:{OURS})\b", text)) - VARIABLES - CLIENTS):
         yield f"variable {name}"
     for line in re.findall(r"abstractcore-server ([^`\n|]*)", text):
@@ -72,8 +71,27 @@ def unknown(text: str) -> Iterator[str]:
         if name not in REGISTRY:
             yield f"event {name}"
     for path in re.findall(r"`((?:eventstore|projections|gateway|replay|tests)/[\w/.-]*)`", text):
-        if not (ROOT / path).exists():
+        if not (ROOT / path).exists() and not (folder / path).exists():
             yield f"file {path}"
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Links of a page to files, and to headings of pages, that are not there."""
+    for file, heading in links(page):
+        target = page.parent / file if file else page
+        if not target.exists() or (heading and heading not in headings(target)):
+            yield f"{file}#{heading}"
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """The files that a page links to, empty for itself, and the headings there."""
+    return re.findall(r"\]\(([\w/.-]*)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8"))
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def missing_symbols(text: str) -> Iterator[str]:
@@ -105,12 +123,35 @@ def names_in(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_tables_are_what_the_code_says(readme: str, name: str) -> None:
-    assert block(readme, name) == TABLES[name](), "run: python -m tests.readme"
+def test_the_tables_are_what_the_code_says(name: str) -> None:
+    page, made = TABLES[name]
+    assert block(page.read_text(encoding="utf-8"), name) == made(), "run: python -m tests.readme"
 
 
-def test_what_it_mentions_exists(readme: str) -> None:
-    assert list(unknown(without(readme, PREDECESSOR))) == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.parent.relative_to(ROOT)))
+def test_what_a_page_mentions_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert list(unknown(without(text, PREDECESSOR) if page == README else text, page.parent)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.parent.relative_to(ROOT)))
+def test_where_a_page_links_to_exists(page: Path) -> None:
+    assert list(broken_links(page)) == []
+
+
+def test_every_page_can_be_reached_from_the_first() -> None:
+    reached, ahead = set[Path](), [README]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        ahead += {(page.parent / file).resolve() for file, _ in links(page) if file.endswith("README.md")} - reached
+    assert set(PAGES) - reached == set()
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("# A\n## It's here, and there\n[a](#its-here-and-there) [b](#gone) [c](gone.md) [d](README.md#a)\n")
+    assert list(broken_links(page)) == ["#gone", "gone.md#"]
 
 
 def test_one_request_can_be_followed(readme: str) -> None:
@@ -147,4 +188,4 @@ def test_a_file_or_symbol_that_does_not_exist_is_found(row: str, finding: str) -
 
 def test_a_setting_that_the_table_lacks_is_found(readme: str) -> None:
     less = "\n".join(line for line in readme.splitlines() if "`--durability`" not in line)
-    assert block(less, "settings") != TABLES["settings"]()
+    assert block(less, "settings") != TABLES["settings"][1]()

@@ -1,4 +1,4 @@
-"""What the README tells people to configure is what the tests of agents use."""
+"""What people are told to configure is what the tests of agents use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tomllib
 
 from tests.clients.agents import CLAUDE_CODE, OPENCODE
 from tests.clients.test_codex import CONFIG
-from tests.readme import README
+from tests.readme import CLIENTS
 
 URL, MODEL = "http://localhost:8000", "ollama/qwen3:4b"
 ALONE = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", *OPENCODE.env(URL, MODEL)}
@@ -17,7 +17,7 @@ ALONE = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", *OPENCODE.env(URL, MODEL)}
 
 def block(language: str, containing: str) -> str:
     """The code block that contains this."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", CLIENTS.read_text(encoding="utf-8"), re.DOTALL)
     (found,) = (text for text in blocks if containing in text)
     return str(found)
 
@@ -34,7 +34,7 @@ def test_opencodes_file() -> None:
 
 
 def test_what_keeps_them_on_this_machine_is_told() -> None:
-    text = README.read_text(encoding="utf-8")
+    text = CLIENTS.read_text(encoding="utf-8")
     assert {name for name in ALONE if name not in text} == set()
 
 
