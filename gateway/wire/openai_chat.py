@@ -23,7 +23,10 @@ from gateway.wire.whole_body import WholeDecoder, is_body
 
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
-_TOP = ("system_fingerprint", "service_tier")
+_OURS = frozenset({"object", "created", "choices", "usage", "error", "obfuscation"})
+"""Top-level keys that our answers say for themselves, and the padding of a stream. All others are carried to the
+client, such as `citations` (Perplexity), `provider` (OpenRouter), `x_groq` and `timings` (llama.cpp)."""
+_NAMES = ("model", "id")
 MOST_INDEX = 65_535
 
 
@@ -31,14 +34,14 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_calls", "_done", "_finished", "_halves", "_seen")
+    __slots__ = ("_calls", "_done", "_finished", "_halves", "_said")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
         self._calls = StreamedCalls()
         self._halves = Halves()
         self._done = False
-        self._seen: set[str] = set()
+        self._said: dict[str, Any] = {}
 
     @property
     def complete(self) -> bool:
@@ -115,11 +118,15 @@ class ChatStreamDecoder:
 
     def _meta(self, chunk: dict[str, Any], pieces: list[Piece]) -> None:
         usage = chunk.get("usage")
-        news = {key: chunk[key] for key in (*_TOP, "model", "id") if chunk.get(key) and key not in self._seen}
+        news = {key: each for key, each in chunk.items() if key not in _OURS and each and self._is_news(key, each)}
         if not usage and not news:
             return
-        self._seen.update(news)
+        self._said.update(news)
         pieces.append(meta_of(news, usage if isinstance(usage, dict) else None))
+
+    def _is_news(self, key: str, value: Any) -> bool:
+        """Most keys stand on every chunk. The answer is called what its first one is."""
+        return key not in self._said or (key not in _NAMES and self._said[key] != value)
 
 
 class ChatBodyDecoder(WholeDecoder):
@@ -153,7 +160,7 @@ class ChatBodyDecoder(WholeDecoder):
             pieces.append(delta)
         self._finished = True
         usage = body.get("usage")
-        top = {key: body[key] for key in (*_TOP, "model", "id") if body.get(key)}
+        top = {key: each for key, each in body.items() if key not in _OURS and each}
         pieces.append(meta_of(top, usage if isinstance(usage, dict) else None))
         return pieces
 

@@ -21,6 +21,8 @@ RENDERER = 1
 """The version that `request_received` records. A change of bytes is a new version; this one stays."""
 
 DONE = b"data: [DONE]\n\n"
+_LASTING = frozenset({"system_fingerprint", "service_tier"})
+"""Top-level keys that stand on every chunk once they are known, as OpenAI has them."""
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -39,6 +41,7 @@ class ChatStream:
         self._text_suffix = b'"},"logprobs":null,"finish_reason":null}]' + tail
         self._between = self._text_suffix + self._text_prefix
         self._top: dict[str, Any] = {}
+        self._once: dict[str, Any] = {}
         self._reasons: dict[int, str | None] = {}
         self._calls: dict[int, set[int]] = {}
 
@@ -75,8 +78,13 @@ class ChatStream:
         return b"data: " + orjson.dumps(openai_error_body(error)) + b"\n\n"
 
     def _carry(self, top: dict[str, Any]) -> None:
-        """Top-level keys of the provider (system_fingerprint, service_tier) stand on every later chunk."""
-        self._top.update(top)
+        """Top-level keys of the provider: what lasts stands on every later chunk, all else on the next one that is no
+        bare text. At the latest that is the one with the finish reason."""
+        self._once.update((key, value) for key, value in top.items() if key not in _LASTING)
+        lasting = {key: value for key, value in top.items() if key in _LASTING}
+        if not lasting:
+            return
+        self._top.update(lasting)
         extra = b"," + orjson.dumps(self._top)[1:-1]
         tail = extra + (b',"usage":null}\n\n' if self._usage_chunk else b"}\n\n")
         self._text_suffix = b'"},"logprobs":null,"finish_reason":null}]' + tail
@@ -125,7 +133,10 @@ class ChatStream:
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return self._head + b',"choices":[' + orjson.dumps(choice) + b"]" + self._tail
+        once = b""
+        if self._once:
+            once, self._once = b"," + orjson.dumps(self._once)[1:-1], {}
+        return self._head + b',"choices":[' + orjson.dumps(choice) + b"]" + once + self._tail
 
 
 class ChatBody:

@@ -100,7 +100,7 @@ def unreadable(value: Any) -> bool:
 @dataclass(slots=True)
 class Meta:
     """What a frame says about the whole answer; None where it says nothing. `usage_raw` replaces earlier ones.
-    `top` are top-level keys to carry to an OpenAI-shaped client (`system_fingerprint`, `service_tier`)."""
+    `top` are top-level keys to carry to an OpenAI-shaped client (`system_fingerprint`, `citations`, …)."""
 
     usage: Usage | None = None
     usage_raw: dict[str, Any] | None = None

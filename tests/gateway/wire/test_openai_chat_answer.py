@@ -13,7 +13,7 @@ from eventstore.catalogue.values import Usage
 from gateway.wire.anthropic_messages import MessagesStreamDecoder
 from gateway.wire.ndjson import LineFramer
 from gateway.wire.ollama import OllamaChatDecoder
-from gateway.wire.openai_chat import ChatStreamDecoder
+from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.openai_chat_answer import DONE, ChatBody, ChatStream
 from gateway.wire.sse import SSEFramer
 from gateway.wire.values import Delta, Meta, Piece, TextRun, ToolCallDelta
@@ -163,6 +163,45 @@ def test_reasoning_refusal_and_logprobs_keep_their_places() -> None:
 def test_what_the_provider_says_of_itself_stands_on_every_chunk() -> None:
     chunks = streamed(said("openai/text.sse"))
     assert {(c["system_fingerprint"], c["service_tier"]) for c in chunks} == {("fp_9c1b2e", "default")}
+
+
+PERPLEXITY = {"citations": ["https://a.example"], "search_results": [{"title": "A", "url": "https://a.example"}]}
+OWN: list[dict[str, Any]] = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant"}}], "x_groq": {"id": "req_1"}, "provider": "Aqua"},
+    {"choices": [{"index": 0, "delta": {"content": "Hi"}}], "provider": "Aqua", **PERPLEXITY, "obfuscation": "nV3"},
+    {"choices": [{"index": 0, "delta": {"content": "!"}}], "provider": "Aqua", **PERPLEXITY, "obfuscation": "k"},
+    {
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        "provider": "Aqua",
+        "timings": {"predicted_n": 2},
+    },
+    {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}, "x_groq": {"usage": {"queue_time": 0.1}}},
+]
+"""A stream with what providers say beside the format."""
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_else_a_provider_says_is_said_once_or_as_often_as_it_changes(at_once: bool) -> None:
+    frames = [b"data: " + orjson.dumps({"id": "c", "model": "m", **chunk}) + b"\n\n" for chunk in OWN]
+    frames.append(b"data: [DONE]\n\n")
+    chunks = streamed(read(*READERS["openai"](), [b"".join(frames)] if at_once else frames))
+    ours = {"id", "object", "created", "model", "choices"}
+    own = [{key: value for key, value in chunk.items() if key not in ours} for chunk in chunks]
+    assert [each for each in own if each] == [
+        {"x_groq": {"id": "req_1"}, "provider": "Aqua"},
+        PERPLEXITY,
+        {"timings": {"predicted_n": 2}, "x_groq": {"usage": {"queue_time": 0.1}}},
+    ]
+    assert "".join(each.get("content", "") for each in deltas(chunks)) == "Hi!"
+
+
+def test_a_whole_answer_has_it_all() -> None:
+    choices = [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]
+    whole = {"id": "c", "object": "chat.completion", "created": 5, "model": "m", "choices": choices, **PERPLEXITY}
+    meant = fold(ChatBodyDecoder().body(orjson.dumps({**whole, "error": None, "usage": {}})))
+    answer = orjson.loads(ChatBody("r1", 1, "demo/m").completed(meant))
+    assert {key: value for key, value in answer.items() if key in PERPLEXITY} == PERPLEXITY
+    assert (answer["id"], answer["created"], answer["model"]) == ("chatcmpl-r1", 1, "demo/m")
 
 
 def test_a_run_of_texts_is_a_chunk_each() -> None:
