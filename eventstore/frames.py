@@ -1,7 +1,8 @@
 """The frames lane: packing verbatim frames into rows, and getting exactly the same bytes out again.
 
 A *frame* is one message of a long answer, verbatim (one SSE event, one NDJSON line, or a whole body). Neighbours
-in one run differ in little: a *template* (prefix and suffix) found in one frame is elided from those after it.
+in one run differ in little: a *template* (prefix and suffix) found in one frame is elided from those after it. Where
+two things differ, such as a text and a time, the template has what stands between them too.
 The packing is pure and knows nothing of what the bytes mean.
 
 Codecs of a row:
@@ -10,6 +11,8 @@ Codecs of a row:
     TEMPLATE  uvarint index, uvarint prefix length, uvarint suffix length; then like ELIDED. The frame at `index`
               is whole, and its ends are the template of the frames after it, here and in later rows.
     ELIDED    frames joined by RS; one that begins with US (0x1f) is the middle of a frame: put the template around it.
+    PAIRED    like TEMPLATE, with two more uvarints behind the suffix's: where in the whole frame that begins which
+              stands between the two things that differ, and its length. In each middle of the run GS (0x1d) is for it.
 Where a frame holds RS or US (no valid JSON text does), every frame of its batch gets a row of its own, PLAIN.
 """
 
@@ -23,7 +26,8 @@ from dataclasses import dataclass
 from eventstore.envelope import NewFrames, RecordedFrames
 from eventstore.errors import LogCorrupt
 
-PLAIN, JOINED, TEMPLATE, ELIDED = 0, 1, 2, 3
+PLAIN, JOINED, TEMPLATE, ELIDED, PAIRED = range(5)
+GS = b"\x1d"
 RS = b"\x1e"
 US = b"\x1f"
 SEP = RS + US
@@ -33,10 +37,25 @@ _UNITS = re.compile(rb"\x1e(?!\x1f)")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The ends that the frames of one run share."""
+    """What the frames of one run share: their ends and, if two things differ, what stands between those."""
 
     prefix: bytes
     suffix: bytes
+    between: bytes = b""
+
+    def middle(self, frame: bytes) -> bytes | None:
+        """What is left of a frame without this; None where it has not all of it."""
+        middle = frame.removeprefix(self.prefix).removesuffix(self.suffix)
+        if len(middle) + len(self.prefix) + len(self.suffix) != len(frame):
+            return None
+        if not self.between:
+            return middle
+        one, there, other = middle.partition(self.between)
+        return one + GS + other if there and GS not in middle else None
+
+    def around(self, middle: bytes) -> bytes:
+        """The frame again."""
+        return self.prefix + (middle.replace(GS, self.between, 1) if self.between else middle) + self.suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +103,11 @@ class FrameRun:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
         if opens is not None:
             index, self.template = opens
-            head = _uvarint(index) + _uvarint(len(self.template.prefix)) + _uvarint(len(self.template.suffix))
+            codec, head = _head(index, frames[index], self.template)
             packed = RS.join(frames[: index + 1])
             if index + 1 < len(frames):
                 packed += RS + _elide(frames[index + 1 :], self.template)
-            return [self._row(len(frames), offset_us, TEMPLATE, head + packed)], _parts(packed)
+            return [self._row(len(frames), offset_us, codec, head + packed)], _parts(packed)
         if self.template is not None and len(packed := _elide(frames, self.template)) < len(raw) + len(frames) - 1:
             return [self._row(len(frames), offset_us, ELIDED, packed)], _parts(packed)
         codec = JOINED if len(frames) > 1 else PLAIN
@@ -97,13 +116,8 @@ class FrameRun:
     def _middle(self, frame: bytes) -> bytes | None:
         """What is left of a frame without the template, as a slow model's come one by one; None where it has not its
         ends, or is not shorter without them, or must stand alone."""
-        template = self.template
-        if template is None or not (frame.startswith(template.prefix) and frame.endswith(template.suffix)):
-            return None
-        ends = len(template.prefix) + len(template.suffix)
-        if not 1 < ends <= len(frame) or US in frame or RS in frame:
-            return None
-        return frame[len(template.prefix) : len(frame) - len(template.suffix)]
+        middle = None if self.template is None or US in frame or RS in frame else self.template.middle(frame)
+        return None if middle is None or len(US + middle) >= len(frame) else middle
 
     def _row(self, count: int, offset_us: int, codec: int, packed: bytes) -> NewFrames:
         row = NewFrames(self, self.count + 1, count, offset_us, codec, packed)
@@ -136,7 +150,7 @@ class FrameReader:
             else:
                 template = self.template
                 assert template is not None  # parts() refuses middles without one
-                frames += [template.prefix + middle + template.suffix for middle in part.each()]
+                frames += map(template.around, part.each())
         return frames
 
     def parts(self, row: RecordedFrames) -> list[Part]:
@@ -153,7 +167,7 @@ class FrameReader:
             raise LogCorrupt(row.position, f"frame {row.frame} follows frame {self.count}")
         packed = row.bytes
         self._digest.update(_digest_head(row.frame, row.count, row.offset_us, row.codec, packed) + packed)
-        if row.codec == TEMPLATE:
+        if row.codec in (TEMPLATE, PAIRED):
             packed = self._open_template(row)
         elif row.codec not in (PLAIN, JOINED) and (row.codec != ELIDED or self.template is None):
             raise LogCorrupt(row.position, f"codec {row.codec} cannot stand here")
@@ -167,17 +181,34 @@ class FrameReader:
         index, at = _read_uvarint(row.bytes, 0, row.position)
         prefix, at = _read_uvarint(row.bytes, at, row.position)
         suffix, at = _read_uvarint(row.bytes, at, row.position)
+        begin, length = prefix, 0
+        if row.codec == PAIRED:
+            begin, at = _read_uvarint(row.bytes, at, row.position)
+            length, at = _read_uvarint(row.bytes, at, row.position)
         packed = row.bytes[at:]
         items = packed.split(RS, index + 1)
-        if index >= len(items) or prefix + suffix > len(items[index]):
+        if index >= len(items) or not prefix <= begin <= begin + length <= len(items[index]) - suffix:
             raise LogCorrupt(row.position, "the template lies outside its frame")
         opened = items[index]
-        self.template = Template(opened[:prefix], opened[len(opened) - suffix :])
+        self.template = Template(opened[:prefix], opened[len(opened) - suffix :], opened[begin : begin + length])
         return packed
 
 
+def _head(index: int, frame: bytes, template: Template) -> tuple[int, bytes]:
+    """The codec of the row that a template is opened in, and what stands there before its frames."""
+    head = _uvarint(index) + _uvarint(len(template.prefix)) + _uvarint(len(template.suffix))
+    if not template.between:
+        return TEMPLATE, head
+    begin = frame.index(template.between, len(template.prefix))
+    return PAIRED, head + _uvarint(begin) + _uvarint(len(template.between))
+
+
 def _elide(frames: Sequence[bytes], template: Template) -> bytes:
-    """Frames joined by RS, each that has the template's ends as US and its middle."""
+    """Frames joined by RS, each that has what the template shares as US and its middle."""
+    if template.between:
+        middles = map(template.middle, frames)
+        pairs = zip(frames, middles, strict=True)
+        return RS.join([frame if middle is None else US + middle for frame, middle in pairs])
     prefix, suffix = template.prefix, template.suffix
     ends = len(prefix) + len(suffix)
     return RS.join(

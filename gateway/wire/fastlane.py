@@ -6,11 +6,12 @@ A whole read of such frames is checked and decoded by one JSON parse; nothing is
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
 
-from eventstore.frames import SEP, Middles, Template
+from eventstore.frames import GS, SEP, Middles, Template
 from gateway.wire.nesting import deeper_than
 from gateway.wire.values import TextRun, WireError
 
@@ -18,14 +19,23 @@ DEEPEST = 100
 """Levels of nesting in what an upstream says. What is deeper could be read, but not written again."""
 
 
-def read_run(middles: Middles) -> TextRun | None:
+BEFORE = re.compile(rb'(?<![^\x1f])[^"\\\x1d-\x1f]*\x1d')
+"""Of middles that are two, the first of each, whole: a text that JSON writes as it is, such as a time."""
+BEHIND = re.compile(rb'\x1d[^"\\\x1d-\x1f]*(?=\x1e|\Z)')
+"""The second."""
+
+
+def read_run(middles: Middles, beside: re.Pattern[bytes] | None = None) -> TextRun | None:
     """The run, if each middle is exactly the inside of one JSON string; None where any is not (then go frame by frame).
+    `beside`: where middles are two, the one that is no text.
 
     Joined to an array of strings they must parse to as many strings as there are middles, and to nothing else: brackets
     could hide some of them. A middle could only make that count wrong in both directions if one ended in a backslash,
     so such a run is never fast.
     """
-    joined = middles.joined
+    joined = middles.joined if beside is None else beside.sub(b"", middles.joined)
+    if beside is not None and GS in joined:
+        return None
     quoted = b'["' + joined.replace(SEP, b'","') + b'"]'
     if b'\\","' in quoted or quoted.endswith(b'\\"]'):
         return None
@@ -45,7 +55,7 @@ def whole_frames(middles: Middles, template: Template | None) -> list[bytes]:
     """The frames with the template around them again."""
     if template is None:
         raise WireError("elided frames without a template")
-    return [template.prefix + middle + template.suffix for middle in middles.each()]
+    return [template.around(middle) for middle in middles.each()]
 
 
 def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
@@ -60,6 +70,28 @@ def find_template(frame: bytes, text: str, key: bytes) -> Template | None:
             end = start + len(escaped)
             if frame.startswith(escaped, start) and frame.startswith(b'"', end):
                 return Template(frame[:start], frame[end:])
+    return None
+
+
+def differs_before(template: Template, key: bytes, value: str) -> Template | None:
+    """The template, where before the text another differs: `"<key>":"<value>"`. None where its place is not certain."""
+    cut = _cut(template.prefix, key, value)
+    return cut and Template(cut[0], template.suffix, cut[1])
+
+
+def differs_behind(template: Template, key: bytes, value: str) -> Template | None:
+    """The same behind the text."""
+    cut = _cut(template.suffix, key, value)
+    return cut and Template(template.prefix, cut[1], cut[0])
+
+
+def _cut(part: bytes, key: bytes, value: str) -> tuple[bytes, bytes] | None:
+    """What stands before and behind a text that JSON writes as it is, and that stands there once."""
+    said = value.encode()
+    for opening in (b'"' + key + b'":"', b'"' + key + b'": "'):
+        head, _, rest = part.partition(opening)
+        if part.count(opening) == 1 and rest.startswith(said + b'"') and b"\\" not in said:
+            return head + opening, rest[len(said) :]
     return None
 
 

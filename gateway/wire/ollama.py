@@ -10,10 +10,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from eventstore.catalogue.values import Usage
-from eventstore.frames import Part, Template
+from eventstore.frames import SEP, Part, Template
 from gateway.wire import exact
-from gateway.wire.fastlane import loads_lenient
+from gateway.wire.fastlane import BEFORE, differs_before, find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
 
 _NO_ANSWERS = ("load", "unload")
@@ -38,11 +40,23 @@ class OllamaChatDecoder:
         return self._done
 
     def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        """None: every line has its own time in front of the text."""
+        """Every line has its own time in front of the text."""
+        for index, frame in enumerate(frames):
+            if (template := _template(frame)) is not None:
+                return index, template
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
-        return [piece for part in parts if isinstance(part, bytes) for piece in self._line(part)]
+        pieces: list[Piece] = []
+        for part in parts:
+            if isinstance(part, bytes):
+                pieces += self._line(part)
+            elif (run := read_run(part, BEFORE)) is not None and all(run.escaped.split(SEP)):  # an empty one is no news
+                pieces.append(run)
+            else:
+                for frame in whole_frames(part, template):
+                    pieces += self._line(frame)
+        return pieces
 
     def _line(self, frame: bytes) -> list[Piece]:
         line = loads_lenient(frame)
@@ -101,6 +115,24 @@ class OllamaChatDecoder:
         self._done = True
         delta.finish_reason = "length" if reason == "length" else "tool_calls" if self._calls else "stop"
         return [delta, _usage(line), Meta(ended=True)]
+
+
+def _template(frame: bytes) -> Template | None:
+    """What lines share that say nothing but text."""
+    try:
+        line = orjson.loads(frame)
+    except orjson.JSONDecodeError:
+        return None
+    message = line.get("message") if isinstance(line, dict) else None
+    if not isinstance(message, dict) or line.get("done") is not False or line.get("error") or line.get("logprobs"):
+        return None
+    text, at = message.get("content"), line.get("created_at")
+    if not (isinstance(text, str) and text and isinstance(at, str)):
+        return None
+    if any(value for key, value in message.items() if key not in {"role", "content"}):
+        return None
+    template = find_template(frame, text, b"content")
+    return template and differs_before(template, b"created_at", at)
 
 
 def _usage(line: Mapping[str, Any]) -> Meta:

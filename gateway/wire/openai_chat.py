@@ -13,7 +13,7 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
-from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.fastlane import BEHIND, differs_behind, find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.halves import ESCAPE, Halves
 from gateway.wire.openai_calls import StreamedCalls, derived_id
@@ -54,19 +54,23 @@ class ChatStreamDecoder:
             if data is None or data == DONE or b'"content"' not in data:
                 continue
             try:
-                text = _only_text(orjson.loads(data))
+                chunk = orjson.loads(data)
             except orjson.JSONDecodeError:
                 return None
+            text = _only_text(chunk)
             if text and (template := find_template(frame, text, b"content")) is not None:
-                return index, template
+                padding = chunk.get("obfuscation")  # OpenAI's own, of another length in every chunk
+                padded = differs_behind(template, b"obfuscation", padding) if isinstance(padding, str) else None
+                return index, padded or template
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
+        beside = BEHIND if template is not None and template.between else None
         for part in parts:
             if isinstance(part, bytes):
                 self._frame(part, pieces)
-            elif not self._halves and (run := read_run(part)) is not None:
+            elif not self._halves and (run := read_run(part, beside)) is not None:
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):

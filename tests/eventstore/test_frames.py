@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 from eventstore.envelope import NewFrames, RecordedFrames
 from eventstore.errors import LogCorrupt
-from eventstore.frames import ELIDED, JOINED, PLAIN, RS, TEMPLATE, US, FrameReader, FrameRun, Middles, Template
+from eventstore.frames import (
+    ELIDED,
+    GS,
+    JOINED,
+    PAIRED,
+    PLAIN,
+    RS,
+    TEMPLATE,
+    US,
+    FrameReader,
+    FrameRun,
+    Middles,
+    Template,
+)
 
 ENDS = Template(b'{"content":"', b'"}')
 
@@ -96,25 +109,53 @@ def test_a_frame_alone_is_packed_as_it_is_among_others(middles: list[bytes]) -> 
 def by_itself(frame: bytes, ends: Template) -> bytes:
     """What is kept of a frame, looked at alone."""
     both = len(ends.prefix) + len(ends.suffix)
-    if frame.startswith(ends.prefix) and frame.endswith(ends.suffix) and len(frame) >= both:
-        return US + frame[len(ends.prefix) : len(frame) - len(ends.suffix)]
-    return frame
+    if not (frame.startswith(ends.prefix) and frame.endswith(ends.suffix) and len(frame) >= both):
+        return frame
+    middle = frame[len(ends.prefix) : len(frame) - len(ends.suffix)]
+    if not ends.between:
+        return US + middle
+    at = middle.find(ends.between)
+    return frame if at < 0 or GS in middle else US + middle[:at] + GS + middle[at + len(ends.between) :]
 
 
 letters = st.text("ab", max_size=3).map(str.encode)
 
 
-@given(st.builds(Template, letters, letters), st.lists(st.text("abc", max_size=7).map(str.encode), max_size=9))
+@given(
+    st.builds(Template, letters, letters, letters), st.lists(st.text("abc\x1d", max_size=7).map(str.encode), max_size=9)
+)
 def test_each_frame_is_elided_as_if_it_were_alone(ends: Template, frames: list[bytes]) -> None:
     # given ends and frames of so few letters that they overlap in every way
     run, reader = FrameRun(1), FrameReader()
-    opened = ends.prefix + b"c" + ends.suffix
+    opened = ends.prefix + b"c" + ends.between + b"c" + ends.suffix
     # when they are packed behind the frame that gives the template
     (row,), parts = run.pack([opened, *frames], 0, (0, ends))
     # then each is kept as it would be alone, and the parts are those that every later reader finds
-    assert row.bytes[3:] == RS.join([opened, *(by_itself(frame, ends) for frame in frames)])
+    head = 5 if ends.between else 3
+    assert row.bytes[head:] == RS.join([opened, *(by_itself(frame, ends) for frame in frames)])
     assert parts == reader.parts(*stored([row]))
-    assert reader.digest == run.digest
+    assert (reader.digest, reader.template) == (run.digest, ends)
+    assert FrameReader().unpack(*stored([row])) == [opened, *frames]
+
+
+TIMED = Template(b'{"at":"', b'"}', b'","content":"')
+"""Ends, and what stands between a time and a text."""
+
+
+@given(st.lists(st.tuples(st.text("01", max_size=3), st.text("abc\x1d", max_size=3)), min_size=2))
+def test_two_things_that_differ_are_stored_without_what_stands_between_them(pairs: list[tuple[str, str]]) -> None:
+    frames = [TIMED.prefix + f'{time}","content":"{text}'.encode() + TIMED.suffix for time, text in pairs]
+    run = FrameRun(1)
+    rows = run.pack(frames[:1], 0, (0, TIMED))[0] + run.pack(frames[1:], 1)[0]
+    alone = [row for frame in frames[1:] for row in run.pack([frame], 2)[0]]
+    assert rows[0].codec == PAIRED
+    pieces = [
+        frame if "\x1d" in text else f"\x1f{time}\x1d{text}".encode()
+        for frame, (time, text) in zip(frames, pairs, strict=True)
+    ]
+    assert rows[1].bytes == RS.join(pieces[1:])
+    assert [row.bytes for row in alone] == pieces[1:]
+    assert unpacked([*rows, *alone])[0] == frames + frames[1:]
 
 
 def test_no_frames_are_no_row() -> None:
@@ -149,6 +190,9 @@ def row(**changes: object) -> RecordedFrames:
         row(codec=TEMPLATE, bytes=b"\x00\x09\x09x"),
         row(codec=TEMPLATE, bytes=b"\xff\xff\xff"),
         row(codec=TEMPLATE, bytes=b""),
+        row(codec=PAIRED, bytes=b"\x00\x01\x01\x00\x01<->"),
+        row(codec=PAIRED, bytes=b"\x00\x01\x01\x01\x02<->"),
+        row(codec=PAIRED, bytes=b"\x00\x01\x01\x01"),
     ],
 )
 def test_a_row_that_cannot_have_been_written_is_named(damaged: RecordedFrames) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventstore.frames import SEP, FrameRun, Middles, Template
-from gateway.wire.fastlane import find_template, loads_lenient, read_run
+from gateway.wire.fastlane import differs_before, differs_behind, find_template, loads_lenient, read_run
+from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatStreamDecoder
 from gateway.wire.openai_chat_answer import ChatStream
-from gateway.wire.values import WireError
-from tests.gateway.wire.reading import plain, read
+from gateway.wire.values import Decoder, TextRun, WireError
+from tests.gateway.wire.reading import fold, plain, read
 
 ADVERSARIAL = st.text(alphabet='"\\,{}[]:a\n\t\x00é🎉\u2028', max_size=8)
 INSIDES = st.lists(st.sampled_from([*'"\\,{}[] nu0a1', "\x1e", '","', '\\"', "\\u00", "\\\\", "é"]), max_size=6)
@@ -67,6 +69,47 @@ def test_middles_that_are_no_string_mean_what_their_frames_mean(insides: list[li
     assert plain(read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])) == alone
 
 
+PADDED = Template(TEMPLATE.prefix, b'"}', b'"},"logprobs":null}],"obfuscation":"')
+TIMED = Template(b'{"created_at":"', b'"},"done":false}', b'","message":{"role":"assistant","content":"')
+"""What differs is a text and what pads it; a time and a text."""
+LANES: dict[str, tuple[Template, Callable[[], Decoder], bytes]] = {
+    "padded": (PADDED, ChatStreamDecoder, b"Hi\x1dxx"),
+    "timed": (TIMED, OllamaChatDecoder, b"2026-11-21T01:26:13Z\x1dHi"),
+}
+BETWEEN = [PADDED.between.decode(), TIMED.between.decode()]
+INSIDE_TWO = st.lists(st.sampled_from([*'"\\,{}[] a', "\x1d", '","', '\\"', "é", *BETWEEN]), max_size=5).map("".join)
+
+
+@pytest.mark.parametrize("lane", LANES)
+@given(pairs=st.lists(st.tuples(INSIDE_TWO, INSIDE_TWO), min_size=1, max_size=4))
+@example(pairs=[("a", "b"), ("a\\", '"b')])
+@example(pairs=[(BETWEEN[0], BETWEEN[1])])
+def test_two_things_that_differ_mean_what_their_frames_mean(lane: str, pairs: list[tuple[str, str]]) -> None:
+    template, decoder, first = LANES[lane]
+    middles = [one.encode() + template.between + other.encode() for one, other in pairs]
+    frames = [template.around(first), *(template.prefix + middle + template.suffix for middle in middles)]
+    try:
+        alone = plain(decoder().decode(frames, None))
+    except WireError:
+        with pytest.raises(WireError):
+            read(Whole(), decoder(), [b"\n\n".join(frames)])
+        return
+    assert plain(read(Whole(), decoder(), [b"\n\n".join(frames)])) == alone
+
+
+@pytest.mark.parametrize("lane", LANES)
+@given(texts=st.lists(ADVERSARIAL, min_size=1, max_size=8))
+def test_of_two_things_that_differ_the_text_comes_out(lane: str, texts: list[str]) -> None:
+    template, decoder, first = LANES[lane]
+    escaped = [orjson.dumps(text)[1:-1] for text in texts]
+    middles = [each + b"\x1dxyz" if lane == "padded" else b"01:26\x1d" + each for each in escaped]
+    frames = [*map(template.around, [first, *middles])]
+    assert decoder().template(frames) == (0, template)
+    pieces = read(Whole(), decoder(), [b"\n\n".join(frames)])
+    assert TextRun in map(type, pieces) or any(not each or b"\\" in each for each in escaped)
+    assert fold(pieces).choices()[0]["message"]["content"] == "Hi" + "".join(texts)
+
+
 @given(st.lists(ADVERSARIAL, min_size=1, max_size=8), st.booleans(), st.booleans())
 def test_escaped_text_is_passed_on_as_the_text_it_is(texts: list[str], ascii_only: bool, usage: bool) -> None:
     frames = [frame(text, ascii_only) for text in ["first", *texts]]
@@ -102,6 +145,16 @@ def test_a_template_is_found_only_where_the_place_is_certain() -> None:
     assert find_template(b'{"content": "hi"}', "hi", b"content") == Template(b'{"content": "', b'"}')
     assert find_template(b'{"content":"hi","x":{"content":"hi"}}', "hi", b"content") is None
     assert find_template(b'{"content":"h\\u0069"}', "hi", b"content") is None
+
+
+def test_so_with_what_differs_beside_the_text() -> None:
+    found = Template(b'{"at":"1","content":"', b'","pad":"x"}')
+    assert differs_before(found, b"at", "1") == Template(b'{"at":"', b'","pad":"x"}', b'","content":"')
+    assert differs_behind(found, b"pad", "x") == Template(b'{"at":"1","content":"', b'"}', b'","pad":"')
+    assert differs_behind(found, b"at", "1") is None  # it is before the text
+    assert differs_before(found, b"at", "2") is None
+    assert differs_behind(Template(b"{", b'","pad":"x","b":{"pad":"x"}}'), b"pad", "x") is None
+    assert differs_behind(Template(b"{", b'","pad":"\\u0078"}'), b"pad", "x") is None
 
 
 def test_frames_that_hold_the_separator_still_mean_what_they_mean() -> None:

@@ -8,7 +8,7 @@ import pytest
 from eventstore.catalogue.values import Usage
 from gateway.wire.ndjson import LineFramer
 from gateway.wire.ollama import OllamaChatDecoder, error_of_body
-from gateway.wire.values import Fold, WireError
+from gateway.wire.values import Fold, TextRun, WireError
 from gateway.wire.whole_body import BodyFramer
 from tests.gateway.wire.reading import (
     check_cut_is_no_success,
@@ -82,6 +82,12 @@ def test_text() -> None:
     assert not whole.meta.usage_estimated
     assert whole.meta.usage_raw is not None
     assert whole.meta.usage_raw["total_duration"] == 4883583458
+
+
+def test_text_goes_by_the_fast_lane_though_each_line_has_its_time() -> None:
+    pieces = read(*stream(), [script("ollama/text.ndjson")])
+    runs = [piece.text for piece in pieces if isinstance(piece, TextRun)]
+    assert "".join(runs) == str(fold(pieces).choices()[0]["message"]["content"]).removeprefix("Hello")
 
 
 def test_arguments_become_text_once_and_keep_every_digit() -> None:

@@ -18,7 +18,7 @@ from gateway.wire.openai_chat import (
     usage_to_openai,
 )
 from gateway.wire.sse import SSEFramer
-from gateway.wire.values import Delta, Fold, Meta, WireError
+from gateway.wire.values import Delta, Fold, Meta, TextRun, WireError
 from gateway.wire.whole_body import BodyFramer, EventsFramer
 from tests.gateway.wire.reading import (
     check_cut_is_no_success,
@@ -111,6 +111,13 @@ def test_a_body_alone_means_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", ["text", "mlx_lm", "transformers"])
 def test_text_that_looks_like_its_own_frame(name: str) -> None:
     assert message(name)["content"] == TEXT
+
+
+@pytest.mark.parametrize("name", ["text", "mlx_lm"])
+def test_text_goes_by_the_fast_lane_padded_or_not(name: str) -> None:
+    assert (b'"obfuscation":"' in script(f"openai/{name}.sse")) is (name == "text")
+    runs = [piece for piece in read(*stream(), [script(f"openai/{name}.sse")]) if isinstance(piece, TextRun)]
+    assert "".join(run.text for run in runs) == TEXT.removeprefix("Hello")  # the first text is the template's
 
 
 def test_what_a_stream_says_about_itself() -> None:
