@@ -9,7 +9,7 @@ Codecs of a row:
     PLAIN     one frame, as it is.
     JOINED    several frames joined by RS (0x1e).
     TEMPLATE  uvarint index, uvarint prefix length, uvarint suffix length; then like ELIDED. The frame at `index`
-              is whole, and its ends are the template of the frames after it, here and in later rows.
+              is whole, and its ends are the template of the frames after it, here and in later rows, up to the next.
     ELIDED    frames joined by RS; one that begins with US (0x1f) is the middle of a frame: put the template around it.
     PAIRED    like TEMPLATE, with two more uvarints behind the suffix's: where in the whole frame that begins which
               stands between the two things that differ, and its length. In each middle of the run GS (0x1d) is for it.
@@ -95,7 +95,7 @@ class FrameRun:
         self, frames: Sequence[bytes], offset_us: int, opens: tuple[int, Template] | None = None
     ) -> tuple[list[NewFrames], list[Part]]:
         """The rows for these frames, and their parts as every later reader of the rows will find them. `opens` names
-        the frame whose ends become the run's template (once a run) and that template."""
+        the frame whose ends become the run's template from there on, and that template."""
         if len(frames) == 1 and opens is None and (middle := self._middle(frames[0])) is not None:
             return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
         raw = b"".join(frames)

@@ -9,6 +9,7 @@ from eventstore.envelope import NewFrames
 from eventstore.frames import FrameRun
 from gateway.exchange.inputs import Payload, Seen
 from gateway.wire.dialect import Renderer
+from gateway.wire.fastlane import batches
 from gateway.wire.values import Decoder, Fold, Framer, Meta, Piece, UpstreamError, WireError
 from gateway.wire.whole_body import BODY_LIMIT, TOO_LARGE
 
@@ -63,10 +64,14 @@ class Attempt:
         run, raw = self.run, b"\n".join(frames)
         if self.scrub(raw) is not raw:
             frames = [self.scrub(frame) for frame in frames]
-        opens = self.decoder.template(frames) if run.template is None else None
-        rows, parts = run.pack(frames, int((now - self.based_at) * 1e6), opens)
-        self.rows += rows
-        self.add(self.decoder.decode(parts, run.template), now)
+        offset_us = int((now - self.based_at) * 1e6)
+        packed = []
+        for batch, opens in batches(frames, self.decoder, run.template):
+            rows, parts = run.pack(batch, offset_us, opens)
+            self.rows += rows
+            packed.append((parts, run.template))
+        for parts, template in packed:
+            self.add(self.decoder.decode(parts, template), now)
         self._taken += len(raw)
         if self._taken > BODY_LIMIT and not self.ended:
             raise WireError(TOO_LARGE)

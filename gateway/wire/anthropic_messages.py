@@ -20,7 +20,7 @@ from eventstore.frames import Part, Template
 from gateway.wire import exact
 from gateway.wire.anthropic_blocks import placed
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
-from gateway.wire.fastlane import find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.fastlane import LOOKS, find_template, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
 from gateway.wire.whole_body import WholeDecoder, is_body
@@ -54,34 +54,39 @@ class MessagesStreamDecoder:
     """Reads the event stream of one message."""
 
     name = "anthropic_messages_stream.1"
-    __slots__ = ("_blocks", "_calls", "_length", "_stopped", "_usage")
+    __slots__ = ("_blocks", "_calls", "_length", "_looks", "_stopped", "_usage")
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
         self._calls = self._length = 0
         self._usage: dict[str, Any] = {}
         self._stopped = False
+        self._looks = LOOKS
 
     @property
     def complete(self) -> bool:
         """True after `message_stop`."""
         return self._stopped
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         for index, frame in enumerate(frames):
-            if b"text_delta" not in frame:
+            if b"content_block_delta" not in frame or (known is not None and known.middle(frame) is not None):
                 continue
-            text = _only_text(frame)
-            if text and (template := find_template(frame, text, b"text")) is not None:
+            self._looks -= 1
+            if self._looks < 0:
+                return None
+            key, text = _only_text(frame) or ("", "")
+            if text and (template := find_template(frame, text, key.encode())) is not None:
                 return index, template
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
+        is_text = template is not None and template.prefix.endswith(_ANSWER)
         for part in parts:
             if isinstance(part, bytes):
                 pieces += self._frame(part)
-            elif (run := read_run(part)) is not None:
+            elif is_text and (run := read_run(part)) is not None:
                 pieces.append(run)
                 self._length += len(run.text)
             else:
@@ -280,17 +285,23 @@ def _said(delta: Delta) -> list[Piece]:
     return [delta] if delta.text or delta.reasoning or delta.tool_calls or delta.extra else []
 
 
-def _only_text(frame: bytes) -> str | None:
-    """The text of a frame that is a `text_delta` and nothing else."""
+def _only_text(frame: bytes) -> tuple[str, str] | None:
+    """The key and the text of a frame that adds to one text and to nothing else."""
     _, data = read_frame(frame)
     try:
         event = orjson.loads(data or b"null")
     except orjson.JSONDecodeError:
         return None
     delta = event.get("delta") if isinstance(event, dict) and event.get("type") == "content_block_delta" else None
-    if not isinstance(delta, dict) or delta.keys() != {"type", "text"} or delta["type"] != "text_delta":
+    key = _DELTAS.get(str(delta.get("type"))) if isinstance(delta, dict) else None
+    if not isinstance(delta, dict) or delta.keys() != {"type", key} or not isinstance(delta[key], str):
         return None
-    return delta["text"] if isinstance(delta["text"], str) else None
+    return str(key), delta[key]
+
+
+_DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_ANSWER = (b'"text":"', b'"text": "')
+"""Where a template's prefix ends if that is the answer's own."""
 
 
 def _object(value: Any) -> dict[str, Any]:

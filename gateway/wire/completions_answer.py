@@ -24,7 +24,7 @@ class TextStreamDecoder(ChatStreamDecoder):
     name = "openai_text_stream.1"
     __slots__ = ()
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         """None: these answers are rare."""
         return None
 

@@ -1,20 +1,26 @@
 """The fast lane of decoding: what stands between a known prefix and suffix is a text, already escaped for JSON.
 
-A whole read of such frames is checked and decoded by one JSON parse; nothing is parsed or dumped frame by frame.
+A whole read of such frames is checked and decoded by one JSON parse; nothing is parsed or dumped frame by frame. Frames
+of other texts (reasoning, a call's arguments) have templates too: those are stored short, and read one by one.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from eventstore.frames import GS, SEP, Middles, Template
 from gateway.wire.nesting import deeper_than
-from gateway.wire.values import TextRun, WireError
+from gateway.wire.values import Decoder, TextRun, WireError
 
+LOOKS = 64
+"""Frames of one answer that are parsed to find a template in them."""
+TAIL = 4
+"""Frames that end an answer, and one before them."""
 DEEPEST = 100
 """Levels of nesting in what an upstream says. What is deeper could be read, but not written again."""
 
@@ -56,6 +62,36 @@ def whole_frames(middles: Middles, template: Template | None) -> list[bytes]:
     if template is None:
         raise WireError("elided frames without a template")
     return [template.around(middle) for middle in middles.each()]
+
+
+Opening = tuple[int, Template]
+"""Which of some frames gives a template, and that template."""
+
+
+def batches(
+    frames: Sequence[bytes], decoder: Decoder, known: Template | None
+) -> list[tuple[Sequence[bytes], Opening | None]]:
+    """These frames, parted where another template begins, each part with the one that it opens. `known` is the run's
+    until now."""
+    found: list[tuple[Sequence[bytes], Opening | None]] = []
+    while frames:
+        opens = None if _goes_on(known, frames) else decoder.template(frames, known)
+        if opens is None:
+            return [*found, (frames, None)]
+        index, template = opens
+        if index and known is not None:
+            found.append((frames[:index], None))
+            frames, index = frames[index:], 0
+        following = None if _goes_on(template, frames) else decoder.template(frames[index + 1 :], template)
+        end = len(frames) if following is None else index + 1 + following[0]
+        found.append((frames[:end], (index, template)))
+        known, frames = template, frames[end:]
+    return found
+
+
+def _goes_on(template: Template | None, frames: Sequence[bytes]) -> bool:
+    """Whether frames are of a template to their end, as nearly all are."""
+    return template is not None and any(template.middle(frame) is not None for frame in frames[-TAIL:])
 
 
 def find_template(frame: bytes, text: str, key: bytes) -> Template | None:

@@ -13,10 +13,18 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import SEP, Part, Template
+from eventstore.frames import SEP, Middles, Part, Template
 from gateway.wire import exact
-from gateway.wire.fastlane import BEFORE, differs_before, find_template, loads_lenient, read_run, whole_frames
-from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count
+from gateway.wire.fastlane import (
+    BEFORE,
+    LOOKS,
+    differs_before,
+    find_template,
+    loads_lenient,
+    read_run,
+    whole_frames,
+)
+from gateway.wire.values import Delta, Meta, Piece, TextRun, ToolCallDelta, UpstreamError, WireError, count
 
 _NO_ANSWERS = ("load", "unload")
 _COUNTS = ("prompt_eval_count", "eval_count")
@@ -27,31 +35,38 @@ class OllamaChatDecoder:
     """Reads the lines of one answer."""
 
     name = "ollama_chat.1"
-    __slots__ = ("_calls", "_done", "_model")
+    __slots__ = ("_calls", "_done", "_looks", "_model")
 
     def __init__(self) -> None:
         self._calls = 0
         self._done = False
         self._model: str | None = None
+        self._looks = LOOKS
 
     @property
     def complete(self) -> bool:
         """True after `done: true`."""
         return self._done
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         """Every line has its own time in front of the text."""
         for index, frame in enumerate(frames):
+            if known is not None and known.middle(frame) is not None:
+                continue
+            self._looks -= 1
+            if self._looks < 0:
+                return None
             if (template := _template(frame)) is not None:
                 return index, template
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
+        is_text = template is not None and template.between.endswith(_ANSWER)
         for part in parts:
             if isinstance(part, bytes):
                 pieces += self._line(part)
-            elif (run := read_run(part, BEFORE)) is not None and all(run.escaped.split(SEP)):  # an empty one is no news
+            elif is_text and (run := _read(part)) is not None:
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):
@@ -117,8 +132,14 @@ class OllamaChatDecoder:
         return [delta, _usage(line), Meta(ended=True)]
 
 
+def _read(part: Middles) -> TextRun | None:
+    """The run, unless a line of it is empty: that is no news."""
+    run = read_run(part, BEFORE)
+    return run if run is not None and all(run.escaped.split(SEP)) else None
+
+
 def _template(frame: bytes) -> Template | None:
-    """What lines share that say nothing but text."""
+    """What lines share that add to one text and to nothing else."""
     try:
         line = orjson.loads(frame)
     except orjson.JSONDecodeError:
@@ -126,13 +147,16 @@ def _template(frame: bytes) -> Template | None:
     message = line.get("message") if isinstance(line, dict) else None
     if not isinstance(message, dict) or line.get("done") is not False or line.get("error") or line.get("logprobs"):
         return None
-    text, at = message.get("content"), line.get("created_at")
-    if not (isinstance(text, str) and text and isinstance(at, str)):
+    added, at = [(key, value) for key, value in message.items() if value and key != "role"], line.get("created_at")
+    if len(added) != 1 or added[0][0] not in {"content", "thinking"} or not isinstance(at, str):
         return None
-    if any(value for key, value in message.items() if key not in {"role", "content"}):
-        return None
-    template = find_template(frame, text, b"content")
+    key, text = added[0]
+    template = find_template(frame, text, key.encode()) if isinstance(text, str) else None
     return template and differs_before(template, b"created_at", at)
+
+
+_ANSWER = (b'"content":"', b'"content": "')
+"""Where what stands between time and text ends, if that is the answer's own."""
 
 
 def _usage(line: Mapping[str, Any]) -> Meta:

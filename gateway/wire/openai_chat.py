@@ -13,7 +13,15 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from eventstore.frames import Part, Template
-from gateway.wire.fastlane import BEHIND, differs_behind, find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.fastlane import (
+    BEHIND,
+    LOOKS,
+    differs_behind,
+    find_template,
+    loads_lenient,
+    read_run,
+    whole_frames,
+)
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.halves import ESCAPE, Halves
 from gateway.wire.openai_calls import StreamedCalls, derived_id
@@ -27,6 +35,10 @@ _OURS = frozenset({"object", "created", "choices", "usage", "error", "obfuscatio
 """Top-level keys that our answers say for themselves, and the padding of a stream. All others are carried to the
 client, such as `citations` (Perplexity), `provider` (OpenRouter), `x_groq` and `timings` (llama.cpp)."""
 _NAMES = ("model", "id")
+_TEXTS = (b'"content":', b'"reasoning', b'"arguments":')
+"""What a frame has that adds to a text."""
+_ANSWER = (b'"content":"', b'"content": "')
+"""Where a template's prefix ends if that is the answer's own."""
 MOST_INDEX = 65_535
 
 
@@ -34,7 +46,7 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_calls", "_done", "_finished", "_halves", "_said")
+    __slots__ = ("_calls", "_done", "_finished", "_halves", "_looks", "_said")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
@@ -42,23 +54,29 @@ class ChatStreamDecoder:
         self._halves = Halves()
         self._done = False
         self._said: dict[str, Any] = {}
+        self._looks = LOOKS
 
     @property
     def complete(self) -> bool:
         """True after `[DONE]` or each choice's finish reason; some servers send only one of them."""
         return self._done or (bool(self._finished) and all(self._finished.values()))
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         for index, frame in enumerate(frames):
-            _, data = read_frame(frame)
-            if data is None or data == DONE or b'"content"' not in data:
+            if known is not None and known.middle(frame) is not None:
                 continue
+            _, data = read_frame(frame)
+            if data is None or not any(key in data for key in _TEXTS):
+                continue
+            self._looks -= 1
+            if self._looks < 0:
+                return None
             try:
                 chunk = orjson.loads(data)
             except orjson.JSONDecodeError:
                 return None
-            text = _only_text(chunk)
-            if text and (template := find_template(frame, text, b"content")) is not None:
+            key, text = _only_text(chunk) or ("", "")
+            if text and (template := find_template(frame, text, key.encode())) is not None:
                 padding = chunk.get("obfuscation")  # OpenAI's own, of another length in every chunk
                 padded = differs_behind(template, b"obfuscation", padding) if isinstance(padding, str) else None
                 return index, padded or template
@@ -66,11 +84,12 @@ class ChatStreamDecoder:
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
+        is_text = template is not None and template.prefix.endswith(_ANSWER)
         beside = BEHIND if template is not None and template.between else None
         for part in parts:
             if isinstance(part, bytes):
                 self._frame(part, pieces)
-            elif not self._halves and (run := read_run(part, beside)) is not None:
+            elif is_text and not self._halves and (run := read_run(part, beside)) is not None:
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):
@@ -305,8 +324,9 @@ def _details(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _only_text(chunk: Any) -> str | None:
-    """The text of a chunk that adds nothing but text to choice 0; None for any other."""
+def _only_text(chunk: Any) -> tuple[str, str] | None:
+    """The key and the text of a chunk that adds to nothing but one text: of choice 0's answer, or of any reasoning or
+    call's arguments. None for any other."""
     if not isinstance(chunk, dict) or chunk.get("usage") or chunk.get("error"):
         return None
     choices = chunk.get("choices")
@@ -314,9 +334,27 @@ def _only_text(chunk: Any) -> str | None:
         return None
     choice = choices[0]
     delta = choice.get("delta")
-    if choice.get("index", 0) != 0 or choice.get("finish_reason") is not None or choice.get("logprobs"):
+    if not isinstance(delta, dict) or choice.get("finish_reason") is not None or choice.get("logprobs"):
         return None
-    if not isinstance(delta, dict) or any(value for key, value in delta.items() if key not in {"content", "role"}):
+    added = [(key, value) for key, value in delta.items() if value and key != "role"]
+    if len(added) != 1:
         return None
-    text = delta.get("content")
-    return text if isinstance(text, str) else None
+    key, value = added[0]
+    if key == "tool_calls":
+        key, value = "arguments", _only_arguments(value)
+    elif key == "content" and choice.get("index", 0) != 0:
+        return None
+    return (key, value) if key in _ONE_TEXT and isinstance(value, str) else None
+
+
+_ONE_TEXT = frozenset({"content", "reasoning_content", "reasoning", "arguments"})
+
+
+def _only_arguments(calls: Any) -> Any:
+    """The arguments that go on, of one call."""
+    if not isinstance(calls, list) or len(calls) != 1 or not isinstance(calls[0], dict):
+        return None
+    function = calls[0].get("function")
+    if calls[0].get("id") or not isinstance(function, dict) or function.get("name"):
+        return None
+    return function.get("arguments")

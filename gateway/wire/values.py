@@ -143,9 +143,10 @@ class Decoder(Protocol):
     @property
     def complete(self) -> bool: ...
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        """The first of these frames whose ends can be the run's template, if any: a frame that adds nothing but text to
-        choice 0, so that only what stands between the ends changes. None where the format has no such frames."""
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
+        """The first of these frames whose ends can be the run's next template, if any: one without the ends that are
+        `known`, that adds to nothing but one text (of choice 0, of reasoning, of a call's arguments), so that only what
+        stands between the ends changes. None where the format has no such frames, or too many were looked at."""
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         """The meaning of the next frames, as `FrameRun.pack` gave them: whole, or as middles of the template.

@@ -76,7 +76,7 @@ class WholeDecoder(ABC):
     def complete(self) -> bool:
         return self._finished
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:

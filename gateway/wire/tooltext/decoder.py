@@ -33,8 +33,8 @@ class ToolTextDecoder:
     def complete(self) -> bool:
         return self._inner.complete
 
-    def template(self, frames: Sequence[bytes]) -> tuple[int, Template] | None:
-        return self._inner.template(frames)
+    def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
+        return self._inner.template(frames, known)
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         return self._through(self._inner.decode(parts, template))

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from eventstore.frames import SEP, FrameRun
+from gateway.wire.fastlane import batches
 from gateway.wire.values import Decoder, Delta, Fold, Framer, Piece, TextRun, WireError
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -27,9 +28,9 @@ def read(framer: Framer, decoder: Decoder, parts: Sequence[bytes]) -> list[Piece
     for part in (*parts, None):
         frames = framer.end() if part is None else framer.feed(part)
         if frames:
-            opens = decoder.template(frames) if run.template is None else None
-            _, parts_ = run.pack(frames, 0, opens)
-            pieces += decoder.decode(parts_, run.template)
+            for batch, opens in batches(frames, decoder, run.template):
+                _, parts_ = run.pack(batch, 0, opens)
+                pieces += decoder.decode(parts_, run.template)
     return pieces
 
 

@@ -10,12 +10,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventstore.frames import SEP, FrameRun, Middles, Template
-from gateway.wire.fastlane import differs_before, differs_behind, find_template, loads_lenient, read_run
+from eventstore.envelope import RecordedFrames
+from eventstore.frames import PAIRED, SEP, FrameReader, FrameRun, Middles, Template
+from eventstore.frames import TEMPLATE as TEMPLATE_ROW
+from gateway.wire.anthropic_messages import MessagesStreamDecoder
+from gateway.wire.fastlane import (
+    LOOKS,
+    batches,
+    differs_before,
+    differs_behind,
+    find_template,
+    loads_lenient,
+    read_run,
+)
 from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatStreamDecoder
 from gateway.wire.openai_chat_answer import ChatStream
-from gateway.wire.values import Decoder, TextRun, WireError
+from gateway.wire.values import Decoder, Piece, TextRun, WireError
 from tests.gateway.wire.reading import fold, plain, read
 
 ADVERSARIAL = st.text(alphabet='"\\,{}[]:a\n\t\x00é🎉\u2028', max_size=8)
@@ -104,10 +115,109 @@ def test_of_two_things_that_differ_the_text_comes_out(lane: str, texts: list[str
     escaped = [orjson.dumps(text)[1:-1] for text in texts]
     middles = [each + b"\x1dxyz" if lane == "padded" else b"01:26\x1d" + each for each in escaped]
     frames = [*map(template.around, [first, *middles])]
-    assert decoder().template(frames) == (0, template)
+    assert decoder().template(frames, None) == (0, template)
     pieces = read(Whole(), decoder(), [b"\n\n".join(frames)])
     assert TextRun in map(type, pieces) or any(not each or b"\\" in each for each in escaped)
     assert fold(pieces).choices()[0]["message"]["content"] == "Hi" + "".join(texts)
+
+
+def chunk(**delta: object) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return b"data: " + orjson.dumps(
+        {"id": "c", "model": "m", "choices": [choice], "obfuscation": "x" * (len(str(delta)) % 7)}
+    )
+
+
+def going_on(arguments: str, index: int = 0) -> dict[str, object]:
+    return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+
+
+def named(name: str, index: int = 0) -> dict[str, object]:
+    return {
+        "tool_calls": [{"index": index, "id": name, "type": "function", "function": {"name": name, "arguments": ""}}]
+    }
+
+
+def event(kind: str, key: str, text: str, index: int) -> bytes:
+    delta = {"type": kind, key: text}
+    return b"data: " + orjson.dumps({"type": "content_block_delta", "index": index, "delta": delta})
+
+
+def begins(index: int, **block: object) -> bytes:
+    return b"data: " + orjson.dumps({"type": "content_block_start", "index": index, "content_block": block})
+
+
+WORDS = [f" word{number}" for number in range(30)]
+KINDS: dict[str, tuple[Callable[[], Decoder], list[list[bytes]], int]] = {
+    "openai": (
+        ChatStreamDecoder,
+        [
+            [chunk(content=None, reasoning_content=word) for word in WORDS],
+            [chunk(content=word) for word in WORDS],
+            [chunk(**named("f")), *(chunk(**going_on(word)) for word in WORDS)],
+            [chunk(**named("g", 1)), *(chunk(**going_on(word, 1)) for word in WORDS)],
+        ],
+        4,
+    ),
+    "anthropic": (
+        MessagesStreamDecoder,
+        [
+            [begins(0, type="thinking"), *(event("thinking_delta", "thinking", word, 0) for word in WORDS)],
+            [begins(1, type="text"), *(event("text_delta", "text", word, 1) for word in WORDS)],
+            [
+                begins(2, type="tool_use", id="t", name="f"),
+                *(event("input_json_delta", "partial_json", word, 2) for word in WORDS),
+            ],
+        ],
+        3,
+    ),
+    "ollama": (
+        OllamaChatDecoder,
+        [
+            [TIMED.around(b"01:26:%d\x1d" % at).replace(b'""', b'"","thinking":"a%d"' % at) for at in range(30)],
+            [TIMED.around(b"01:27:%d\x1dword" % at) for at in range(30)],
+        ],
+        2,
+    ),
+}
+"""Answers of several kinds of text, and how many templates they come to."""
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+@pytest.mark.parametrize("family", KINDS)
+def test_each_kind_of_text_has_its_template(family: str, size: int) -> None:
+    # given an answer that reasons, speaks and calls, read in batches of any size
+    made, kinds, templates = KINDS[family]
+    frames = [frame for kind in kinds for frame in kind]
+    decoder, run, reader = made(), FrameRun(1), FrameReader()
+    # when it is packed and decoded as it comes
+    found: list[Piece] = []
+    rows = []
+    for at in range(0, len(frames), size):
+        for batch, opens in batches(frames[at : at + size], decoder, run.template):
+            new, parts = run.pack(batch, 0, opens)
+            rows += [RecordedFrames(1, 1, 0, row.frame, row.count, 0, row.codec, row.bytes) for row in new]
+            found += decoder.decode(parts, run.template)
+    # then every kind is stored without what its frames share, and means what each frame means
+    assert [row.codec in (TEMPLATE_ROW, PAIRED) for row in rows].count(True) == templates
+    assert sum(len(row.bytes) for row in rows) < sum(map(len, frames)) / 3
+    assert plain(found) == plain(made().decode(frames, None))
+    # and comes back from the rows as it was, in its meaning and to the byte
+    again, replaying, unpacking = list[Piece](), made(), FrameReader()
+    for row in rows:
+        parts = reader.parts(row)
+        again += replaying.decode(parts, reader.template)
+    assert plain(again) == plain(found)
+    assert [frame for row in rows for frame in unpacking.unpack(row)] == frames
+
+
+def test_an_answer_that_keeps_changing_its_shape_is_not_looked_at_for_ever() -> None:
+    decoder, known, looks = ChatStreamDecoder(), None, 0
+    for number in range(200):
+        opens = decoder.template([chunk(**{"content": "a", "role": "assistant"} | {"x" * number: None})], known)
+        looks += opens is not None
+        known = opens[1] if opens else known
+    assert looks == LOOKS
 
 
 @given(st.lists(ADVERSARIAL, min_size=1, max_size=8), st.booleans(), st.booleans())

@@ -14,6 +14,7 @@ from eventstore.envelope import RecordedFrames
 from eventstore.errors import UnknownEventType
 from eventstore.frames import FrameReader, FrameRun, Part, Template
 from gateway.wire.decoders import decoder_named
+from gateway.wire.fastlane import batches
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.openai_chat_answer import ChatBody, ChatStream
 from gateway.wire.tooltext.decoder import ToolTextDecoder
@@ -42,11 +43,10 @@ def decoder(format: Format | str = "hermes", seed: str = SEED) -> Decoder:
     return ToolTextDecoder(ChatStreamDecoder(), made, seed)
 
 
-def live(reading: Decoder, batches: Sequence[Sequence[bytes]]) -> tuple[list[Piece], list[RecordedFrames]]:
+def live(reading: Decoder, reads: Sequence[Sequence[bytes]]) -> tuple[list[Piece], list[RecordedFrames]]:
     """The pieces as the exchange sees them, and the rows that it records."""
     run, pieces, rows = FrameRun(1), list[Piece](), list[RecordedFrames]()
-    for batch in batches:
-        opens = reading.template(batch) if run.template is None else None
+    for batch, opens in (each for read in reads for each in batches(read, reading, run.template)):
         new, parts = run.pack(batch, 0, opens)
         pieces += reading.decode(parts, run.template)
         rows += [RecordedFrames(1, 1, 0, row.frame, row.count, row.offset_us, row.codec, row.bytes) for row in new]
