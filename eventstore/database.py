@@ -45,13 +45,15 @@ _BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSE
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation;
-    rows up to the position `sealed` are archived. What is told of its damage is in `warnings`."""
+    rows up to the position `sealed` are archived. What is told of its damage is in `warnings`; it was `cut` where a
+    damaged write-ahead log may have hidden its end."""
 
     connection: sqlite3.Connection
     tail: Tail
     previous: dict[str, Any] | None
     sealed: int = 0
     warnings: tuple[str, ...] = ()
+    cut: bool = False
 
 
 def open_database(path: Path, durability: str) -> Opened:
@@ -67,7 +69,7 @@ def open_database(path: Path, durability: str) -> Opened:
             _choose(path, lost)
         connection = _connect(path)
         try:
-            return replace(take_charge(connection, durability), warnings=lost)
+            return replace(take_charge(connection, durability), warnings=lost, cut=bool(lost))
         except BaseException:
             connection.close()
             raise

@@ -74,11 +74,9 @@ class Pull:
         self._rows: dict[Opening, dict[int, PulledFrames]] = {}
         self.outcome = Outcome()
 
-    async def pieces(self, js: JetStream) -> AsyncIterator[list[PulledEvent]]:
-        """What the log lacks, in the order in which it was written, a piece at a time. Raises `JetStreamError`."""
-        ends = await self._ends(js)
-        if not ends:
-            return
+    async def pieces(self, js: JetStream, ends: Mapping[str, Stored]) -> AsyncIterator[list[PulledEvent]]:
+        """What the log lacks up to these ends, in the order in which it was written, a piece at a time. Raises
+        `JetStreamError`."""
         await self._read_rows(js, ends.keys())
         piece: list[PulledEvent] = []
         size = 0
@@ -92,8 +90,9 @@ class Pull:
             piece[-1] = self._with_open_runs(piece[-1])
             yield piece
 
-    async def _ends(self, js: JetStream) -> dict[str, Stored]:
-        """The newest message of each earlier incarnation of which LEDGER has more than the log."""
+    async def ends(self, js: JetStream) -> dict[str, Stored]:
+        """The newest message of each earlier incarnation of which LEDGER has more than the log. Raises
+        `JetStreamError`."""
         try:
             held = {name.rpartition(".")[2] for name in await js.subjects(LEDGER, f"{SUBJECTS}.>")}
         except Refused as error:

@@ -46,8 +46,9 @@ class RelayStatus:
     `state`: down (no connection), catching_up, live, full (a stream has no room: see `last_error`), fenced (stopped
     for good). `foreign` counts earlier origins of which the server holds something that this log does not.
     `failed_runs` counts runs of frames that could not be composed. `pulled` counts events of earlier incarnations that
-    this log lacked and took back (None: not compared yet), `gone` runs among them whose frames JetStream no longer has;
-    `refused` says what was there and not taken, and why.
+    this log lacked and took back (None: not compared yet, or not all of them are back), `gone` runs among them whose
+    frames JetStream no longer has; `refused` says what was there and not taken, and why. While they come, `coming` is
+    true.
     """
 
     state: Literal["down", "catching_up", "live", "full", "fenced"]
@@ -59,6 +60,7 @@ class RelayStatus:
     failed_runs: int
     last_error: str | None
     pulled: int | None = None
+    coming: bool = False
     gone: int = 0
     refused: list[str] = field(default_factory=list)
 
@@ -97,7 +99,7 @@ class Relay:
         self._reader, self._take, self._run_of = reader, take, run_of
         self._incarnations = Incarnations(reader.path)
         self._origin = origin or self._incarnations.current()
-        self._pulled: int | None = None
+        self._pulled, self._compared, self._coming = 0, False, False
         self._outcome = Outcome()
         self._head = Head(reader.head())
         self._servers = servers
@@ -134,7 +136,8 @@ class Relay:
             foreign=len(self._ledger_lane.foreign),
             failed_runs=self._frames.failed_runs,
             last_error=self._fenced or next((lane.error for lane in self._lanes if lane.error), None),
-            pulled=self._pulled,
+            pulled=self._pulled if self._compared else None,
+            coming=self._coming,
             gone=self._outcome.gone,
             refused=sorted(self._outcome.refused.values()),
         )
@@ -178,16 +181,23 @@ class Relay:
         if self._take is None:
             return
         pull = Pull(self._reader, self._incarnations, self._origin, self._run_of)
-        async for piece in pull.pieces(js):
-            taken = await self._take(piece)
-            pull.outcome.refused.update(taken.refused)
-            self._pulled = (self._pulled or 0) + taken.events
-            self._head.advance(taken.last)
+        if ends := await pull.ends(js):
+            self._coming = True
+            self._notice()
+            try:
+                async for piece in pull.pieces(js, ends):
+                    taken = await self._take(piece)
+                    pull.outcome.refused.update(taken.refused)
+                    self._pulled += taken.events
+                    self._head.advance(taken.last)
+            finally:
+                self._coming = False
+                self._notice()
         for refused in pull.outcome.refused.values():
             logger.warning("JetStream holds history of this node that was not taken: %s", refused)
         if pull.outcome.gone:
             logger.warning("JetStream no longer has the frames of %d answers that came back", pull.outcome.gone)
-        self._pulled = self._pulled or 0
+        self._compared = True
         self._outcome.refused = pull.outcome.refused
         self._outcome.gone += pull.outcome.gone
         self._frame_lane.refused = pull.outcome.refused.keys()

@@ -59,7 +59,7 @@ class SQLiteLog:
     """`eventstore.log.Log` over `<data_dir>/events.db`. Made by `open`, ended by `close`; used from one event loop.
 
     `previous` is `{origin, oseq, digest}` (digest in hex) of this node's incarnation before this one, or None.
-    `warnings` are sentences for the operator.
+    `warnings` are sentences for the operator. `cut` is as `Opened` has it.
     """
 
     writer = Writer
@@ -85,6 +85,7 @@ class SQLiteLog:
         self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
         self._head.on_commit = on_commit
         self.previous: dict[str, Any] | None = opened.previous
+        self.cut = opened.cut
         self.warnings: list[str] = [*opened.warnings, *sqlite_warnings(), *([space.warning] if space.warning else [])]
         self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0

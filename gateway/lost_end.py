@@ -19,11 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 class LostEnd:
-    """What a start finds missing at the end of its log, and says until somebody has looked after it."""
+    """What a start finds missing at the end of its log, and says until somebody has looked after it. Whether there is
+    anything is in `found`."""
 
     def __init__(self, data_dir: Path, log: SQLiteLog) -> None:
         self._data_dir, self._log = data_dir, log
         self._shorter: list[str] = []
+        self.found = log.cut
 
     async def look(self) -> None:
         """Once, before anything is written: add to the log's warnings what is found. A log that is new has no end."""
@@ -35,6 +37,7 @@ class LostEnd:
                 " an older copy, or its end was lost; what NATS has of it comes back"
             )
             self._log.warnings += self._shorter
+            self.found = True
         for said in self.ails():
             logger.error("%s", said)
 

@@ -10,8 +10,8 @@ from eventstore.catalogue.control import PricePublished
 from eventstore.catalogue.values import Usage, Usd
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
-from gateway.exchange.decide import Price
-from gateway.prices.package import missing
+from eventstore.reader import Reader
+from gateway.prices.package import missing, table_id
 from gateway.prices.rules import NO_CONTEXT
 from gateway.prices.table import PriceTable
 from gateway.upstreams.upstream import Provider
@@ -24,7 +24,7 @@ def stream_of(provider: str) -> str:
 
 async def load_prices(log: Log, providers: Mapping[str, Provider]) -> PriceTable:
     """The price table of these providers, as it stands in the log once the packaged prices are in it."""
-    names = sorted({provider.prices for provider in providers.values() if provider.prices})
+    names = _names(providers)
     known = await _published(log, names)
     new = missing(names, PriceTable.from_events(known).tables)
     for provider, events in groupby(new, key=lambda event: event.provider):
@@ -33,21 +33,43 @@ async def load_prices(log: Log, providers: Mapping[str, Provider]) -> PriceTable
     return PriceTable.from_events([*known, *new])
 
 
+def lacks_prices(reader: Reader, providers: Mapping[str, Provider]) -> bool:
+    """Whether `load_prices` publishes any: the last event of a provider's prices is of another table."""
+    for name in _names(providers):
+        last = reader.read_stream(stream_of(name), reader.version(stream_of(name)) - 1)
+        if not last or last[-1].body["table"] != table_id():
+            return True
+    return False
+
+
+def _names(providers: Mapping[str, Provider]) -> list[str]:
+    """Those that the price data knows these providers by."""
+    return sorted({provider.prices for provider in providers.values() if provider.prices})
+
+
 async def _published(log: Log, names: list[str]) -> list[PricePublished]:
     events = [decode(recorded) for name in names for recorded in await log.read_stream(stream_of(name))]
     return [event for event in events if isinstance(event, PricePublished)]
 
 
-def price_by(table: PriceTable, providers: Mapping[str, Provider]) -> Price:
-    """The table as the view that `decide` takes."""
+class Prices:
+    """The view that `decide` takes of the table of these providers; of an empty one, until it is loaded."""
 
-    def price(
-        provider: str, model: str, usage: Usage, reported: str | None, tier: str | None, at_us: int
+    def __init__(self, providers: Mapping[str, Provider]) -> None:
+        self._providers, self._table = providers, PriceTable({}, {})
+
+    async def load(self, log: Log) -> None:
+        """Publish what the log lacks, and go by what it has (`load_prices`)."""
+        self._table = await load_prices(log, self._providers)
+
+    def __call__(
+        self, provider: str, model: str, usage: Usage, reported: str | None, tier: str | None, at_us: int
     ) -> tuple[Usd | None, str | None]:
-        found = providers.get(provider)
+        """As `decide.Price`."""
+        found = self._providers.get(provider)
         if found is None:
             return None, None
-        booked = table.book(
+        booked = self._table.book(
             usage,
             prices=found.prices,
             model=model,
@@ -57,5 +79,3 @@ def price_by(table: PriceTable, providers: Mapping[str, Provider]) -> Price:
             context={"service_tier": tier} if tier else NO_CONTEXT,
         )
         return booked.cost, booked.rule
-
-    return price

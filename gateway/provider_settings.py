@@ -41,14 +41,7 @@ class ProviderSettings:
     async def restore(self, sealed: int) -> None:
         """Configure what the log says. What lies up to `sealed`, in an archive that may be dropped, is said again. What
         the settings no longer allow is left out, with a warning."""
-        latest: dict[str, tuple[int, ProviderConfigured]] = {}
-        for recorded in await self._log.read_stream(STREAM):
-            event = decode(recorded)
-            if isinstance(event, ProviderConfigured):
-                latest[event.provider] = recorded.position, event
-            elif isinstance(event, ProviderRemoved):
-                latest.pop(event.provider, None)
-        for name, (position, configured_so) in latest.items():
+        for name, (position, configured_so) in (await self._latest()).items():
             try:
                 self._offered[name] = self._provider(configured_so)
             except GatewayError as error:
@@ -56,6 +49,10 @@ class ProviderSettings:
                 continue
             if position <= sealed:
                 await self._record(configured_so)
+
+    async def repeats(self, sealed: int) -> bool:
+        """Whether `restore` may say something again."""
+        return any(position <= sealed for position, _ in (await self._latest()).values())
 
     async def put(self, asked: ProviderConfigured) -> Provider:
         """Configure one, for now and for later starts. Raises `InvalidRequest`, `Forbidden`, `Conflict`."""
@@ -85,6 +82,17 @@ class ProviderSettings:
         """That of a provider which the server came with; None for a name that is free."""
         known = self._at_start.get(name)
         return None if known is None else known.family
+
+    async def _latest(self) -> dict[str, tuple[int, ProviderConfigured]]:
+        """By name, how each is configured, and the position where the log says so."""
+        latest: dict[str, tuple[int, ProviderConfigured]] = {}
+        for recorded in await self._log.read_stream(STREAM):
+            event = decode(recorded)
+            if isinstance(event, ProviderConfigured):
+                latest[event.provider] = recorded.position, event
+            elif isinstance(event, ProviderRemoved):
+                latest.pop(event.provider, None)
+        return latest
 
     async def _record(self, event: ProviderConfigured | ProviderRemoved, admit: bool = False) -> None:
         await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)

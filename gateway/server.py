@@ -1,6 +1,6 @@
 """The server's life: everything is put together, started, and ended, in an order that loses nothing.
 
-Start: take the log, say so in it, publish prices, start the follower, end what a crash left open, then listen.
+Start: take the log, say so, start the follower, get lost history back, publish prices, end what is open, then listen.
 End: listen no more, let running answers finish for a while, record the rest as interrupted, say so, let the follower
 relay what there is, close the log.
 """
@@ -45,7 +45,7 @@ from gateway.exchange.submit import unread
 from gateway.follower.supervise import Follower
 from gateway.lost_end import LostEnd
 from gateway.media.fetch import Fetcher
-from gateway.pricing import load_prices, price_by
+from gateway.pricing import Prices
 from gateway.provider_settings import ProviderSettings
 from gateway.recovery import Recovery
 from gateway.redaction import Redactor, load_key
@@ -124,10 +124,12 @@ class Server:
         opened.callback(listening.close)
         self.backends, self.providers = known(settings, listening.getsockname()[1])
         await self._open_log()
-        sealed = await self._restore()
+        await self._connect()
         self._compose()
-        await self._look_back()
+        if self.configuration is not None:
+            await self.configuration.announce(self.examples.learn)
         await self._follow()
+        sealed = await self._restore()
         await self.recovery.recover()
         opened.push_async_callback(self.tools.close)
         await self.tools.start(sealed)
@@ -149,27 +151,28 @@ class Server:
         (started,) = await self.log.read_stream(f"node-{self.log.origin}")
         self.steady_us = self.clock(started.at)
 
-    async def _restore(self) -> int:
-        """What the log says of providers and prices, and the clients of what is outside; the position up to which the
-        log is archived."""
+    async def _connect(self) -> None:
+        """What keeps what the log says of providers and prices, and the clients of what is outside."""
         self.provider_settings = ProviderSettings(self.log, self.providers, self.settings)
-        with Reader(self.settings.data_dir) as reader:
-            sealed = reader.sealed()
-        await self.provider_settings.restore(sealed)
-        self.price = price_by(await load_prices(self.log, self.providers), self.providers)
+        self.price = self.prices = Prices(self.providers)
         self.http = HttpClient(self._node)
         self._opened.push_async_callback(self.http.close)
         self.tools = ToolService(self.log, self.settings, self.redactor, time.monotonic)
         self.caches = await self.caching(self.settings, self.log, self._opened)
-        return sealed
 
-    async def _look_back(self) -> None:
-        """What the log says of how providers did."""
+    async def _restore(self) -> int:
+        """What the log says of providers, of prices and of how providers did, once it has back what it may lack; the
+        position up to which it is archived."""
         with Reader(self.settings.data_dir) as reader:
+            sealed = reader.sealed()
+            kept = self.provider_settings, self.tools.registry
+            await self.recovery.past(self.lost_end.found, reader, self.providers, kept)
+            await self.provider_settings.restore(sealed)
+            await self.prices.load(self.log)
             self.circuits.restore(reader, self.providers, self.steady_us())
-            if self.configuration is not None and self.virtual is not None:
-                await self.configuration.announce(self.examples.learn)
+            if self.virtual is not None:
                 self.virtual.restore(reader)
+        return sealed
 
     async def _follow(self) -> None:
         """Start the process that relays and projects. What is opened here ends while it still runs."""

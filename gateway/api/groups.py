@@ -26,13 +26,18 @@ async def say(log: Log, event: GroupStarted | GroupSettled, admit: bool = False)
 
 
 async def settle(log: Log, reader: Reader, after: int) -> None:
-    """After a crash, once its members have ended: settle every group that began behind this position and is not."""
+    """After a crash, once the members have ended: settle every group that it left open."""
+    for settled in left_open(reader, after):
+        await say(log, settled)
+
+
+def left_open(reader: Reader, after: int) -> list[GroupSettled]:
+    """The ends of the groups that began behind this position and are not settled."""
     recorded: list[RecordedEvent] = []
     while page := reader.read(after, PAGE, frames=False):
         recorded += [e for e in page if isinstance(e, RecordedEvent) and _matters(e)]
         after = page[-1].position
-    for settled in unsettled(recorded):
-        await say(log, settled)
+    return unsettled(recorded)
 
 
 def _matters(event: RecordedEvent) -> bool:

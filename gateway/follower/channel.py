@@ -9,7 +9,7 @@ follower -> gateway   whenever something changed, all of
                        "projecting": {"error": null | text, "rebuilt": {name: number of the newest demand begun}},
                        "scrub": {"position", "passes", "findings": number of damaged rows, "first": null | position},
                        "relay": {"state", "ledger_position", "tokens_position", "head", "lag_events", "foreign",
-                                 "failed_runs", "last_error", "pulled", "gone", "refused"},
+                                 "failed_runs", "last_error", "pulled", "coming", "gone", "refused"},
                        "nats": {"state", "url", "token_file", "subscribe", "warning", "error"}}
                       and {"take": …}, events of earlier incarnations that JetStream has and the log lacks
 The end of the stream means that the other process is gone.

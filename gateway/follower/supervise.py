@@ -29,6 +29,8 @@ STEADY_S = 30.0
 """A child that lived this long starts the waiting between restarts over."""
 LINGER_S = 3.0
 """The time that a child has to end after the channel is closed; then it is killed."""
+PIECE_S = 60.0
+"""How long each piece of history that comes back may take."""
 
 Take = Callable[[Sequence[PulledEvent]], Awaitable[Taken]]
 
@@ -47,6 +49,7 @@ class Follower:
     def __init__(self, settings: Settings, origin: str | None = None, take: Take = _nothing) -> None:
         self._take = take
         self._taking: set[asyncio.Task[None]] = set()
+        self._pieces = 0
         self._task = {
             "data_dir": str(settings.data_dir.absolute()),
             "nats": settings.nats,
@@ -75,6 +78,11 @@ class Follower:
             **self._said,
             "follower": {"state": self._state, "restarts": self._restarts, "error": self._error},
         }
+
+    @property
+    def relays(self) -> bool:
+        """Whether there is to be a NATS at all."""
+        return self._task["nats"] != "off"
 
     async def start(self) -> None:
         """Start the child and keep one running; a child that cannot start is tried again, and does not raise."""
@@ -120,12 +128,16 @@ class Follower:
 
     async def compared(self, timeout_s: float | None) -> bool:
         """Wait until the log has been compared with what JetStream has of this node's past, and all that was missing is
-        back, at most `timeout_s`. Returns whether it is so; at once without NATS."""
-        if self._task["nats"] == "off":
+        back; at most `timeout_s` where nothing comes. Returns whether it is so; at once without NATS."""
+        if not self.relays:
             return False
+        now, coming = asyncio.get_running_loop().time, None
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as patience:
                 while self._said["relay"].get("pulled") is None:
+                    if timeout_s is not None and coming != self._coming:
+                        coming = self._coming
+                        patience.reschedule(now() + (timeout_s if coming is None else PIECE_S))
                     await self._changed.wait()
         except TimeoutError:
             return False
@@ -159,6 +171,11 @@ class Follower:
         if warning := said.get("warning"):
             logger.warning("%s", warning)
         return said.get("subscribe") or said.get("url") or said.get("error") or said.get("state") or "starting"
+
+    @property
+    def _coming(self) -> int | None:
+        """While history comes back, how many pieces of it have come; None while none does."""
+        return self._pieces if self._state == "running" and self._said["relay"].get("coming") else None
 
     def _is_rebuilt(self, projection: str, number: int, head: int) -> bool:
         state = self._said["projections"][projection]
@@ -212,6 +229,8 @@ class Follower:
         task = asyncio.create_task(self._take_in(channel, message))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
+        self._pieces += 1
+        self._wake()
 
     async def _take_in(self, channel: Channel, message: dict[str, Any]) -> None:
         """Have a piece stored. Where the log fails, the server ends, and there is nothing to answer. Anything else
@@ -259,5 +278,9 @@ class Follower:
         if error:
             logger.warning("%s", error)
         self._state, self._error = state, error
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let all look again who wait for something."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -114,13 +114,18 @@ async def stopped(task: asyncio.Task[Outcome]) -> None:
 
 
 async def interrupt(log: Log, reader: Reader, after: int) -> None:
-    """After a crash: end every run by a client that began behind this position and has no end."""
+    """After a crash: end every run that it left open."""
+    for failed in left_open(reader, after):
+        await log.append(StreamWrite(f"{PREFIX}{failed.tool_name}", ANY_VERSION, (failed.new(),)))
+
+
+def left_open(reader: Reader, after: int) -> list[ToolFailed]:
+    """The ends of the runs by clients that began behind this position and have none."""
     runs: list[RecordedEvent] = []
     while page := reader.read(after, PAGE, frames=False):
         runs += [e for e in page if isinstance(e, RecordedEvent) and e.stream.startswith(PREFIX)]
         after = page[-1].position
-    for failed in unfinished(runs):
-        await log.append(StreamWrite(f"{PREFIX}{failed.tool_name}", ANY_VERSION, (failed.new(),)))
+    return unfinished(runs)
 
 
 def unfinished(recorded: Iterable[RecordedEvent]) -> list[ToolFailed]:

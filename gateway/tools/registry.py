@@ -54,20 +54,17 @@ class ToolRegistry:
     async def restore(self, sealed: int) -> None:
         """Offer what the log says. What lies up to `sealed`, in an archive that may be dropped, is said again. What the
         settings no longer allow is left out, with a warning."""
-        latest: dict[str, tuple[int, ToolRegistered | ToolRemoved]] = {}
-        for recorded in await self._log.read_stream(STREAM):
-            event = decode(recorded)
-            if isinstance(event, ToolRegistered | ToolRemoved):
-                latest[event.tool_name] = recorded.position, event
-        for name, (position, event) in latest.items():
-            if isinstance(event, ToolRemoved):
-                continue
+        for name, (position, event) in (await self._latest()).items():
             try:
                 self._registered[name] = self._made(event)
             except GatewayError as error:
                 logger.warning("the tool %s is not offered as it was registered: %s", name, error.message)
             if position <= sealed:
                 await self._record(event)
+
+    async def repeats(self, sealed: int) -> bool:
+        """Whether `restore` says something again."""
+        return any(position <= sealed for position, _ in (await self._latest()).values())
 
     def find(self, name: str) -> Offered | None:
         """The tool of this name, if it can be run now."""
@@ -100,6 +97,17 @@ class ToolRegistry:
                 raise unknown(name)
             await self._record(ToolRemoved(tool_name=name, key=key), admit=True)
             del self._registered[name]
+
+    async def _latest(self) -> dict[str, tuple[int, ToolRegistered]]:
+        """By name, what is registered, and the position where the log says so."""
+        latest: dict[str, tuple[int, ToolRegistered]] = {}
+        for recorded in await self._log.read_stream(STREAM):
+            event = decode(recorded)
+            if isinstance(event, ToolRegistered):
+                latest[event.tool_name] = recorded.position, event
+            elif isinstance(event, ToolRemoved):
+                latest.pop(event.tool_name, None)
+        return latest
 
     def _each(self) -> Iterator[Offered]:
         yield from self._loaded.values()

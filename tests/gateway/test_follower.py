@@ -258,3 +258,25 @@ async def test_history_that_nobody_can_take_in_is_refused_and_not_waited_for(tmp
     await follower._take_in(channel, {"take": piece, "number": 7})
     (said,) = channel.said
     assert (said["number"], said["taken"]["events"], list(said["taken"]["refused"])) == (7, 0, ["earlier"])
+
+
+async def test_history_that_comes_is_waited_for_and_one_that_does_not_is_not(tmp_path: Path) -> None:
+    follower = Follower(Settings(data_dir=tmp_path))
+
+    def hears(**relay: Any) -> None:
+        follower._said["relay"] = relay
+        follower._become("running", None)
+
+    hears(pulled=None, coming=False)
+    assert not await follower.compared(0.01)
+    hears(pulled=None, coming=True)
+    waiting = asyncio.create_task(follower.compared(0.01))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    hears(pulled=3, coming=False)
+    assert await waiting
+    hears(pulled=None, coming=True)
+    broken_off = asyncio.create_task(follower.compared(0.01))
+    await asyncio.sleep(0)
+    hears(pulled=None, coming=False)
+    assert not await broken_off

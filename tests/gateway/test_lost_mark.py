@@ -11,8 +11,12 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.group import GroupSettled, GroupStarted
 from eventstore.catalogue.tool import ToolCompleted, ToolFailed, ToolStarted
 from eventstore.reader import Reader
-from gateway.exchange.recover import open_streams
+from gateway.config import Settings
+from gateway.exchange.recover import LowWater, open_streams
+from gateway.follower.supervise import Follower
 from gateway.lost_mark import open_from
+from gateway.pricing import Prices
+from gateway.recovery import Recovery
 from tests.replay.recorded_log import Recorder
 
 GROUP = GroupStarted(
@@ -90,3 +94,21 @@ async def test_a_run_of_a_tool_is_open_until_its_own_end(recorder: Recorder, end
     assert found == before
     before, found = await found_after(recorder, ("tool-add", end("1")))
     assert found > before
+
+
+OPEN: dict[str, tuple[str, Event]] = {"group": ("group-g", GROUP), "run of a tool": ("tool-add", started("1"))}
+
+
+@pytest.mark.parametrize("what", ["nothing", "request", *OPEN])
+async def test_a_start_is_unsure_where_something_is_open_or_there_is_no_mark(tmp_path: Path, what: str) -> None:
+    async with Recorder(tmp_path) as recorder:
+        recovery = Recovery(tmp_path, recorder.log, Prices({}), Follower(Settings(data_dir=tmp_path)), tuple)
+        assert recovery.unsure(), "there is no mark"
+        LowWater(tmp_path).write(await recorder.log.head())
+        if what == "request":
+            await recorder.asked()
+        elif what in OPEN:
+            await recorder._append(*OPEN[what])
+        assert recovery.unsure() == (what != "nothing")
+        LowWater(tmp_path).write(await recorder.log.head() + 1)
+        assert recovery.unsure(), "the mark is past the end"

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from eventstore.catalogue.values import Usage
+from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.config import Settings
-from gateway.pricing import load_prices, price_by, stream_of
+from gateway.pricing import Prices, lacks_prices, load_prices, stream_of
 from gateway.upstreams.registry import providers
 
 PROVIDERS = providers(Settings(), 8000)
@@ -20,7 +21,10 @@ AT_US = 1_795_219_200_000_000
 async def test_a_providers_prices_enter_the_log_in_one_commit_and_once(tmp_path: Path) -> None:
     log = await SQLiteLog.open(tmp_path)
     try:
-        await load_prices(log, PROVIDERS)
+        with Reader(tmp_path) as reader:
+            assert lacks_prices(reader, PROVIDERS)
+            await load_prices(log, PROVIDERS)
+            assert not lacks_prices(reader, PROVIDERS)
         published = await log.read_stream(stream_of("openai"))
         assert published
         assert len({event.at for event in published}) == 1, "one append, one time"
@@ -35,7 +39,8 @@ async def test_a_providers_prices_enter_the_log_in_one_commit_and_once(tmp_path:
 async def test_the_service_tier_prices_an_answer(tmp_path: Path, tier: str | None, part: float) -> None:
     log = await SQLiteLog.open(tmp_path)
     try:
-        price = price_by(await load_prices(log, PROVIDERS), PROVIDERS)
+        price = Prices(PROVIDERS)
+        await price.load(log)
     finally:
         await log.close()
     standard, _ = price("openai", "gpt-5", USAGE, None, None, AT_US)
@@ -49,7 +54,8 @@ async def test_the_service_tier_prices_an_answer(tmp_path: Path, tier: str | Non
 async def test_a_local_model_is_free_and_an_unknown_one_has_no_price(tmp_path: Path) -> None:
     log = await SQLiteLog.open(tmp_path)
     try:
-        price = price_by(await load_prices(log, PROVIDERS), PROVIDERS)
+        price = Prices(PROVIDERS)
+        await price.load(log)
     finally:
         await log.close()
     assert price("ollama", "llama", USAGE, None, None, AT_US) == (0, "local")

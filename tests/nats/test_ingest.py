@@ -14,7 +14,8 @@ import orjson
 
 from eventstore.envelope import ANY_VERSION, NewEvent, Recorded, RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.frames import FrameRun
-from eventstore.ingest import Intake, PulledEvent
+from eventstore.ingest import Intake, PulledEvent, Taken
+from eventstore.ingest_pull import PIECE_EVENTS
 from eventstore.reader import Reader
 from eventstore.relay import Relay
 from eventstore.relay_messages import DIGEST, OSEQ, POSITION
@@ -148,6 +149,33 @@ async def test_a_restored_log_gets_its_end_back(data_dir: Path, server: Natsd) -
     assert again.previous is not None
     assert again.previous["origin"] == log.origin
     await again.close()
+
+
+async def test_no_history_is_back_before_all_of_it_is(data_dir: Path, server: Natsd) -> None:
+    """Whoever waits for it would go on in its midst."""
+    log = await SQLiteLog.open(data_dir, durability="process")
+    await append(log, 1)
+    await asyncio.to_thread(_copied, data_dir)
+    await append(log, 2 * PIECE_EVENTS)
+    async with pulling(log, data_dir, server):
+        pass
+    await log.close()
+    restored(data_dir)
+    log = await SQLiteLog.open(data_dir, durability="process")
+    told: list[tuple[int | None, bool]] = []
+
+    async def take(pulled: Sequence[PulledEvent]) -> Taken:
+        told.append((relay.status.pulled, relay.status.coming))
+        return await log.ingest(pulled)
+
+    try:
+        await append(log, 1)
+        async with relaying(log, data_dir, server, take=take, run_of=run_of) as relay:
+            assert await relay.flush(60)
+            assert told == [(None, True)] * 2
+            assert (relay.status.pulled, relay.status.coming) == (2 * PIECE_EVENTS, False)
+    finally:
+        await log.close()
 
 
 async def test_frames_that_jetstream_has_lost_are_told_as_gone(data_dir: Path, server: Natsd) -> None:

@@ -7,14 +7,17 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from eventstore.envelope import RecordedEvent
+from eventstore.catalogue.control import NodeStarted
+from eventstore.envelope import ANY_VERSION, RecordedEvent, StreamWrite
 from eventstore.reader import Reader
+from eventstore.sqlite import SQLiteLog
 from replay.verify import verified
 from tests.gateway.raw import RawClient, request
 from tests.nats.load import MODELS, failed, gateway, streamed
 from tests.natsd import Natsd
 
 WAITING = (sys.executable, "-m", "tests.nats.waiting_server")
+HASTY = (sys.executable, "-m", "tests.nats.hasty_server")
 
 
 def backed_up(data_dir: Path, older: Path) -> None:
@@ -91,14 +94,81 @@ async def test_what_a_damaged_write_ahead_log_hides_comes_back(data_dir: Path, s
         assert {stream: now[stream] for stream in before} == before
 
 
-async def test_history_behind_prices_that_were_lost_too_is_refused_and_told(data_dir: Path, server: Natsd) -> None:
-    """A start that lacks them publishes them anew, and what had been written behind them fits no more."""
+async def damaged_at_prices(data_dir: Path, server: Natsd) -> dict[str, bytes]:
+    """A log whose write-ahead log is damaged, at the prices unless they were moved already; what had been answered."""
     async with gateway(data_dir, server.url) as served:
         assert failed(await streamed(served.url, "demo/echo")) is None
         assert await served.copy.healed(lambda: server.url) == []
         await served.process.kill()
+    before = answered(data_dir)
     turned_over(data_dir / "events.db-wal", 0.5)
+    return before
+
+
+async def older_than_prices(data_dir: Path, server: Natsd) -> dict[str, bytes]:
+    """A copy of a log from before it had any prices; what was answered since."""
+    await begun(data_dir)
+    async with gateway(data_dir, server.url) as served:
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.copy.healed(lambda: server.url) == []
+        await served.process.kill()
+    before = answered(data_dir)
+    data_dir.rename(data_dir.with_name("lost"))
+    data_dir.with_name("older").rename(data_dir)
+    return before
+
+
+async def begun(data_dir: Path) -> None:
+    """A node that has done nothing but to begin, copied away (to `older`)."""
+    log = await SQLiteLog.open(data_dir, durability="process")
+    await log.append(StreamWrite(f"node-{log.origin}", ANY_VERSION, (NodeStarted(node="n", release="0").new(),)))
+    await log.close()
+    backed_up(data_dir, data_dir.with_name("older"))
+
+
+async def test_prices_that_were_lost_come_back_and_all_behind_them(data_dir: Path, server: Natsd) -> None:
+    """A start that lacks them does not publish them anew where NATS has them."""
+    before = await damaged_at_prices(data_dir, server)
+    await comes_back(data_dir, server, before)
+
+
+async def test_so_do_those_that_a_copy_is_older_than(data_dir: Path, server: Natsd) -> None:
+    before = await older_than_prices(data_dir, server)
+    await comes_back(data_dir, server, before)
+
+
+async def comes_back(data_dir: Path, server: Natsd, before: dict[str, bytes]) -> None:
+    """A server on this log has all of this again, and no prices twice."""
     async with gateway(data_dir, server.url, WAITING) as served:
+        assert await served.copy.healed(lambda: server.url) == []
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert "does not fit" not in str(await served.health())
+        assert await served.process.terminate() == 0
+    now = answered(data_dir)
+    assert {stream: now[stream] for stream in before} == before
+    with Reader(data_dir) as reader:
+        report = verified(reader)
+        published = reader.read_stream("price-openai")
+    assert [found for found in report["listed"] if "damaged write-ahead log" not in found["what"]] == []
+    assert report["open"] == []
+    assert len(published) == 1
+
+
+async def test_prices_that_do_not_wait_cut_off_what_is_behind_them(data_dir: Path, server: Natsd) -> None:
+    """The deliberate bug, and that it shows."""
+    before = await older_than_prices(data_dir, server)
+    async with gateway(data_dir, server.url, HASTY) as served:
         await served.says("history of this node that does not fit")
         assert failed(await streamed(served.url, "demo/echo")) is None
+        assert await served.process.terminate() == 0
+    assert not before.keys() & answered(data_dir).keys()
+
+
+async def test_a_start_that_lacks_prices_does_without_nats(data_dir: Path, server: Natsd) -> None:
+    """It waits for a while, and then serves."""
+    await begun(data_dir)
+    server.kill()
+    async with gateway(data_dir, server.url) as served:
+        assert failed(await streamed(served.url, "demo/echo")) is None
+        assert b"NATS could not be asked in time" in served.process.said
         assert await served.process.terminate() == 0

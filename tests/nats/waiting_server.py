@@ -8,6 +8,6 @@ import sys
 from gateway.recovery import Recovery
 
 if __name__ == "__main__":
-    Recovery.past_within_s = 60.0
+    Recovery.past_within_s = Recovery.lost_within_s = 60.0
     sys.argv[0] = "gateway"
     runpy.run_module("gateway", run_name="__main__")
