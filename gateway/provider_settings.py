@@ -51,8 +51,9 @@ class ProviderSettings:
                 await self._record(configured_so)
 
     async def repeats(self, sealed: int) -> bool:
-        """Whether `restore` may say something again."""
-        return any(position <= sealed for position, _ in (await self._latest()).values())
+        """Whether `restore` says something again."""
+        latest = (await self._latest()).values()
+        return any(position <= sealed and self._is_allowed(configured_so) for position, configured_so in latest)
 
     async def put(self, asked: ProviderConfigured) -> Provider:
         """Configure one, for now and for later starts. Raises `InvalidRequest`, `Forbidden`, `Conflict`."""
@@ -96,6 +97,13 @@ class ProviderSettings:
 
     async def _record(self, event: ProviderConfigured | ProviderRemoved, admit: bool = False) -> None:
         await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)
+
+    def _is_allowed(self, asked: ProviderConfigured) -> bool:
+        try:
+            self._provider(asked)
+        except GatewayError:
+            return False
+        return True
 
     def _provider(self, asked: ProviderConfigured) -> Provider:
         if not _NAME.fullmatch(asked.provider):

@@ -38,7 +38,7 @@ class Repeating(Protocol):
     """What keeps in the log what was configured while a server ran."""
 
     async def repeats(self, sealed: int) -> bool:
-        """Whether a start may say some of it again, as that lies up to the position `sealed`."""
+        """Whether a start says some of it again, as that lies up to the position `sealed`."""
 
 
 class Recovery:

@@ -211,6 +211,19 @@ async def test_a_providers_own_url_may_always_be_named() -> None:
         await made.put(ProviderConfigured(base_url=f"{home.base_url}/v2", **asked))
 
 
+async def test_a_start_repeats_what_is_archived_where_the_settings_still_allow_it() -> None:
+    log, allowed = MemoryLog(), Settings(base_url_allowlist=frozenset({"alpha.test"}))
+    made = ProviderSettings(log, {}, allowed)
+    await made.put(
+        ProviderConfigured(provider="own", family="openai_compatible", base_url="http://alpha.test/v1", key="anonymous")
+    )
+    head = await log.head()
+    assert [await made.repeats(head - 1), await made.repeats(head)] == [False, True]
+    assert not await ProviderSettings(log, {}, Settings()).repeats(head)
+    await made.restore(head)
+    assert not await made.repeats(head)
+
+
 async def test_a_provider_may_be_tried_at_its_own_url_wherever_the_server_listens(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, host="0.0.0.0", api_key="a-key-long-enough")
     async with serving(tmp_path, settings=settings) as served:

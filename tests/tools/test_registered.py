@@ -65,9 +65,12 @@ async def test_a_registration_in_an_archive_that_may_be_dropped_is_said_again(tm
     async with ScriptedServer() as upstream, tooled(tmp_path / "logs", env=allowing(upstream)) as server:
         await server.ask("POST", "/register", registration(f"http://{host_of(upstream)}"))
         registry, head = server.gate.server.tools.registry, await server.gate.server.log.head()
+        assert not await registry.repeats(0)
         await registry.restore(0)
         assert len(await server.recorded("tools")) == 1
+        assert await registry.repeats(head)
         await registry.restore(head)
+        assert not await registry.repeats(head)
         assert [event["type"] for event in await server.recorded("tools")] == ["tool_registered"] * 2
 
 
