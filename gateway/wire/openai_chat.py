@@ -31,7 +31,9 @@ from gateway.wire.whole_body import WholeDecoder, is_body
 
 DONE = b"[DONE]"
 _KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
-_OURS = frozenset({"object", "created", "choices", "usage", "error", "obfuscation"})
+_PADDING = ("obfuscation", "p")
+"""What pads each frame of a stream to hide its length, behind all else: OpenAI's, and Mistral's and Cloudflare's."""
+_OURS = frozenset({"object", "created", "choices", "usage", "error", *_PADDING})
 """Top-level keys that our answers say for themselves, and the padding of a stream. All others are carried to the
 client, such as `citations` (Perplexity), `provider` (OpenRouter), `x_groq` and `timings` (llama.cpp)."""
 _NAMES = ("model", "id")
@@ -77,9 +79,7 @@ class ChatStreamDecoder:
                 return None
             key, text = _only_text(chunk) or ("", "")
             if text and (template := find_template(frame, text, key.encode())) is not None:
-                padding = chunk.get("obfuscation")  # OpenAI's own, of another length in every chunk
-                padded = differs_behind(template, b"obfuscation", padding) if isinstance(padding, str) else None
-                return index, padded or template
+                return index, _padded(template, chunk)
         return None
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
@@ -322,6 +322,14 @@ def error_of(error: Any, status: int) -> UpstreamError:
 
 def _details(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _padded(template: Template, chunk: dict[str, Any]) -> Template:
+    for key in _PADDING:
+        padding = chunk.get(key)
+        if isinstance(padding, str) and (padded := differs_behind(template, key.encode(), padding)) is not None:
+            return padded
+    return template
 
 
 def _only_text(chunk: Any) -> tuple[str, str] | None:

@@ -120,6 +120,14 @@ def test_text_goes_by_the_fast_lane_padded_or_not(name: str) -> None:
     assert "".join(run.text for run in runs) == TEXT.removeprefix("Hello")  # the first text is the template's
 
 
+@pytest.mark.parametrize("padding", ["obfuscation", "p"])
+def test_padding_is_no_news(padding: str) -> None:
+    frames = [chunk(delta={"content": "a"})[:-1] + f',"{padding}":"{"abcdef"[:size]}"}}'.encode() for size in range(6)]
+    pieces = read(*stream(), [b"\n\n".join(frames) + b"\n\n"])
+    assert [type(piece) for piece in pieces] == [Delta, TextRun]
+    assert fold(pieces).choices()[0]["message"]["content"] == "aaaaaa"
+
+
 def test_what_a_stream_says_about_itself() -> None:
     whole = folded("text")
     meta = whole.meta
