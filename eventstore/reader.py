@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from eventstore import rows
 from eventstore.archive import DIRECTORY
@@ -16,6 +16,7 @@ from eventstore.blobs import checked_blob, damage
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt, LogUnavailable
 
+T = TypeVar("T")
 ALL = 1 << 62
 """An `until` that is past every position."""
 SEGMENTS = 4
@@ -71,11 +72,14 @@ class Reader:
 
     def _archived(self, after: int, until: int, size: int, frames: bool) -> tuple[list[Recorded], int]:
         """Rows of the next few segments, and the position up to which these are all."""
-        segments = self._segments(after, until, SEGMENTS)
-        if not segments:
-            return [], until  # dropped
-        page = self._archive.read(segments, after, until, size, frames)
-        return page, page[-1].position if len(page) == size else min(segments[-1][1], until)
+
+        def found(segments: list[Span]) -> tuple[list[Recorded], int]:
+            if not segments:
+                return [], until  # dropped
+            page = self._archive.read(segments, after, until, size, frames)
+            return page, page[-1].position if len(page) == size else min(segments[-1][1], until)
+
+        return self._in_segments(found, after, until, SEGMENTS)
 
     def _live(self, after: int, until: int, size: int, frames: bool) -> list[Recorded]:
         sql = rows.BOTH_LANES if frames else rows.LEDGER
@@ -91,18 +95,19 @@ class Reader:
         """As `Log.read_stream`."""
         while True:
             sealed = self.sealed()
-            found = self._archived_stream(stream, after) if sealed else []
-            before = found[-1].version if found else after
+            found, before = self._archived_stream(stream, after) if sealed else ([], after)
             live = self._live_stream(stream, before)
             if self.sealed() == sealed:  # else rows have left between the two, and there is a gap that is no damage
                 return found + self._events(live, before)
 
-    def _archived_stream(self, stream: str, after: int) -> list[RecordedEvent]:
+    def _archived_stream(self, stream: str, after: int) -> tuple[list[RecordedEvent], int]:
+        """Its events behind a version, and the version from which the live ones go on: of dropped ones it is known."""
         ends = self._fetch(rows.ARCHIVED_STREAM, {"stream": stream})
         if not ends or ends[0][0] <= after:
-            return []
-        _, first, last = ends[0]
-        return self._archive.read_stream(self._segments(first - 1, last), stream, after)
+            return [], after
+        version, first, last = ends[0]
+        found = self._in_segments(lambda found: self._archive.read_stream(found, stream, after), first - 1, last)
+        return found, found[-1].version if found else version
 
     def _live_stream(self, stream: str, after: int) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = []
@@ -115,7 +120,7 @@ class Reader:
             after = rows.further(after, page[-1][rows.VERSION])
 
     def _events(self, found: list[tuple[Any, ...]], after: int) -> list[RecordedEvent]:
-        return rows.proven(found, after or None) if self._proving else [RecordedEvent(*row) for row in found]
+        return rows.proven(found, after) if self._proving else [RecordedEvent(*row) for row in found]
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
         """As `Log.read_frames`."""
@@ -123,8 +128,11 @@ class Reader:
             sealed, found = self.sealed(), []
             begin = max(generation, after)
             if begin < sealed:
-                segments = self._segments(begin, min(until, sealed))
-                found = self._archive.read_frames(segments, generation, until, after)
+                found = self._in_segments(
+                    lambda segments: self._archive.read_frames(segments, generation, until, after),
+                    begin,
+                    min(until, sealed),
+                )
             if until > sealed:
                 live = self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
                 found += [RecordedFrames(*row) for row in live]
@@ -195,7 +203,8 @@ class Reader:
     def segment_damages(self) -> Iterator[tuple[int, str]]:
         """Where the archive's files begin that are not as they were sealed, and what is wrong; every byte is read."""
         for segment in self.segments():
-            if what := self._archive.damage(segment, self.segment_digest(segment)):
+            what = self._archive.damage(segment, self.segment_digest(segment))
+            if what and segment in self.segments():  # else it was dropped meanwhile
                 yield segment[0], what
 
     def segment_digest(self, segment: Span) -> bytes:
@@ -241,6 +250,19 @@ class Reader:
         """Let go of the files."""
         self._archive.close()
         self._connection.close()
+
+    def _in_segments(self, work: Callable[[list[Span]], T], after: int, until: int, limit: int = -1) -> T:
+        """What `work` finds in the segments with positions after one and up to another. Where some of them are dropped
+        meanwhile it is asked again: that their files are gone is no damage."""
+        while True:
+            segments = self._segments(after, until, limit)
+            try:
+                return work(segments)
+            except LogCorrupt:
+                if self._segments(after, until, limit) == segments:
+                    raise
+            except OSError as error:
+                raise LogUnavailable(f"the archive cannot be read: {error}") from error
 
     def _segments(self, after: int, until: int, limit: int = -1) -> list[Span]:
         """Those with positions after one and up to another, in order."""

@@ -140,16 +140,16 @@ def recorded(row: tuple[Any, ...]) -> Recorded:
     return RecordedFrames(*row[:8]) if row[9] is None else RecordedEvent(*row)
 
 
-def proven(found: Iterable[tuple[Any, ...]], after: int | None) -> list[RecordedEvent]:
+def proven(found: Iterable[tuple[Any, ...]], after: int) -> list[RecordedEvent]:
     """Rows of `PROVEN_STREAM`, each compared with itself and with the event before it in its chain, if that is here.
 
-    `after` is the version before the first of them, None where nobody knows what was dropped. Raises `LogCorrupt`."""
+    `after` is the version before the first of them. Raises `LogCorrupt`."""
     events = []
     for *columns, before in found:
         event = RecordedEvent(*columns)
         if what := unsound(event, before):
             raise LogCorrupt(event.position, what)
-        if after is not None and event.version != after + 1:
+        if event.version != after + 1:
             raise LogCorrupt(event.position, f"version {event.version} of {event.stream} follows {after}")
         after = event.version
         events.append(event)

@@ -62,8 +62,16 @@ def verified(reader: Reader, decisions: bool = False, jobs: int | None = 1) -> d
     """What was found in the log as it is now: counts, how many `findings` with the first of them `listed`, the streams
     of `open` requests, and how long each half took, in seconds. Where SQLite cannot walk the file, or a stream has a
     row that is not as it was written, nothing is rendered from it. `jobs` processes render, None for as many as are
-    worth it. Raises `LogCorrupt` where not even the end is found.
+    worth it. Done again where history is dropped meanwhile. Raises `LogCorrupt` where not even the end is found.
     """
+    while True:
+        dropped = reader.dropped()
+        report = _verified(reader, decisions, jobs)
+        if reader.dropped() == dropped:
+            return report
+
+
+def _verified(reader: Reader, decisions: bool, jobs: int | None) -> dict[str, Any]:
     until = reader.head()
     verifier, requests, findings = Verifier(run_of, reader.dropped()), Requests(), _Findings()
     began = time.monotonic()
