@@ -78,7 +78,7 @@ class Archive:
             self._open.pop(segment).close()
             reader = None
         if reader is None:
-            reader = self._opened(segment)
+            reader = self._open[segment] = self._opened(segment)
             if len(self._open) > KEPT_OPEN:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(segment)
@@ -87,9 +87,10 @@ class Archive:
     def _opened(self, segment: Span) -> SegmentReader:
         path = file_of(self._data_dir, segment)
         try:
-            reader = self._open[segment] = SegmentReader(path)
+            reader = SegmentReader(path)
         except FileNotFoundError as error:
             raise LogCorrupt(segment[0], f"the archived segment {path.name} is missing") from error
         if (reader.segment.first, reader.segment.through) != segment:
+            reader.close()
             raise LogCorrupt(segment[0], f"{path.name} holds other positions than its name says")
         return reader

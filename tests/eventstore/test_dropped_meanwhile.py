@@ -1,8 +1,10 @@
-"""Segments are dropped under whoever reads them: what is gone then is gone, and no damage."""
+"""Segments are dropped under whoever reads them: what is gone then is gone, and no damage. Nor is damage passed over
+because it was told once."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -12,7 +14,7 @@ import pytest
 
 from eventstore.archive import SegmentReader
 from eventstore.archived import Archive, Span
-from eventstore.errors import LogUnavailable
+from eventstore.errors import LogCorrupt, LogUnavailable
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from replay.verify import verified
@@ -91,6 +93,17 @@ async def test_a_stream_is_gone_on_with_behind_what_was_dropped_of_it(tmp_path: 
         live = reader.read_stream("node-a")
         assert [event.version for event in live] == list(range(live[0].version, live[0].version + len(live)))
         assert reader.read_stream("node-a", after=3) == live
+
+
+async def test_a_file_of_other_positions_is_refused_every_time(tmp_path: Path) -> None:
+    await record(tmp_path)
+    await archive(tmp_path, until=250)
+    first, second = sorted((tmp_path / "archive").iterdir())[:2]
+    shutil.copy(second, first)
+    with Reader(tmp_path) as reader:
+        for _ in range(2):
+            with pytest.raises(LogCorrupt, match="other positions"):
+                reader.read(0, 10)
 
 
 async def test_a_file_that_cannot_be_read_is_told_in_the_logs_words(tmp_path: Path) -> None:
