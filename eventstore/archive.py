@@ -11,6 +11,7 @@ from types import TracebackType
 from eventstore.archive_format import FOOTER, MAGIC_LENGTH, NEWEST, Format, Segment, pack, segment, unpack
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
+from eventstore.syncing import sync_names
 
 DIRECTORY = "archive"
 """Of the data directory."""
@@ -127,14 +128,6 @@ def write_segment(path: Path, rows: Iterable[Recorded], written: Format = NEWEST
         reader.verify()
         found = reader.segment
     partial.replace(path)
-    _sync_directory(path.parent)
-    _sync_directory(path.parent.parent)
+    sync_names(path.parent)
+    sync_names(path.parent.parent)
     return found
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -63,10 +63,8 @@ def open_database(path: Path, durability: str) -> Opened:
     kept as it was, and told of. Raises `LogCorrupt` where the end of the log contradicts itself, `LogUnavailable` where
     SQLite cannot use the file.
     """
-    lost = _kept(path)
+    lost = spare(path)
     try:
-        if lost:
-            _choose(path, lost)
         connection = _connect(path)
         try:
             return replace(take_charge(connection, durability), warnings=lost, cut=bool(lost))
@@ -79,8 +77,16 @@ def open_database(path: Path, durability: str) -> Opened:
         raise LogUnavailable(f"cannot open {path}: {error}") from error
 
 
+def spare(path: Path) -> tuple[str, ...]:
+    """Before SQLite opens a file to write: keep its write-ahead log where that is damaged, leave of it what is to be
+    gone on with, and say so; nothing where it is sound. Raises `LogCorrupt`, `LogUnavailable`."""
+    lost = _kept(path)
+    if lost:
+        _choose(path, lost)
+    return lost
+
+
 def _kept(path: Path) -> tuple[str, ...]:
-    """Keep a write-ahead log that is damaged, before SQLite opens it, and say so; nothing where it is sound."""
     try:
         hidden = wal.lost_behind(path)
         if not hidden:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 
 from eventstore.errors import LogLocked
+from eventstore.syncing import sync_names
 
 FILE = "server.lock"
 
@@ -48,16 +48,9 @@ class DirectoryLock:
 
 
 def _make(directory: Path) -> None:
-    """The directory and those above it, each durable in the one that holds it: syncing files does not do that."""
+    """The directory and those above it, each durable in the one that holds it."""
     if directory.exists():
         return
     _make(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
-    above = os.open(directory.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(above)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that knows no such thing; SQLite goes on there too
-            raise
-    finally:
-        os.close(above)
+    sync_names(directory.parent)

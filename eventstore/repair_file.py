@@ -22,6 +22,7 @@ from eventstore.jetstream import JetStream, Stored
 from eventstore.reader import Reader
 from eventstore.relay_messages import DIGEST, POSITION, WHOLE, RowHeader, frame_key, ledger_key
 from eventstore.repair import Copies, Kept, Mended
+from eventstore.syncing import sync_names
 
 DAMAGED = "events.db.damaged"
 PAGE = 1_000
@@ -151,8 +152,4 @@ def put_in_place(made: Path, path: Path) -> None:
         kept_as.unlink(missing_ok=True)
         os.link(path, kept_as)
     os.replace(made, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_names(path.parent)

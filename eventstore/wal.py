@@ -18,6 +18,8 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
+from eventstore.syncing import sync_names
+
 SUFFIX = "-wal"
 PAGE_SIZE = 4096
 """Of every log, as `database.py` makes them; the header that says so may be what is damaged."""
@@ -69,6 +71,10 @@ def _checksum(content: bytes, sums: Sums, swapped: bool) -> Sums:
 
 def lost_behind(database: Path) -> int:
     """The same of a database's write-ahead log, also while somebody writes there; 0 where there is none."""
+    return _lost(database) and _lost(database)  # what was torn because it was just being written is whole by now
+
+
+def _lost(database: Path) -> int:
     path = _beside(database)
     while True:
         try:
@@ -84,7 +90,7 @@ def lost_behind(database: Path) -> int:
 
 
 def keep(database: Path) -> Path:
-    """Keep a copy of a damaged write-ahead log, durable, before SQLite writes over it. Raises `OSError`."""
+    """Keep a copy of a damaged write-ahead log, its name too, before SQLite writes over it. Raises `OSError`."""
     path = _beside(database)
     content = path.read_bytes()
     kept = path.with_name(f"{path.name}{KEPT}{sha256(content).hexdigest()[:8]}")
@@ -96,6 +102,7 @@ def keep(database: Path) -> Path:
             file.flush()
             os.fsync(descriptor)
         made.replace(kept)
+    sync_names(kept.parent)
     return kept
 
 

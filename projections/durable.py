@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from eventstore.syncing import sync_names
 from projections import checkpoint, db
 from projections.projection import Projection
 from projections.registry import REGISTRY
@@ -25,7 +26,7 @@ def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTR
         known = checkpoint.load(rows)
         for (file,) in rows.execute("SELECT file FROM projection_files").fetchall():
             sync(data_dir / file)
-        sync(data_dir)
+        sync_names(data_dir)
         busy, *_ = rows.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         if busy:
             raise sqlite3.OperationalError(f"{db.NAME} could not be synced: it is in use")
@@ -41,7 +42,7 @@ def durable_position(data_dir: Path, projections: Sequence[Projection] = REGISTR
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk. Raises `OSError`."""
+    """Have a file on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from eventstore.archive import DIRECTORY
 from eventstore.envelope import Recorded, RecordedEvent
+from eventstore.syncing import sync_names
 from projections import db
 from projections.durable import sync
 from projections.engine import Engine
@@ -48,7 +49,7 @@ def take(data_dir: Path, log: Source, through: int, projections: Sequence[Projec
     with made.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
     made.replace(path)
-    sync(archive)
+    sync_names(archive)
     shutil.rmtree(aside)
     return path.name, digest
 

@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ import orjson
 from eventstore import rows
 from eventstore.archive import DIRECTORY
 from eventstore.catalogue.control import LogRepaired
+from eventstore.database import spare
 from eventstore.envelope import ANY_VERSION, StreamWrite
-from eventstore.errors import LogLocked
+from eventstore.errors import LogCorrupt, LogLocked
 from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
 from eventstore.repair import Before, Copies, Mended, mend_events, mend_frames, missing
 from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
-from eventstore.wal import keep, lost_behind
 from gateway.exchange.runs import run_of
 from replay.recorded import ReplayError
 from replay.repair_beside import repaired_beside
@@ -86,9 +86,10 @@ def _live(path: Path, copied: Copies, before: Before) -> Mended:
 
 
 def _settle(path: Path) -> None:
-    """Everything into the file itself: what a crash left beside it belongs to it. What of that is damaged is kept."""
-    if lost_behind(path):
-        keep(path)
+    """Everything into the file itself: what a crash left beside it belongs to it, as a start would have it. Where that
+    finds nothing that holds together, rows are looked up one by one in what SQLite makes of it."""
+    with suppress(LogCorrupt):
+        spare(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise ReplayError(f"another process reads {path}: stop it first")
@@ -103,10 +104,12 @@ async def _replace(data_dir: Path, aside: Path, found: Mended, archive: MendedAr
     made = aside / rows.FILE
     await asyncio.to_thread(write_mended, data_dir / rows.FILE, made, found, archive.ends)
     log = await SQLiteLog.open(aside)
-    changed = sorted(archive.events + found.changed_events), sorted(archive.frames + found.changed_frames)
-    event = LogRepaired(node=log.origin[:9], events=changed[0], frames=changed[1])
-    await log.append(StreamWrite(f"node-{log.origin}", ANY_VERSION, (event.new(),)))
-    await log.close()
+    try:
+        changed = sorted(archive.events + found.changed_events), sorted(archive.frames + found.changed_frames)
+        event = LogRepaired(node=log.origin[:9], events=changed[0], frames=changed[1])
+        await log.append(StreamWrite(f"node-{log.origin}", ANY_VERSION, (event.new(),)))
+    finally:
+        await log.close()
     _lend(data_dir / DIRECTORY, aside / DIRECTORY)
     with Reader(aside) as reader:
         if findings := verified(reader)["listed"]:

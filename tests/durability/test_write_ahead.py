@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -17,7 +18,10 @@ from eventstore import rows as sql
 from eventstore.database import open_database
 from eventstore.errors import LogCorrupt, LogUnavailable
 from eventstore.reader import Reader
+from eventstore.repair import Copies
+from eventstore.wal import lost_transactions
 from eventstore.writer import IDLE_S
+from replay import repair
 from replay.verify import verified
 from tests.gateway.whole import chat, gateway
 from tests.replay.recorded_log import Recorder
@@ -157,6 +161,45 @@ def test_what_comes_before_the_damage_hides_it(idle: Killed, folder: Path, monke
     """The bug: the write-ahead log is gone on from, as far as it is whole."""
     monkeypatch.setattr(database, "_choose", lambda *_: None)
     assert heads(idle, folder / "found").count(idle.head) < 5
+
+
+async def test_a_repair_goes_on_from_what_a_start_would(
+    idle: Killed, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not from what comes before the damage, which it would write over what the database has."""
+
+    async def nothing(nats: str) -> Copies:
+        return Copies()
+
+    monkeypatch.setattr(repair, "copied_from", nothing)
+    for ahead in flips(idle, 5):
+        idle.put(folder / "found", ahead)
+        assert (await repair.repaired(folder / "found", "nowhere"))["lost"] == []
+        with Reader(folder / "found") as reader:
+            assert reader.head() >= idle.head
+
+
+def test_what_is_kept_has_its_name_on_the_disk_before_it_is_written_over(
+    killed: Killed, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ahead,) = flips(killed, 1)
+    killed.put(folder / "found", ahead)
+    synced: list[list[str]] = []
+    monkeypatch.setattr(wal, "sync_names", lambda directory: synced.append(wal.kept_beside(directory / sql.FILE)))
+    kept = wal.keep(folder / "found" / sql.FILE)
+    assert synced == [[kept.name]]
+
+
+def test_what_is_torn_because_it_is_being_written_is_no_damage(
+    killed: Killed, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed.put(folder / "found", killed.ahead)
+    torn = bytearray(killed.ahead)
+    torn[killed.last // 2] ^= 1
+    looks = iter([BytesIO(torn)])
+    monkeypatch.setattr(wal, "lost_transactions", lambda file: lost_transactions(next(looks, file)))
+    assert wal.lost_behind(folder / "found" / sql.FILE) == 0
+    assert next(looks, None) is None
 
 
 def test_a_torn_end_is_no_damage(killed: Killed, folder: Path) -> None:
