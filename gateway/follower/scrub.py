@@ -77,6 +77,8 @@ class Scrub:
                 self._position = page[-1].position
         except LogCorrupt as error:  # what is behind it is looked at when this is mended
             yield [Finding(error.position, error.what)]
+        except LogUnavailable as error:  # as where a disk rots: it refuses what it cannot read as it was written
+            yield [Finding(self._position + 1, str(error))]
 
     def _note(self, found: list[Finding]) -> None:
         for finding in found:

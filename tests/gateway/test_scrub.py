@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from eventstore.envelope import Recorded
+from eventstore.errors import LogUnavailable
+from eventstore.reader import Reader
 from eventstore.verify import Finding, Verifier
 from gateway.api.health import degraded
 from gateway.follower import scrub
@@ -79,6 +81,16 @@ async def test_what_has_rotted_is_told(data_dir: Path, damage: tuple[str, str, b
     (said,) = degraded({"scrub": status})
     assert f"the first at position {status['first']}" in said
     assert (await until(Blind, data_dir, passed))["findings"] == 0
+
+
+async def test_what_the_disk_refuses_is_told_and_tried_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> list[Recorded]:
+        raise LogUnavailable("disk I/O error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Reader, "read", refused)
+        status = await until(Quick, data_dir, lambda status: status["passes"] > 1)
+    assert (status["findings"], status["first"]) == (1, 1)
 
 
 async def test_a_pass_over_a_mended_log_takes_it_back(data_dir: Path) -> None:
