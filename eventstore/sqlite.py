@@ -126,7 +126,10 @@ class SQLiteLog:
         try:
             space = await asyncio.to_thread(cls.space, data_dir)
             opened = await asyncio.to_thread(open_database, path, durability)
-            reader = await aiosqlite.connect(rows.read_only(path), uri=True, isolation_level=None, timeout=5)
+            connecting = aiosqlite.connect(rows.read_only(path), uri=True, isolation_level=None, timeout=5)
+            thread: Any = getattr(connecting, "_thread", connecting)
+            thread.daemon = True  # a process that dies of an error does not wait for it
+            reader = await connecting
         except BaseException:
             if opened is not None:
                 opened.connection.close()

@@ -93,9 +93,11 @@ async def serve(settings: Settings, made_key: str | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)
-    await greet(server, made_key)
-    await server.wait()
-    await server.stop()
+    try:
+        await greet(server, made_key)
+        await server.wait()
+    finally:
+        await server.stop()
     return server.exit_code
 
 
@@ -116,7 +118,10 @@ async def greet(server: Server, made_key: str | None) -> None:
     lines.append(
         f"  try       curl {server.url}/v1/chat/completions{auth} -H 'Content-Type: application/json' -d '{body}'"
     )
-    print("\n".join(lines), flush=True)
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError as error:  # a full disk, or nobody reads: requests can be served all the same
+        logger.warning("where this server listens cannot be printed: %s", error)
 
 
 def unknown_providers(server: Server) -> list[str]:

@@ -35,6 +35,23 @@ class EarlyLog(SQLiteLog):
     writer = AcknowledgesFirst
 
 
+async def die_of_an_error(data_dir: Path) -> None:
+    """A child that never closes its log."""
+    log = await SQLiteLog.open(data_dir)
+    await log.append(write("request-1", NEW_STREAM))
+    raise RuntimeError("an error of whoever has the log open")
+
+
+def test_a_process_that_dies_of_an_error_does_not_stay(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, str(tmp_path), "error"], capture_output=True, timeout=20, check=False
+    )
+    assert child.returncode == 1
+    assert b"an error of whoever" in child.stderr
+    with Reader(tmp_path) as reader:
+        assert reader.head() == 1
+
+
 async def write_until_killed(data_dir: Path, kind: type[SQLiteLog]) -> None:
     """The child: once told to go, names each stream whose append was acknowledged."""
     log = await kind.open(data_dir)
@@ -88,4 +105,6 @@ async def test_acknowledging_before_the_commit_is_noticed(tmp_path: Path) -> Non
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "error":
+        asyncio.run(die_of_an_error(Path(sys.argv[1])))
     asyncio.run(write_until_killed(Path(sys.argv[1]), {"SQLiteLog": SQLiteLog, "EarlyLog": EarlyLog}[sys.argv[2]]))

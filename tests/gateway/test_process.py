@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ from tests.crash.load import environ, openai_stream
 from tests.gateway.raw import RawClient, Received, request
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, PATIENCE_S, chat, gateway
-from tests.serverprocess import COMMAND, ServerProcess, server_process
+from tests.ports import free_port
+from tests.serverprocess import COMMAND, ROOT, ServerProcess, server_process
 
 LOCKED = 69
 DISK_REFUSED = 74
@@ -122,6 +125,32 @@ async def asked(server: ServerProcess) -> Received:
     except ConnectionError:  # it has ended
         await asyncio.sleep(0.02)
         return Received()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+async def test_a_server_that_cannot_say_where_it_listens_listens(tmp_path: Path) -> None:
+    command = [*COMMAND, "--port", str(port := free_port()), "--data-dir", str(tmp_path / "logs"), "--nats", "off"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    with Path("/dev/full").open("wb") as full:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=full, stderr=PIPE)
+    try:
+        said = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while b"cannot be printed" not in said:
+                assert process.stderr is not None
+                said += (line := await process.stderr.readline())
+                assert line
+        client = await RawClient.connect(f"http://127.0.0.1:{port}")
+        await client.send(request(chat("demo/echo")))
+        assert (await client.answer()).status == 200
+    finally:
+        process.terminate()
+        async with asyncio.timeout(PATIENCE_S):
+            await process.communicate()
+    with Reader(tmp_path / "logs") as reader:
+        last = list(reader.rows(frames=False))[-1]
+    assert isinstance(last, RecordedEvent)
+    assert last.type == "node_stopped"
 
 
 class Halfway(Server):
