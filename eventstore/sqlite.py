@@ -11,9 +11,9 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -80,7 +80,7 @@ class SQLiteLog:
         self._path, self._sealed = path, opened.sealed
         self._history: Reader | None = None
         """Reads the archive and the live rows as one, once somebody asks for what is archived."""
-        self._history_lock = Lock()
+        self._history_thread = ThreadPoolExecutor(1, thread_name_prefix="log-history")
         self._lock, self._reader, self._space = lock, reader, space
         self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
         self._head.on_commit = on_commit
@@ -324,7 +324,8 @@ class SQLiteLog:
         if self._closed:
             return
         self._closed = True
-        await asyncio.to_thread(self._close_history)
+        await self._loop.run_in_executor(self._history_thread, self._close_history)
+        self._history_thread.shutdown()
         await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
         self._hand_over()
         self._writer.stop()
@@ -335,21 +336,22 @@ class SQLiteLog:
         self._lock.release()
 
     def _close_history(self) -> None:
-        with self._history_lock:
-            if self._history is not None:
-                self._history.close()
+        if self._history is not None:
+            self._history.close()
 
     async def _in_archive(self, work: Callable[[Reader], T]) -> T:
-        """What reaches back into the archive is read in another thread, one at a time: who waits for it may leave."""
+        """What reaches back into the archive is read in a thread of its own, one after the other: of those that the
+        loop has for all, who waits here would leave none to look up the address of an upstream."""
 
         def worked() -> T:
-            with self._history_lock:
-                if self._closed:
-                    raise LogClosed("the log is closed")
-                self._history = self._history or Reader(self._path, proving=True)
-                return work(self._history)
+            if self._closed:
+                raise LogClosed("the log is closed")
+            self._history = self._history or Reader(self._path, proving=True)
+            return work(self._history)
 
-        return await asyncio.to_thread(worked)
+        if self._closed:
+            raise LogClosed("the log is closed")
+        return await self._loop.run_in_executor(self._history_thread, worked)
 
     async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         if self._closed:

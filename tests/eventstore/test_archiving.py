@@ -8,8 +8,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -412,3 +414,21 @@ async def test_a_time_is_found_in_the_archive_too(tmp_path: Path) -> None:
                 before = [row for row in rows if isinstance(row, RecordedEvent) and row.at < event.at]
                 assert position_before(reader, event.at) == (before[-1].position if before else 0)
         assert position_before(reader, EVERYTHING) == reader.head()
+
+
+async def test_who_waits_for_history_leaves_threads_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await record(tmp_path)
+    await archive(tmp_path, until=250)
+    log = await SQLiteLog.open(tmp_path)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    goes_on = Event()
+    monkeypatch.setattr(Reader, "read_stream", lambda self, stream, after: [goes_on.wait(20)])
+    waiting = [asyncio.create_task(log.read_stream("request-0")) for _ in range(4)]
+    try:
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(int)
+    finally:
+        goes_on.set()
+    assert await asyncio.gather(*waiting) == [[True]] * 4
+    await log.close()
