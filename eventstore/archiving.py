@@ -10,6 +10,7 @@ again after a crash it clears away what nobody reads, and goes on behind the las
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -26,6 +27,9 @@ from eventstore.sqlite import SQLiteLog
 
 SEGMENT_ROWS = 65_536
 """Rows of both lanes that one segment holds at most: they are deleted in one commit, for which appends wait."""
+
+_NAME = re.compile(r"\d+-(\d+)\.segment(?:\.damaged)?")
+"""Of a segment's file; `through` is in it."""
 
 LeavesOpen = Callable[[RecordedEvent], bool]
 """Whether after this event its stream is to be gone on with, so that it must not be archived yet."""
@@ -147,7 +151,7 @@ class Archiving:
             known = {file_of(self._data_dir, span) for span in reader.segments()}
             for path in sorted((self._data_dir / DIRECTORY).glob("*.segment*")):
                 if path not in known and _is_needless(path, reader):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
 
 
 class _Last:
@@ -183,12 +187,17 @@ def _events(reader: Reader, after: int) -> Iterator[RecordedEvent]:
 
 
 def _is_needless(path: Path, reader: Reader) -> bool:
-    """A file that was not finished; one whose rows were dropped; one whose every row the log has elsewhere."""
+    """A file that was not finished; one whose rows were dropped, a damaged one and what a repair kept of it too; one
+    whose every row the log has elsewhere."""
+    if path.suffix == ".partial":
+        return True
+    if (named := _NAME.fullmatch(path.name)) and int(named[1]) <= reader.dropped():
+        return True
     if path.suffix != ".segment":
-        return path.suffix == ".partial"
+        return False
     try:
         with SegmentReader(path) as archived:
-            return archived.segment.through <= reader.dropped() or _is_same(archived, reader)
+            return _is_same(archived, reader)
     except LogCorrupt:
         return False  # not ours to judge
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from eventstore.archive import DIRECTORY
 from eventstore.archive_ends import ArchiveEnds
+from eventstore.archived import file_of
 from eventstore.errors import LogLocked
 from eventstore.lock import DirectoryLock
+from eventstore.reader import Reader
 from eventstore.repair import Before
 from eventstore.repair_archive import MendedArchive, mend_archive
 from gateway.control import ControlError, NotRunning, ask
@@ -34,6 +36,7 @@ def repaired_beside(data_dir: Path, nats: str, locked: LogLocked) -> dict[str, A
             archive = mend_archive(data_dir, aside, asyncio.run(copied_from(url)), run_of)
             if not archive.lost:
                 archive.put_in_place()
+                _leave_dropped(data_dir, archive)
                 _tell(data_dir, archive, locked)
     return {
         "events": archive.events,
@@ -42,6 +45,15 @@ def repaired_beside(data_dir: Path, nats: str, locked: LogLocked) -> dict[str, A
         "lost": archive.lost,
         "beside": True,
     }
+
+
+def _leave_dropped(data_dir: Path, archive: MendedArchive) -> None:
+    """What the server dropped while it was made again is not to come back. What it drops from now on it finds."""
+    with Reader(data_dir) as reader:
+        there = {file_of(data_dir, segment) for segment in reader.segments()}
+    for _, path in archive.made:
+        if path not in there:
+            path.unlink(missing_ok=True)
 
 
 def _url(said: Mapping[str, Any]) -> str:

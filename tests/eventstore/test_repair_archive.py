@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,16 +17,19 @@ from eventstore.archive_ends import ArchiveEnds
 from eventstore.archived import Span, file_of
 from eventstore.archiving import Archiving
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.errors import LogLocked
 from eventstore.ingest import PulledEvent
 from eventstore.reader import Reader
 from eventstore.repair import Copies, Mended, Place, mend_events, mend_frames, missing
 from eventstore.repair_archive import MendedArchive, mend_archive, sound_rows
 from eventstore.repair_file import kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
+from replay import repair_beside
 from tests.eventstore.archiver import dropped, leaves_open, sealed
 from tests.eventstore.builders import run_of
 from tests.eventstore.test_archiving import kept as keep
 from tests.eventstore.test_archiving import read, record
+from tests.eventstore.test_dropped_meanwhile import drop as drop_first
 
 EVERYTHING = 1 << 62
 
@@ -211,3 +216,42 @@ async def test_live_rows_beside_an_archive_are_made_again(tmp_path: Path, drop: 
     await log.close()
     with Reader(made) as reader:
         assert list(reader.rows(until=found[-1].position)) == found
+
+
+async def test_what_is_dropped_meanwhile_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a server, which drops a file that was just made again."""
+    _, copies = await archived(tmp_path)
+    first, second, _ = (file_of(tmp_path, span) for span in segments(tmp_path))
+    flipped(first, Random(3))
+    flipped(second, Random(4))
+
+    async def copied(nats: str) -> Copies:
+        return copies
+
+    def overtaken(*given: Any) -> MendedArchive:
+        made = mend_archive(*given)
+        assert len(made.made) == 2
+        drop_first(tmp_path)
+        return made
+
+    monkeypatch.setattr(repair_beside, "run_of", run_of)
+    monkeypatch.setattr(repair_beside, "copied_from", copied)
+    monkeypatch.setattr(repair_beside, "mend_archive", overtaken)
+    monkeypatch.setattr(repair_beside, "_asked", lambda *_: {})
+    report = await asyncio.to_thread(repair_beside.repaired_beside, tmp_path, "nowhere", LogLocked("by a server"))
+    assert report["lost"] == []
+    assert second.exists()
+    assert not first.exists()
+
+
+async def test_dropping_takes_damaged_files_too_and_what_was_kept_of_them(tmp_path: Path) -> None:
+    _, copies = await archived(tmp_path)
+    first, second, _ = (file_of(tmp_path, span) for span in segments(tmp_path))
+    flipped(first, Random(3))
+    mended(tmp_path, copies).put_in_place()
+    flipped(first, Random(4))
+    flipped(second, Random(5))
+    drop_first(tmp_path)
+    assert not first.exists()
+    assert not first.with_name(f"{first.name}.damaged").exists()
+    assert second.exists()
