@@ -45,13 +45,14 @@ _BEFORE_TAIL = "SELECT position FROM ledger ORDER BY position DESC LIMIT 1 OFFSE
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A file that is ready to be written. `previous` is `{origin, oseq, digest}` of this node's last incarnation;
-    rows up to the position `sealed` are archived. What is told of its damage is in `warnings`; it was `cut` where a
-    damaged write-ahead log may have hidden its end."""
+    rows up to the position `sealed` are archived, those up to `dropped` gone. What is told of its damage is in
+    `warnings`; it was `cut` where a damaged write-ahead log may have hidden its end."""
 
     connection: sqlite3.Connection
     tail: Tail
     previous: dict[str, Any] | None
     sealed: int = 0
+    dropped: int = 0
     warnings: tuple[str, ...] = ()
     cut: bool = False
 
@@ -230,7 +231,7 @@ def _take_up(connection: sqlite3.Connection) -> Opened:
         last_stream_id=one(_LAST_STREAM).fetchone()[0],
         types={name: number for number, name in one("SELECT id, name FROM types")},
     )
-    return Opened(connection, tail, previous, one(rows.SEALED).fetchone()[0])
+    return Opened(connection, tail, previous, one(rows.SEALED).fetchone()[0], one(rows.DROPPED).fetchone()[0])
 
 
 def _random(length: int) -> str:

@@ -23,6 +23,10 @@ class Log(Protocol):
     def held(self) -> bool:
         """Whether new work is refused because another process holds a lock on the log. It passes by itself."""
 
+    @property
+    def dropped(self) -> int:
+        """The position up to which history was dropped, or is just being: what is read may begin behind it."""
+
     def append(
         self,
         *writes: StreamWrite,

@@ -51,6 +51,11 @@ class MemoryLog:
         return False
 
     @property
+    def dropped(self) -> int:
+        """As `Log.dropped`: nothing is."""
+        return 0
+
+    @property
     def on_commit(self) -> Callable[[int], None] | None:
         """Called with the head after each append."""
         return self._head.on_commit

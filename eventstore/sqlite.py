@@ -77,7 +77,7 @@ class SQLiteLog:
         on_fatal: Callable[[Exception], None] | None,
         path: Path,
     ) -> None:
-        self._path, self._sealed = path, opened.sealed
+        self._path, self._sealed, self._dropped = path, opened.sealed, opened.dropped
         self._history: Reader | None = None
         """Reads the archive and the live rows as one, once somebody asks for what is archived."""
         self._history_thread = ThreadPoolExecutor(1, thread_name_prefix="log-history")
@@ -163,6 +163,11 @@ class SQLiteLog:
         """As `Log.held`."""
         return self._writer.held
 
+    @property
+    def dropped(self) -> int:
+        """As `Log.dropped`."""
+        return self._dropped
+
     def append(
         self,
         *writes: StreamWrite,
@@ -205,6 +210,7 @@ class SQLiteLog:
 
     async def drop(self, dropping: Dropping) -> Appended:
         """Append the event that says that segments were dropped. Afterwards nobody reads their files."""
+        self._dropped = max(self._dropped, dropping.through)
         done: Appended = await self._besides(dropping.event, dropping.apply)
         return done
 

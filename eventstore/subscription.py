@@ -30,7 +30,8 @@ class Subscription:
 
     With `types` only ledger events of these types come, else all; `frames` adds the frames lane. Each batch is read
     when it is asked for. `position` is how far the log has been read, passed-over rows included: a consumer that stores
-    it after handling a batch resumes there. Raises `LogCorrupt` where an event is missing from its origin's sequence.
+    it after handling a batch resumes there. What is dropped before it is come to is passed over. Raises `LogCorrupt`
+    where an event is missing from its origin's sequence.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Subscription:
 
     async def _read(self, head: int) -> list[Recorded]:
         rows = await self._log.read(self.position, self._batch, until=head, frames=self._frames)
+        if self.position < self._log.dropped:  # asked afterwards: what is missing here may have gone
+            self._oseqs.clear()
         for row in rows:
             if isinstance(row, RecordedEvent):
                 self._check_gap(row)

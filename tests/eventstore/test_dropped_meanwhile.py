@@ -17,6 +17,7 @@ from eventstore.archived import Archive, Span
 from eventstore.errors import LogCorrupt, LogUnavailable
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
+from eventstore.subscription import Subscription
 from replay.verify import verified
 from tests.eventstore.test_archiving import archive, archiving, kept, record
 
@@ -114,3 +115,14 @@ async def test_a_file_that_cannot_be_read_is_told_in_the_logs_words(tmp_path: Pa
     first.mkdir()
     with Reader(tmp_path) as reader, pytest.raises(LogUnavailable, match="the archive cannot be read"):
         reader.read_stream("node-a")
+
+
+async def test_nor_to_a_subscriber_who_has_not_come_to_it(tmp_path: Path) -> None:
+    await record(tmp_path)
+    await archive(tmp_path, until=250)
+    log = await SQLiteLog.open(tmp_path)
+    behind = Subscription(log, 0, batch=50)
+    await anext(behind)
+    assert len(await archiving(log, tmp_path).drop(200, folded=1_000, keep=kept)) == 2
+    assert (await anext(behind))[0].position > 200
+    await log.close()
