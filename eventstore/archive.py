@@ -45,8 +45,13 @@ class SegmentReader:
         return [row for row in found if isinstance(row, RecordedEvent) and row.stream == stream and row.version > after]
 
     def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
-        """As `Log.read_frames`, of what lies here; only the blocks that hold the run are read."""
-        found = (row for number in self.segment.blocks_of_run(generation) for row in self._rows_of(number))
+        """As `Log.read_frames`, of what lies here; only the blocks that hold the run there are read."""
+        numbers = [
+            number
+            for number in self.segment.blocks_of_run(generation)
+            if self.segment.blocks[number].last > after and self.segment.blocks[number].first <= until
+        ]
+        found = (row for number in numbers for row in self._rows_of(number))
         return [
             row
             for row in found

@@ -61,6 +61,27 @@ async def test_one_request_is_read_by_the_index(tmp_path: Path) -> None:
         assert reader.read_stream("request-unknown") == []
 
 
+async def test_a_long_run_is_read_piece_by_piece_without_unfolding_all_of_it_each_time(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await record_run(log, "request-1", *(b"%04000d" % number for number in range(2_000)))
+    rows = await log.read(0, 100_000)
+    write_segment(tmp_path / "a.segment", rows)
+    with Counting(tmp_path / "a.segment") as reader:
+        pieces = range(1, len(rows), 100)
+        found = [row for after in pieces for row in reader.read_frames(1, after + 100, after)]
+        assert found == rows[1:-1]
+        assert len(reader.segment.blocks) > 2
+        assert reader.unfolded <= 2 * len(reader.segment.blocks)
+
+
+class Counting(SegmentReader):
+    unfolded = 0
+
+    def _block(self, number: int) -> list[Recorded]:
+        self.unfolded += 1
+        return super()._block(number)
+
+
 async def test_the_chain_can_go_on_from_the_index(tmp_path: Path) -> None:
     rows = await recorded()
     written = write_segment(tmp_path / "a.segment", rows)
