@@ -14,8 +14,8 @@ from eventstore.reader import Reader
 from replay.recorded import moment, printable
 
 HELP = "the newest requests, one a line"
-FIRST_WINDOW = 4_096
-"""Positions read in the first step backwards; each further step takes twice as many."""
+FIRST_WINDOW, LARGEST_WINDOW = 4_096, 65_536
+"""Positions read in the first step backwards; each further step takes twice as many, up to what fits into memory."""
 SHOWN = ("provider", "model", "status", "attempts", "duration_ms", "cost_usd")
 
 
@@ -56,7 +56,7 @@ def _backwards(reader: Reader) -> Iterator[RecordedEvent]:
         after = max(0, until - window)
         rows = [row for row in reader.rows(after, until=until, frames=False) if isinstance(row, RecordedEvent)]
         yield from reversed(rows)
-        until, window = after, window * 2
+        until, window = after, min(window * 2, LARGEST_WINDOW)
 
 
 def _told(first: RecordedEvent, end: RecordedEvent | None) -> dict[str, Any]:

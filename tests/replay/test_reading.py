@@ -7,12 +7,15 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import pytest
 
 from eventstore.catalogue.request import RequestCancelled
 from eventstore.catalogue.values import Usd
+from eventstore.envelope import RecordedEvent
+from replay.list import newest
 from tests.replay.conftest import ROOT, Run
 from tests.replay.recorded_log import Recorder
 
@@ -132,3 +135,18 @@ def test_a_reader_that_closes_the_pipe_is_no_error(recorder: Recorder) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=180, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_long_search_backwards_reads_so_much_at_once_and_no_more() -> None:
+    windows: list[int] = []
+
+    class Long:
+        def head(self) -> int:
+            return 10_000_000
+
+        def rows(self, after: int, *, until: int, frames: bool) -> list[RecordedEvent]:
+            windows.append(until - after)
+            return []
+
+    assert newest(cast("Any", Long()), 20) == []
+    assert (sum(windows), max(windows)) == (10_000_000, 65_536)
