@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -34,12 +35,15 @@ def check_in_parts(
 
 
 def _parts(path: Path, until: int, unsound: Collection[str], jobs: int) -> list[Part] | None:
-    """None where one of them could not read all of its part: then one process tells it as far as it comes.
+    """None where one of them could not read all of its part, or was killed: then one process tells as far as it can.
 
     Processes are spawned: a connection to SQLite must not be carried through a fork."""
     work = partial(_part, path, until, frozenset(unsound), jobs)
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        parts = [part for part in pool.map(work, range(jobs)) if part is not None]
+    try:
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            parts = [part for part in pool.map(work, range(jobs)) if part is not None]
+    except BrokenProcessPool:
+        return None
     return parts if len(parts) == jobs else None
 
 

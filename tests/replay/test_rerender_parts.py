@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from eventstore.catalogue.request import RequestCancelled
 from eventstore.catalogue.values import Usd
 from eventstore.reader import Reader
+from replay import rerender_parts
 from replay.rerender import Requests
 from replay.rerender_parts import check_in_parts
 from replay.verify import verified
@@ -55,3 +58,14 @@ def test_where_one_cannot_read_its_part_one_process_reads_all(recorder: Recorder
         reader.path.rename(reader.path.with_name("moved"))
         assert list(check_in_parts(reader, until, shared, (), 2)) == expected
     assert shared == alone
+
+
+def killed(*_: object) -> None:
+    """A process that the system ends, as where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_where_one_is_killed_one_process_reads_all(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rerender_parts, "_part", killed)
+    with Reader(recorder.data_dir) as reader:
+        assert verified(reader, jobs=2)["listed"] == verified(reader, jobs=1)["listed"]
