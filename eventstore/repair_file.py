@@ -17,6 +17,7 @@ from eventstore import rows
 from eventstore.archive_ends import ArchiveEnds
 from eventstore.database import initialise
 from eventstore.envelope import RecordedFrames
+from eventstore.errors import LogCorrupt
 from eventstore.ingest import PulledEvent
 from eventstore.jetstream import JetStream, Stored
 from eventstore.reader import Reader
@@ -26,6 +27,8 @@ from eventstore.syncing import sync_names
 
 DAMAGED = "events.db.damaged"
 PAGE = 1_000
+ROW_LEAST = 16
+"""Bytes that no row of either lane is below."""
 _FRAMES_TYPES = (*[int] * 7, bytes)
 _LEDGER_ROW = "SELECT position, data, digest FROM ledger WHERE position = ?"
 _FRAMES_ROW = "SELECT position, generation, back, frame, count, offset_us, codec, bytes FROM frames WHERE position = ?"
@@ -65,9 +68,11 @@ async def _all(js: JetStream, stream: str) -> AsyncIterator[tuple[str, Stored]]:
 
 def kept(path: Path, after: int) -> tuple[list[Kept], list[RecordedFrames], int]:
     """The live rows behind `after` that can still be read, each looked up by itself, so that a damaged page costs what
-    it holds alone; and the head."""
+    it holds alone; and the head. Raises `LogCorrupt` where that is damaged, and the rows up to it are countless."""
     with closing(sqlite3.connect(rows.read_only(path), uri=True)) as connection:
         head: int = connection.execute(rows.HEAD).fetchone()[0]
+        if head - after > path.stat().st_size // ROW_LEAST:
+            raise LogCorrupt(head, "no file of this size has so many rows: nothing is changed")
         span = range(after + 1, head + 1)
         events = [Kept(*row) for row in _each(connection, _LEDGER_ROW, span, (int, bytes, bytes))]
         frames = [RecordedFrames(*row) for row in _each(connection, _FRAMES_ROW, span, _FRAMES_TYPES)]

@@ -17,7 +17,7 @@ from eventstore.archive_ends import ArchiveEnds
 from eventstore.archived import Span, file_of
 from eventstore.archiving import Archiving
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
-from eventstore.errors import LogLocked
+from eventstore.errors import LogCorrupt, LogLocked
 from eventstore.ingest import PulledEvent
 from eventstore.reader import Reader
 from eventstore.repair import Copies, Mended, Place, mend_events, mend_frames, missing
@@ -255,3 +255,14 @@ async def test_dropping_takes_damaged_files_too_and_what_was_kept_of_them(tmp_pa
     assert not first.exists()
     assert not first.with_name(f"{first.name}.damaged").exists()
     assert second.exists()
+
+
+async def test_a_head_that_no_file_can_have_is_refused_at_once(tmp_path: Path) -> None:
+    """A bit of the last row's position turned over: looking up each row before it would never end."""
+    await record(tmp_path, runs=2)
+    with sqlite3.connect(tmp_path / statements.FILE) as shell:
+        for (name,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            shell.execute(f"DROP TRIGGER {name}")
+        shell.execute("UPDATE ledger SET position = position + (1 << 40) WHERE position = 12")
+    with pytest.raises(LogCorrupt, match="so many rows"):
+        kept(tmp_path / statements.FILE, 0)
