@@ -20,7 +20,7 @@ import orjson
 
 FILE = "control.sock"
 LINE_LIMIT = 65_536
-"""Bytes of one request or answer."""
+"""Bytes of one request."""
 REQUEST_WITHIN_S = 10.0
 SHORT_PATH = 100
 """A Unix socket's path may have 104 bytes on macOS and 108 on Linux."""
@@ -97,7 +97,7 @@ def ask(data_dir: Path, request: Mapping[str, Any], timeout_s: float | None = No
             raise NotRunning(f"no server is running on {data_dir}") from error
         try:
             connection.sendall(orjson.dumps(request, option=orjson.OPT_APPEND_NEWLINE))
-            line = connection.makefile("rb").readline(LINE_LIMIT)
+            line = connection.makefile("rb").readline()  # of a long archive it says much
         except OSError as error:
             raise ControlError(f"the server did not answer: {error}") from error
     return _understood(line)

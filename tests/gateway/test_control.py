@@ -15,6 +15,8 @@ from gateway.control import FILE, ControlError, ControlServer, NotRunning, ask
 
 
 async def handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    if request.get("command") == "archive":
+        return {"segments": ["x" * 100] * 1_000}
     if request.get("command") != "rebuild":
         raise ControlError("there is no such command")
     return {"projection": request["projection"], "position": 7}
@@ -48,6 +50,10 @@ async def test_a_request_is_answered(data_dir: Path) -> None:
         "projection": "usage",
         "position": 7,
     }
+
+
+async def test_an_answer_may_be_long(data_dir: Path) -> None:
+    assert len((await asked(data_dir, {"command": "archive"}))["segments"]) == 1_000
 
 
 async def test_a_refusal_says_why(data_dir: Path) -> None:
