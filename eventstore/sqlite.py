@@ -216,9 +216,13 @@ class SQLiteLog:
 
     async def shrink(self) -> bool:
         """Give pages that hold nothing any more back to the file system, some at a time. Returns whether there are
-        more."""
+        more that can be: of a file that was made without that, none are."""
+        before = await self._free_pages()
         await self._besides(None, give_back_pages)
-        return bool((await self._fetch("PRAGMA freelist_count", {}))[0][0])
+        return 0 < await self._free_pages() < before
+
+    async def _free_pages(self) -> int:
+        return int((await self._fetch("PRAGMA freelist_count", {}))[0][0])
 
     def _besides(self, event: NewEvent | None, besides: Besides) -> asyncio.Future[Any]:
         """Append an event of this node, if any, and do something besides in the same commit."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -350,6 +350,16 @@ async def test_the_file_shrinks(tmp_path: Path) -> None:
     before = (tmp_path / "events.db").stat().st_size
     await archive(tmp_path)
     assert (tmp_path / "events.db").stat().st_size < before / 5
+
+
+async def test_archiving_ends_where_the_file_cannot_shrink(tmp_path: Path) -> None:
+    rows = await record(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as shell:
+        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA auto_vacuum = NONE", "VACUUM"):
+            shell.execute(statement)
+    async with asyncio.timeout(20):
+        assert await archive(tmp_path, until=250) == 3
+    assert read(tmp_path) == rows
 
 
 async def kept(through: int) -> None:
