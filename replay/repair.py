@@ -44,6 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where something could not be found again; then the log is as it was."""
+    if not (options.data_dir / rows.FILE).exists():
+        raise ReplayError(f"there is no log in {options.data_dir}")
     try:
         with DirectoryLock(options.data_dir):
             report = asyncio.run(repaired(options.data_dir, options.nats))

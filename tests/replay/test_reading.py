@@ -80,7 +80,8 @@ def test_an_answer_that_was_not_retained_cannot_be_shown_and_says_so(replay: Run
 
 
 def test_no_log_is_named_and_is_exit_1(replay: Run, tmp_path: Path) -> None:
-    for command in (["show", "x"], ["list"], ["tail"], ["verify"], ["rebuild"]):
+    commands = (["show", "x"], ["list"], ["tail"], ["verify"], ["rebuild"], ["repair"], ["archive", "--before", "2"])
+    for command in commands:
         done = replay(*command, data_dir=tmp_path / "nowhere")
         assert done.returncode == 1
         assert b"nowhere" in done.stderr
