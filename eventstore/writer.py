@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 ROWS_PER_STATEMENT = 64
 CHECKPOINT_BYTES = 8 << 20
 """The write-ahead log goes back into the database after so much content or so many commits, or when idle."""
+LARGE_PAGES = 4_096
+"""Pages (16 MiB) in the write-ahead log after which it is begun anew, should readers have to be waited for."""
+READERS_MS = 500
+"""How long they are waited for. One that reads on is waited for again when there is twice as much."""
 GATHER_S = 0.0002
 BUSY_APPENDS = 4
 """After a commit of so many appends the next one waits a moment for company: a fuller transaction costs the event loop
@@ -57,6 +61,7 @@ class Writer(Thread):
 
     appends_per_commit = 4_096
     commits_per_checkpoint = 1_000
+    large_pages = LARGE_PAGES
     intake = Intake
     """The class that takes pulled events in; tests prove its worth with broken ones."""
 
@@ -80,6 +85,7 @@ class Writer(Thread):
         self._failure: Exception | None = None
         self._stopping = self._busy = False
         self._bytes = self._commits = 0
+        self._large = self.large_pages
         self.submit = self._queue.put
 
     def stop(self) -> None:
@@ -291,7 +297,9 @@ class Writer(Thread):
     def _checkpoint(self) -> None:
         """On a full disk it is left for later: the write-ahead log keeps what does not fit into the database."""
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if pages >= self._large and not self.held:
+                self._begin_anew(pages)
         except sqlite3.OperationalError as error:
             if _is_busy(error):
                 return
@@ -300,6 +308,17 @@ class Writer(Thread):
             self._space.give_up()
         else:
             self._commits = self._bytes = 0
+
+    def _begin_anew(self, pages: int) -> None:
+        """Let the next commit begin at the front of the write-ahead log. By itself it does only while nobody reads, and
+        of readers that come one after the other some always do: here those of this moment are waited for, and no new
+        ones come."""
+        self._connection.execute(f"PRAGMA busy_timeout = {READERS_MS}")
+        try:
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+        self._large = 2 * pages if busy else self.large_pages
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
