@@ -10,6 +10,10 @@ from eventstore.errors import LogCorrupt
 from eventstore.log import Log
 
 BATCH = 500
+BATCH_BYTES = 64 << 10
+"""A batch weighs no more, unless one row does: while its consumer is slow it is all that is kept of the log."""
+FIRST = 16
+"""Rows of the first read: what they weigh is not known yet."""
 
 
 class State(Enum):
@@ -41,8 +45,10 @@ class Subscription:
         types: Collection[str] | None = None,
         frames: bool = False,
         batch: int = BATCH,
+        batch_bytes: int = BATCH_BYTES,
     ) -> None:
-        self._log, self._frames, self._batch = log, frames, batch
+        self._log, self._frames, self._batch, self._bytes = log, frames, batch, batch_bytes
+        self._asked = min(FIRST, batch)
         self._types = None if types is None else frozenset(types)
         self._heads = log.follow(after)
         self._oseqs: dict[str, int] = {}
@@ -73,14 +79,25 @@ class Subscription:
             self.state = State.ENDED
 
     async def _read(self, head: int) -> list[Recorded]:
-        rows = await self._log.read(self.position, self._batch, until=head, frames=self._frames)
+        found = await self._log.read(self.position, self._asked, until=head, frames=self._frames)
         if self.position < self._log.dropped:  # asked afterwards: what is missing here may have gone
             self._oseqs.clear()
+        rows = self._kept(found)
         for row in rows:
             if isinstance(row, RecordedEvent):
                 self._check_gap(row)
-        self.position = rows[-1].position if len(rows) == self._batch else head
+        self.position = head if len(rows) == len(found) < self._asked else rows[-1].position
+        self._asked = min(self._batch, 2 * self._asked) if len(rows) == len(found) else len(rows)
         return rows
+
+    def _kept(self, found: list[Recorded]) -> list[Recorded]:
+        """The rows at the beginning that weigh no more than a batch may, one at least; the rest is read again."""
+        weight = 0
+        for number, row in enumerate(found):
+            weight += len(row.data if isinstance(row, RecordedEvent) else row.bytes)
+            if number and weight > self._bytes:
+                return found[:number]
+        return found
 
     def _check_gap(self, event: RecordedEvent) -> None:
         last = self._oseqs.get(event.origin)

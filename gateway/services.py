@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiohttp import web
@@ -47,7 +48,7 @@ class Services:
     clock that no jump moves; `monotonic`: seconds on a clock that never goes back; `started_at`: when the server
     started, on `steady_us`. `trouble` names what keeps the gateway itself from working (a log that cannot write),
     `ails` what is not well beside it; empty where all is. `configuration`: the file of virtual models, where there is
-    one."""
+    one. `telling`: held by the one feed that composes what it shows."""
 
     settings: Settings
     log: Log
@@ -66,6 +67,7 @@ class Services:
     trouble: Callable[[], list[str]] = list
     ails: Callable[[], list[str]] = list
     configuration: Configuration | None = None
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def stands_for(self, name: str) -> tuple[str, ...]:
         """The models that a name means: itself, or the members of a virtual one."""

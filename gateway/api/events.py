@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,8 @@ from projections.feed import PING, Cursor, Feed, Filter
 CLOSING = web.AppKey("feeds_closing", asyncio.Event)
 """Set when the server stops, so that listeners do not hold it up. See `close_feeds`."""
 BATCH = 200
+PIECE = 64 << 10
+"""Bytes of events that are handed over at once, where one is not larger."""
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 BEGINNING = "0"
 """The cursor, in `?after=`, of those who want the whole log."""
@@ -162,7 +164,7 @@ class Listener:
         self._tokens = TokenReader(given.log)
         self._last_write = given.monotonic()
         self._history = 0
-        self._ends: dict[str, RecordedEvent] = {}
+        self._ends: dict[str, tuple[int, bytes]] = {}
 
     async def serve(self) -> None:
         """Until the listener leaves or stalls, the server stops, or the log is damaged."""
@@ -170,9 +172,7 @@ class Listener:
             self._history = await self._given.log.head()
             await self._write(PING)  # sends the head, so that the listener knows that it listens
             async for rows in self._batches():
-                if shown := [frame for row in rows for frame in await self._shown(row)]:
-                    await self._write(b"".join(shown))
-                else:
+                if not await self._tell(rows):
                     await self._ping_if_quiet()
         except TimeoutError:
             self._sink.drop()
@@ -181,6 +181,29 @@ class Listener:
         except LogCorrupt as error:
             logger.error("nothing is served from where the log is damaged: %s", error)
             await self._write(b"event: error\ndata: %b\n\n" % orjson.dumps(openai_error_body(damaged().error())))
+
+    async def _tell(self, rows: list[Recorded]) -> bool:
+        """What these rows are for the listener, in pieces that it takes one after the other: tokens weigh many times
+        what their rows do. Returns whether that was anything."""
+        told, left = False, iter(rows)
+        while piece := await self._piece(left):
+            await self._write(piece)
+            told = True
+        return told
+
+    async def _piece(self, rows: Iterator[Recorded]) -> bytes:
+        """What the next of these rows are, about `PIECE` bytes. One feed at a time, and a turn of the loop to each:
+        a hundred that catch up cost everybody else no more than one does."""
+        shown, size = list[bytes](), 0
+        async with self._given.telling:
+            await asyncio.sleep(0)
+            for row in rows:
+                for frame in await self._shown(row):
+                    shown.append(frame)
+                    size += len(frame)
+                if size >= PIECE:
+                    break
+        return b"".join(shown)
 
     async def _batches(self) -> AsyncIterator[list[Recorded]]:
         """What the log has for the listener, as it is asked for, with pings while there is nothing."""
@@ -210,10 +233,10 @@ class Listener:
 
     def _check(self, event: RecordedEvent) -> None:
         """What was there before the listener was, against itself and its chain. Raises `LogCorrupt`."""
-        before = self._ends.get(event.origin)
-        if what := unsound(event, before.digest if before and before.oseq == event.oseq - 1 else None):
+        oseq, digest = self._ends.get(event.origin, (-1, b""))
+        if what := unsound(event, digest if oseq == event.oseq - 1 else None):
             raise LogCorrupt(event.position, what)
-        self._ends[event.origin] = event
+        self._ends[event.origin] = event.oseq, event.digest
 
     async def _shown_tokens(self, row: RecordedFrames) -> list[bytes]:
         shown = []

@@ -98,3 +98,26 @@ async def test_consumers_of_every_pace_get_every_row_while_the_log_is_written(tm
     await asyncio.gather(*(fill(log, 30) for _ in range(4)))
     assert await consumers == [list(range(1, 121))] * 3
     await log.close()
+
+
+async def weights(log: MemoryLog, batch_bytes: int) -> list[list[int]]:
+    """The positions of each batch of a log whose rows weigh some 120 bytes, but the fourth 10,000."""
+    await fill(log, 3)
+    await log.append(write("a", ANY_VERSION, NewEvent("other_happened", 1, b'{"long":"%b"}' % (b"x" * 10_000))))
+    await fill(log, 40)
+    subscription = Subscription(log, 0, batch_bytes=batch_bytes)
+    batches: list[list[int]] = []
+    while not batches or batches[-1][-1] < 44:
+        batches.append([row.position for row in await anext(subscription)])
+    return batches
+
+
+async def test_a_batch_weighs_little_and_nothing_is_left_out() -> None:
+    batches = await weights(MemoryLog(), 2_000)
+    assert [position for batch in batches for position in batch] == list(range(1, 45))
+    assert batches[:2] == [[1, 2, 3], [4]]
+    assert max(map(len, batches)) < 20
+
+
+async def test_batches_of_light_rows_are_soon_as_large_as_they_may_be() -> None:
+    assert [len(batch) for batch in await weights(MemoryLog(), 1 << 20)] == [16, 28]

@@ -72,14 +72,19 @@ async def all_begun(url: str, models: Sequence[str]) -> list[RawClient]:
 
 async def narrow(url: str, model: str, room: int = 4096) -> RawClient:
     """A client that has asked for a stream, reads nothing by itself, and has hardly any room for what comes."""
+    client = await cramped(url, room)
+    await client.send(request(chat(f"openai-compatible/{model}", stream=True)))
+    return client
+
+
+async def cramped(url: str, room: int = 4096) -> RawClient:
+    """A connection with hardly any room for what comes."""
     opened = socket.socket()
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
     opened.setblocking(False)
     at = urlsplit(url)
     await asyncio.get_running_loop().sock_connect(opened, (at.hostname, at.port))
-    client = RawClient(*await asyncio.open_connection(sock=opened, limit=room))
-    await client.send(request(chat(f"openai-compatible/{model}", stream=True)))
-    return client
+    return RawClient(*await asyncio.open_connection(sock=opened, limit=room))
 
 
 def connections(server: ServerProcess) -> int:
