@@ -30,6 +30,7 @@ from gateway.exchange.running import Halt, Running, Verdict
 from gateway.redaction import Redactor
 from gateway.upstreams.http import read_error_body
 from gateway.upstreams.upstream import Answer, UpstreamFailure
+from gateway.wire.completions import prompts_of
 from gateway.wire.dialect import Renderer
 from gateway.wire.values import Decoder, UpstreamError, WireError
 
@@ -92,6 +93,7 @@ class Calls(Recording):
         """Call the upstream, unless that is `under_way`, and read its answer to the end. None: it is whole. Raises
         `LogError`."""
         running.streamed_call = plan.call.streamed
+        running.whole = partial(_is_whole, plan, attempt)
         attempt.called_at = running.called_at = self._monotonic() if under_way is None else under_way.called_at
         attempt.based_at = attempt.based_at or attempt.called_at
         try:
@@ -187,7 +189,8 @@ def _is_whole(plan: Plan, attempt: Attempt) -> bool:
     has as many as were asked for."""
     if not attempt.decoder.complete or attempt.ended or not plan.call.streamed:
         return attempt.decoder.complete
-    return len(attempt.fold.choices()) >= (plan.body.get("n") or 1)
+    prompts = 1 if plan.as_chat else prompts_of(plan.body)
+    return len(attempt.fold.choices()) >= (plan.body.get("n") or 1) * prompts
 
 
 def _verdict(running: Running, plan: Plan, attempt: Attempt) -> Verdict | None:

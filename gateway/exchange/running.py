@@ -40,7 +40,8 @@ class Running:
     pause. Only then can a verdict cut it short; so the owner looks at `verdict` before it waits, and after each commit.
     `own_s` is our own time between reads;
     `position` is before its first event; `content_type` is that of a whole answer. `tried` counts
-    the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all must be over."""
+    the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all must be over. `whole`:
+    of the attempt under way, whether all of its answer came."""
 
     __slots__ = (
         "called_at",
@@ -59,6 +60,7 @@ class Running:
         "tried",
         "verdict",
         "waiting",
+        "whole",
     )
 
     def __init__(
@@ -77,6 +79,7 @@ class Running:
         self.deadline_at: float | None = None
         self.called_at: float | None = None
         self.heard_at: float | None = None
+        self.whole: Callable[[], bool] = bool
         self.go(submission)
 
     def go(self, submission: Submission) -> None:
@@ -104,11 +107,13 @@ class Running:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long an upstream may take, in seconds. `first_byte_whole_s` is for answers that are not streamed: their first
-    byte is their last."""
+    byte is their last. `end_s` is for the end of a stream that has said all of its answer: usage can come behind that,
+    but some servers send neither `[DONE]` nor an end."""
 
     first_byte_s: float = 120
     first_byte_whole_s: float = 600
     idle_s: float = 60
+    end_s: float = 5
     total_s: float = 3600
 
 
@@ -129,6 +134,8 @@ def overdue(running: Running, limits: Limits, now: float) -> Failure | None:
             return Failure("first_byte_timeout", f"the provider did not begin to answer in {first:g} s")
     elif now - running.heard_at > limits.idle_s:
         return Failure("idle_timeout", f"the provider was silent for {limits.idle_s:g} s in the middle of its answer")
+    elif now - running.heard_at > limits.end_s and running.whole():
+        return Failure("idle_timeout", f"the provider was silent for {limits.end_s:g} s behind its answer")
     return None
 
 

@@ -76,6 +76,12 @@ def echoed(body: Mapping[str, Any]) -> str:
     return prompt if len(prompt) <= LONGEST_ECHO else ""
 
 
+def prompts_of(body: Mapping[str, Any]) -> int:
+    """How many prompts a request has, each with choices of its own: a list of numbers is one."""
+    prompt = body.get("prompt")
+    return sum(isinstance(each, str | list) for each in prompt) or 1 if isinstance(prompt, list) else 1
+
+
 class CompletionsDialect(Dialect):
     """`text_completion` objects."""
 

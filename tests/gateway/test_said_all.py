@@ -1,0 +1,96 @@
+"""Streams that have said all of their answer and do not end, and those that only seem to have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.exchange.running import Limits, Watch
+from tests.gateway.raw import ask
+from tests.gateway.scripted import ScriptedServer
+from tests.gateway.test_streaming import SAID, STREAM, assert_whole, sse
+from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TEXTS = "POST /v1/completions"
+FIRST = b'data: {"choices": [{"index": 0, "text": "one", "finish_reason": "stop"}]}\n\n'
+SECOND = FIRST.replace(b'"index": 0', b'"index": 1')
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def upstream() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def served(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path_factory.mktemp("said") / "logs", upstream.base_url) as running:
+        yield running
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+    """Less patience, for what is looked at from now on."""
+    look = Watch.look
+
+    def sooner(self: Watch, running: Any, now: float) -> None:
+        self._limits = replace(Limits(), **limits)
+        look(self, running, now)
+
+    monkeypatch.setattr(Watch, "look", sooner)
+
+
+async def test_the_end_behind_a_whole_answer_is_waited_for_a_moment_only(
+    served: Gateway, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, end_s=0.5)
+    upstream.script(COMPATIBLE, sse(STREAM[:SAID], hold=True))
+    began = time.monotonic()
+    await assert_whole(served, counted=False)
+    assert time.monotonic() - began < Limits().idle_s / 2
+
+
+async def test_usage_that_comes_a_moment_later_counts(
+    served: Gateway, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, end_s=30)
+    upstream.script(COMPATIBLE, sse(STREAM, split=SAID, pace_s=1))
+    await assert_whole(served, counted=True)
+
+
+async def test_an_answer_that_is_not_whole_has_the_patience_of_any(
+    served: Gateway, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two choices the first has its finish reason long before the second."""
+    limited(monkeypatch, end_s=0.3)
+    both = STREAM[:SAID] + STREAM.replace(b'"index": 0', b'"index": 1')
+    upstream.script(COMPATIBLE, sse(both, split=SAID, pace_s=1.5))
+    answer = await served.ask(chat(stream=True, n=2))
+    assert answer.body.endswith(b"data: [DONE]\n\n")
+    assert answer.body.count(b'"finish_reason":"stop"') == 2
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [[1, 2], [3]]])
+async def test_each_prompt_of_an_old_completion_has_its_own_end(
+    served: Gateway, upstream: ScriptedServer, prompt: Any
+) -> None:
+    body = {"model": "openai-compatible/m", "prompt": prompt, "stream": True}
+    upstream.script(TEXTS, sse(FIRST, framing="close"))
+    answer = await ask(served.url, body, "/v1/completions")
+    assert (await served.end_of(answer.request_id))["type"] == "request_failed"
+    upstream.script(TEXTS, sse(FIRST + SECOND, framing="close"))
+    answer = await ask(served.url, body, "/v1/completions")
+    assert (await served.end_of(answer.request_id))["type"] == "request_completed"
+
+
+async def test_numbers_are_one_prompt(served: Gateway, upstream: ScriptedServer) -> None:
+    upstream.script(TEXTS, sse(FIRST, framing="close"))
+    body = {"model": "openai-compatible/m", "prompt": [1, 2, 3], "stream": True}
+    answer = await ask(served.url, body, "/v1/completions")
+    assert (await served.end_of(answer.request_id))["type"] == "request_completed"
