@@ -92,7 +92,7 @@ class Calls(Recording):
     ) -> Verdict | None:
         """Call the upstream, unless that is `under_way`, and read its answer to the end. None: it is whole. Raises
         `LogError`."""
-        running.streamed_call = plan.call.streamed
+        running.streamed_call, running.heard_at = plan.call.streamed, None
         running.whole = partial(_is_whole, plan, attempt)
         attempt.called_at = running.called_at = self._monotonic() if under_way is None else under_way.called_at
         attempt.based_at = attempt.based_at or attempt.called_at

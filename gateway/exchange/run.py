@@ -301,7 +301,6 @@ class Exchanges(Sequels):
             renderer.ran(attempt.fold)
         following = self._begun(running, plan, appended, decoder, renderer)
         following.follow(attempt)
-        running.heard_at = None
         return plan, following, await self._attempt(running, plan, following)
 
     async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:

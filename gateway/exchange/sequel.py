@@ -138,7 +138,6 @@ class Sequels(Races):
     @staticmethod
     async def _pause(running: Running, delay_s: float) -> None:
         """Wait before the next attempt, unless the request is ended meanwhile: then nothing will be called."""
-        running.heard_at = None
         if not delay_s or running.verdict is not None:
             return
         running.waiting = True

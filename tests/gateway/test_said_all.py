@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from gateway.exchange.running import Limits, Watch
 from tests.gateway.raw import ask
-from tests.gateway.scripted import ScriptedServer
+from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.test_streaming import SAID, STREAM, assert_whole, sse
 from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
 
@@ -94,3 +94,20 @@ async def test_numbers_are_one_prompt(served: Gateway, upstream: ScriptedServer)
     body = {"model": "openai-compatible/m", "prompt": [1, 2, 3], "stream": True}
     answer = await ask(served.url, body, "/v1/completions")
     assert (await served.end_of(answer.request_id))["type"] == "request_completed"
+
+
+async def test_an_attempt_that_was_told_what_was_wrong_may_think_as_long_as_the_first(
+    served: Gateway, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its silence is not one in the middle of the answer before."""
+    limited(monkeypatch, idle_s=0.5)
+
+    def said(text: str, **changes: Any) -> Script:
+        content = [{"type": "text", "text": text}]
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        message = {"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+        return Script.json({**message, "usage": usage}, **changes)
+
+    upstream.script("POST /v1/messages", said("[1]"), said('{"a": 1}', delay_s=2))
+    answer = await served.ask(chat("anthropic/claude-sonnet-5", response_format={"type": "json_object"}))
+    assert answer.json()["choices"][0]["message"]["content"] == '{"a": 1}'
