@@ -161,8 +161,8 @@ class Sharing:
             if not found:
                 continue
             cached = Cached(found.copied.request_id, found.age_s, found.copied.cost)
-            if found.here:
-                await self._share(submission, outlet, cached)
+            if found.here and (own := await self._completed(cached.source, cached.age_s)) is not None:
+                await self._share(submission, outlet, own)
                 return True
             rendered = rendered_copy(submission, found.copied)
             if rendered is not None:
@@ -199,13 +199,24 @@ class Sharing:
         append found them: where all claims were dropped from the archive there is nothing to read them from."""
         claims = []
         for place in places:
-            recorded = await self._log.read_stream(place.stream)
+            recorded = await self._claimed(place)
             found = None if place.fresh else await self._newest(submission, place, recorded)
             if found is not None:
                 return found
             version = recorded[-1].version if recorded else actual.get(place.stream, 0)
             claims.append(Claim(place, version, self._steady_us()))
         return tuple(claims)
+
+    async def _claimed(self, place: Place) -> list[RecordedEvent]:
+        """The claims to a place. None to one of the cache where they are damaged: its answers can be had again, by a
+        call, while that of a key is the only one. Raises `LogCorrupt`."""
+        try:
+            return await self._log.read_stream(place.stream)
+        except LogCorrupt as error:
+            if place.kind != "cache":
+                raise
+            _passed_over(error)
+            return []
 
     async def _newest(self, submission: Submission, place: Place, claimed: Sequence[RecordedEvent]) -> Source | None:
         """The answer of the newest of these claims that has one; of a key only the last claim counts."""
@@ -239,9 +250,14 @@ class Sharing:
         return bool(events) and events[-1].type == RequestCompleted.type
 
     async def _completed(self, source: str, age: float) -> Cached | None:
-        """The answer of a request, if it has one for others."""
-        events = await self._log.read_stream(stream_of(source))
-        if not may_serve_others(events):
+        """The answer of a request, if it has one for others, and it is not damaged."""
+        try:
+            events = await self._log.read_stream(stream_of(source))
+            if not may_serve_others(events):
+                return None
+            await prove(self._log, events)
+        except LogCorrupt as error:
+            _passed_over(error)
             return None
         cost = events[-1].body["cost_usd"]
         return Cached(source, round(age, 3), None if cost is None else Usd.parse(cost))
@@ -262,8 +278,9 @@ class Sharing:
     async def _share(self, submission: Submission, outlet: Outlet, source: Source) -> None:
         """Give a request the answer of its source, as far as there is one, and record what it got. Raises
         `LogDamaged`."""
-        with for_a_caller():
-            await prove(self._log, await self._log.read_stream(stream_of(source.source)))
+        if isinstance(source, Attached):  # what is cached was proven when it was found
+            with for_a_caller():
+                await prove(self._log, await self._log.read_stream(stream_of(source.source)))
         with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
             outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
             appended = await self._begin(running, source)
@@ -351,6 +368,10 @@ class Sharing:
 def _is_the_logs_end(error: Exception) -> bool:
     """Whether nothing more can be recorded. What is damaged in it is another thing."""
     return isinstance(error, LogError) and not isinstance(error, LogCorrupt)
+
+
+def _passed_over(error: LogCorrupt) -> None:
+    logger.error("an answer of the cache is passed over where the log is damaged: %s", error)
 
 
 def _form(submission: Submission) -> tuple[object, ...]:

@@ -107,7 +107,7 @@ async def after_flips(
     made = len(calls(upstream))
     async with serving(folder, upstream, kind=kind) as (_, caller):
         found = await given(caller, answers)
-    assert len(calls(upstream)) == made + (kind is Trusting)  # the response that goes on from the damaged one
+    assert len(calls(upstream)) == made + 1  # the response that goes on from the damaged one, or the cache's
     return found
 
 
@@ -121,7 +121,11 @@ CASES = [pytest.param(FRAMES, id="frames"), pytest.param(ENDS, id="events")]
 
 @pytest.mark.parametrize("flips", CASES)
 async def test_what_is_damaged_is_given_by_no_route(folder: Path, upstream: ScriptedServer, flips: Any) -> None:
-    for route, answer in (await after_flips(folder, upstream, Server, *flips)).items():
+    found = await after_flips(folder, upstream, Server, *flips)
+    cached = found.pop("cached")
+    assert (cached.status, cached.headers["x-abstractcore-cache"]) == (200, "miss")
+    assert b"jumped" in cached.body
+    for route, answer in found.items():
         assert answer.status == 500, route
         assert answer.json["error"]["code"] == "log_damaged", route
         assert b"abstractcore-replay verify" in answer.body, route
@@ -136,6 +140,20 @@ async def test_a_reader_that_believes_the_rows_gives_them(
     if flips is FRAMES:
         assert b"humped" in found["keyed"].body
         assert found["keyed_stream"].body.count(b"word5") == 2
+
+
+async def test_what_is_cached_in_place_of_the_damaged_is_found(folder: Path, upstream: ScriptedServer) -> None:
+    """Its claims too may be what is damaged."""
+    for flip in (FRAMES[0], ("ledger", "data", b'"kind":"cache"', b'"kind":"cachf"')):
+        async with serving(folder, upstream) as (_, caller):
+            await caller.ask(headers=USE, temperature=0)
+        assert flipped(folder / "logs", *flip)
+        made = len(calls(upstream))
+        async with serving(folder, upstream) as (_, caller):
+            found = [await caller.ask(headers=USE, temperature=0) for _ in range(2)]
+            assert [answer.status for answer in found] == [200, 200]
+            assert found[0].headers["x-abstractcore-cache"] == "miss"
+        assert len(calls(upstream)) == made + (1 if flip is FRAMES[0] else 2)
 
 
 async def test_what_was_refused_is_recorded_and_ends(folder: Path, upstream: ScriptedServer) -> None:
