@@ -2,8 +2,8 @@
 
 The whole server in its own process records streamed answers of 64 tokens, each of other words and with an id of its
 own, once as from an upstream that writes all at once and once a token at a time; and long ones, for which the events
-that every request leaves weigh less. Then the log is archived. Everything that a request leaves behind is counted, its
-events too, and what stays in events.db after the archiving beside it.
+that every request leaves weigh less, also padded as OpenAI's are. Then the log is archived. Everything that a request
+leaves behind is counted, its events too, and what stays in events.db after the archiving beside it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,22 @@ WORDS = 5_000
 
 @dataclass(frozen=True)
 class Answers:
-    """So many, of so many tokens each, with a pause after each token."""
+    """So many, of so many tokens each, with a pause after each token; each frame padded to one length or not."""
 
     number: int
     tokens: int = TOKENS
     pace_s: float = 0.0
+    padded: bool = False
 
     def __str__(self) -> str:
         how = f"a token each {self.pace_s * 1000:.0f} ms" if self.pace_s else "all at once"
-        return f"answers of {self.tokens} tokens, {how}"
+        return f"answers of {self.tokens} tokens, {how}{', padded' if self.padded else ''}"
 
 
 def kinds(number: int) -> list[Answers]:
     """Those that are measured: so many short ones, and as many tokens in long ones."""
-    return [Answers(number), Answers(number, pace_s=PACE_S), Answers(max(1, number * TOKENS // LONG), LONG)]
+    long = max(1, number * TOKENS // LONG)
+    return [Answers(number), Answers(number, pace_s=PACE_S), Answers(long, LONG), Answers(long, LONG, padded=True)]
 
 
 class Text:
@@ -65,8 +67,11 @@ class Text:
     def some(self, number: int) -> list[str]:
         return self._random.choices(self._words, cum_weights=self._weights, k=number)
 
+    def padding(self, frame: object) -> str:
+        return "".join(self._random.choices(string.ascii_letters, k=-len(str(frame)) % 16))
 
-def chunks(text: Text, number: int, tokens: int) -> Iterator[bytes]:
+
+def chunks(text: Text, number: int, tokens: int, padded: bool) -> Iterator[bytes]:
     """One answer, a chunk of HTTP each frame."""
     same = {"id": f"chatcmpl-{number:024x}", "object": "chat.completion.chunk", "created": 1_795_000_000, "model": "m"}
     usage = {"prompt_tokens": 12, "completion_tokens": tokens, "total_tokens": tokens + 12}
@@ -77,6 +82,8 @@ def chunks(text: Text, number: int, tokens: int) -> Iterator[bytes]:
         for delta, end in zip(deltas, ends, strict=True)
     ]
     frames = [{**same, "choices": choice} for choice in choices] + [{**same, "choices": [], "usage": usage}]
+    if padded:
+        frames = [{**frame, "obfuscation": text.padding(frame)} for frame in frames]
     for frame in [*map(orjson.dumps, frames), b"[DONE]"]:
         data = b"data: %b\n\n" % frame
         yield b"%x\r\n%b\r\n" % (len(data), data)
@@ -96,7 +103,7 @@ async def upstream(answers: Answers) -> AsyncIterator[int]:
                 writer.write(
                     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 )
-                for chunk in chunks(text, next(numbers), answers.tokens):
+                for chunk in chunks(text, next(numbers), answers.tokens, answers.padded):
                     writer.write(chunk)
                     if answers.pace_s:
                         await asyncio.sleep(answers.pace_s)
