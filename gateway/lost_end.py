@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,10 @@ class LostEnd:
 
     def ails(self) -> list[str]:
         """For health: of a log that was shorter when it was opened, and of damaged write-ahead logs that were kept."""
-        kept = kept_beside(self._data_dir / rows.FILE)
+        try:
+            kept = kept_beside(self._data_dir / rows.FILE)
+        except OSError as error:  # such as that no more files can be opened
+            return [*self._shorter, f"the data directory cannot be looked into: {os.strerror(error.errno or 0)}"]
         return self._shorter + [
             f"the log's end was damaged when a server started; what was there is kept as {name} until somebody moves it"
             for name in kept
