@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from eventstore.errors import LogCorrupt
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
@@ -163,6 +166,23 @@ def test_a_damaged_snapshot_is_found_and_nothing_is_made_of_it(replay: Run, reco
     assert (refused.returncode, b"snapshot" in refused.stderr) == (1, True)
     with Reader(recorder.data_dir) as reader:
         assert len(reader.segments()) == 1
+
+
+def test_twin_that_believes_its_snapshot_gives_other_totals(
+    replay: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = archived(replay, recorder.data_dir)
+    replay("archive", "--drop-before", ALL)
+    (path,) = (recorder.data_dir / "archive").glob("*.snapshot")
+    with closing(sqlite3.connect(path, isolation_level=None)) as kept:
+        kept.execute("UPDATE usage_attempts SET tokens_output = tokens_output + 1")
+        kept.execute("UPDATE usage_hours SET tokens_output = tokens_output + 1")
+    (recorder.data_dir / db.NAME).unlink()
+    with pytest.raises(LogCorrupt, match="not the snapshot that was taken"):
+        follow(recorder.data_dir)
+    monkeypatch.setattr("projections.snapshots.damage", lambda path, digest: None)
+    follow(recorder.data_dir)
+    assert folded(recorder.data_dir) != before
 
 
 class Poisoned(UsageProjection):
