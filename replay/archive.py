@@ -61,7 +61,7 @@ def _until(options: argparse.Namespace, reader: Reader) -> int:
         return position_before(reader, int((time.time() - options.keep_days * DAY_S) * 1_000_000))
     before: int | datetime = options.drop_before if options.before is None else options.before
     if isinstance(before, int):
-        return max(before - 1, 0)
+        return min(max(before - 1, 0), reader.head())
     return position_before(reader, int(before.timestamp() * 1_000_000))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import orjson
 import pytest
 
 from eventstore.archiving import Archiving
+from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
+from gateway.control import ControlServer
 from projections.durable import durable_position
 from projections.engine import Engine
 from replay import archive as command
@@ -72,6 +75,27 @@ def test_dates_and_days_say_how_much(replay: Run, recorder: Recorder) -> None:
     assert b"nothing to archive" in replay("archive", "--keep-days", "1").stdout
     assert b"nothing to archive" in replay("archive", "--before", "2026-01-01").stdout
     assert b".segment" in replay("archive", "--before", "2999-01-01T00:00:00Z").stdout
+
+
+def test_a_position_behind_all_is_the_head_to_a_running_server_too(replay: Run, recorder: Recorder) -> None:
+    asked: list[Mapping[str, Any]] = []
+
+    async def handle(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(request)
+        return {"segments": []}
+
+    async def beside() -> int:
+        control = ControlServer(recorder.data_dir, handle)
+        with DirectoryLock(recorder.data_dir):
+            await control.start()
+            try:
+                return (await asyncio.to_thread(replay, "archive", "--before", str(10**30))).returncode
+            finally:
+                await control.stop()
+
+    assert asyncio.run(beside()) == 0
+    with Reader(recorder.data_dir) as reader:
+        assert asked == [{"command": "archive", "until": reader.head()}]
 
 
 @pytest.mark.parametrize(
