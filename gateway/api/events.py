@@ -115,7 +115,7 @@ async def start_at(text: str | None, given: Services) -> Cursor:
 async def _is_of(cursor: Cursor, given: Services) -> bool:
     if cursor.position > await given.log.head():
         return False
-    if not cursor.origin:
+    if not cursor.origin or cursor.position <= given.log.dropped:  # nobody knows any more what was there
         return True
     (row,) = await given.log.read(cursor.position - 1, 1) or (None,)
     return isinstance(row, RecordedEvent) and (row.origin, row.oseq) == (cursor.origin, cursor.oseq)

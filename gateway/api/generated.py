@@ -22,15 +22,20 @@ class TokenReader:
         self._runs: OrderedDict[int, TokenComposer] = OrderedDict()
 
     async def objects(self, row: RecordedFrames) -> list[dict[str, Any]]:
-        """The object of each frame in the row. Raises `LogCorrupt` where the run is damaged."""
+        """The object of each frame in the row; none of a run whose beginning was dropped. Raises `LogCorrupt` where the
+        run is damaged."""
         composer = self._runs.pop(row.generation, None) or await self._joined(row)
+        if composer is None:
+            return []
         self._runs[row.generation] = composer
         if len(self._runs) > RUNS_REMEMBERED:
             self._runs.popitem(last=False)
         return composer.compose(row)
 
-    async def _joined(self, row: RecordedFrames) -> TokenComposer:
-        found = await self._log.read(row.generation - 1, 1)
+    async def _joined(self, row: RecordedFrames) -> TokenComposer | None:
+        found = await self._log.read(row.generation - 1, 1, until=row.generation)
+        if row.generation <= self._log.dropped:
+            return None
         if not found or not isinstance(found[0], RecordedEvent):
             raise LogCorrupt(row.position, f"no generation began at {row.generation}")
         composer = TokenComposer(found[0])
