@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -34,6 +35,8 @@ from gateway.json_guard import read_json
 from gateway.multi.choosing import Choice, choose, question, verdict
 from gateway.multi.request import Group, group_of
 from gateway.multi.results import Result, answer_of, cost_of, result_of
+from gateway.routing.choose import choose as route_of
+from gateway.services import Services
 from gateway.wire.dialects import CHAT
 
 LEFT = Choice(None, "client_left")
@@ -50,6 +53,7 @@ async def multi(request: web.Request) -> web.StreamResponse:
         body, raw = await read_json(request)
         check_no_key(request, "A request to several models")
         asked = group_of(body)
+        _check_lent(services(request), body, asked.models)
         for member in asked.bodies:
             CHAT.check(member)
     except GatewayError as error:
@@ -57,6 +61,20 @@ async def multi(request: web.Request) -> web.StreamResponse:
         await desk.exchanges.refuse(unread(caller, CHAT, raw), outlet, error)
         return outlet.response
     return await Members(request, caller, asked).answer(raw)
+
+
+def _check_lent(given: Services, body: Mapping[str, Any], models: Sequence[str]) -> None:
+    """Raises `InvalidRequest` where a caller's own key or URL would go to providers that it is not for."""
+    lent = next((name for name in ("api_key", "base_url") if body.get(name)), None)
+    if lent is None:
+        return
+    named = set()
+    for model in models:
+        with suppress(GatewayError):  # its member says what is wrong with it
+            route = route_of(model, given.providers, given.settings.provider, given.discovery.listed())
+            named.add(route.provider.name)
+    if len(named) > 1:
+        raise InvalidRequest(f"{lent} is for one provider, not for {' and '.join(sorted(named))}.", param=lent)
 
 
 async def one(request: web.Request) -> web.Response:

@@ -307,3 +307,23 @@ async def test_a_group_outlives_the_server(
 def verify(logs: Path) -> bool:
     """Whether the log is whole, and each answer renders again to the bytes that were sent."""
     return replay(["verify", "--data-dir", str(logs)], {}) == 0
+
+
+@pytest.mark.parametrize("lent", [{"api_key": "sk-theirs-0123456789"}, {"base_url": "http://127.0.0.1:9/v1"}])
+async def test_a_callers_own_key_or_url_goes_to_one_provider(
+    served: Gateway, upstream: ScriptedServer, lent: dict[str, str]
+) -> None:
+    """Whose it is nobody could know of several."""
+    before = len(upstream.requests)
+    for other in ("anthropic/claude-sonnet-5", "ollama/llama"):
+        status, said, _ = await post(served, SHORT, other, **lent)
+        assert (status, said["error"]["param"]) == (400, next(iter(lent)))
+    assert len(upstream.requests) == before
+
+
+async def test_models_of_one_provider_have_their_callers_key(served: Gateway, upstream: ScriptedServer) -> None:
+    """However it is named; a model that nobody has is its member's affair."""
+    status, said, _ = await post(served, SHORT, LONG, "nobody/has-it", api_key="sk-theirs-0123456789")
+    assert (status, ["error" in member for member in said["results"]]) == (200, [False, False, True])
+    shown = {request.headers["authorization"] for request in upstream.requests[-2:]}
+    assert shown == {"Bearer sk-theirs-0123456789"}
