@@ -126,7 +126,7 @@ class Sharing:
         if "cache" in kinds:
             outlet.prepare({CACHE_HEADER: "miss"})
         try:
-            await self._exchanges.run(submission, Staying(outlet, "idempotency" in kinds))
+            await self._exchanges.run(submission, Staying(outlet, "idempotency" in kinds, submission.most_cost))
         except WrongExpectedVersion as moved:
             if all(moved.stream != place.stream for place in places):
                 raise
@@ -235,7 +235,7 @@ class Sharing:
             if await self._holds(source):
                 raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
             return None
-        if self._join(source, submission):
+        if self._join(source, submission, place):
             return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
         if place.kind == "cache":
             return await self._completed(source, age)
@@ -262,14 +262,17 @@ class Sharing:
         cost = events[-1].body["cost_usd"]
         return Cached(source, round(age, 3), None if cost is None else Usd.parse(cost))
 
-    def _join(self, source: str, submission: Submission) -> bool:
-        """Whether a request runs whose answer will have this form; from now on it goes on though its client leaves."""
+    def _join(self, source: str, submission: Submission, place: Place) -> bool:
+        """Whether a request runs whose answer will have this form, and ends at no cap of somebody else; from now on it
+        goes on though its client leaves."""
         for running in self._exchanges.open:
             if running.submission.request_id == source:
                 outlet = running.outlet
                 if running.verdict is not None or not isinstance(outlet, Staying):
                     return False
                 if _form(running.submission) != _form(submission):
+                    return False
+                if place.kind == "cache" and outlet.most_cost not in (None, submission.most_cost):
                     return False
                 outlet.stays = True
                 return True

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from eventstore.catalogue.values import Usd
 from gateway.exchange.outlet import Outlet
 
 
 class Staying:
-    """An outlet that is gone only while nobody else wants the answer (`stays`)."""
+    """An outlet that is gone only while nobody else wants the answer (`stays`). `most_cost`: what its client said that
+    the answer may cost."""
 
-    def __init__(self, outlet: Outlet, stays: bool) -> None:
-        self._outlet, self.stays = outlet, stays
+    def __init__(self, outlet: Outlet, stays: bool, most_cost: Usd | None = None) -> None:
+        self._outlet, self.stays, self.most_cost = outlet, stays, most_cost
 
     @property
     def began(self) -> bool:

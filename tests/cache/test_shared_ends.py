@@ -71,6 +71,20 @@ async def test_an_answer_that_is_stopped_ends_for_all(
     assert_sound(tmp_path)
 
 
+@pytest.mark.parametrize(("mine", "calls"), [({}, 2), ({"max_cost_usd": 0.0001}, 1), ({"max_cost_usd": 5}, 2)])
+async def test_a_cap_ends_no_answer_of_somebody_who_set_another(
+    tmp_path: Path, upstream: ScriptedServer, mine: dict[str, Any], calls: int
+) -> None:
+    async with serving(tmp_path, upstream) as (_, caller):
+        first = await caller.begin(headers=USE, stream=True, max_cost_usd=0.0001)
+        await first.until(b"word1")
+        second = await caller.begin(headers=USE, stream=True, **mine)
+        await second.until(b"word1")
+        assert len(upstream.requests) == calls
+        for one in (first, second)[:calls]:
+            await caller.stop(one.request_id)
+
+
 async def test_who_is_given_an_answer_cannot_stop_it(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with serving(tmp_path, upstream) as (_, caller):
         first, second = await two(caller, KEYED)
