@@ -39,7 +39,7 @@ _NO_EFFORTS: Mapping[str, tuple[str, ...]] = {
     "claude-opus-4-5": ("xhigh", "max"), "claude-opus-4-6": ("xhigh",), "claude-sonnet-4-6": ("xhigh",)
 }  # fmt: skip
 """What models that know efforts do not know of them: https://platform.claude.com/docs/en/build-with-claude/effort"""
-_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
+_THOUGHTS = ("thinking", "redacted_thinking")
 
 
 @value

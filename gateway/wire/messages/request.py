@@ -73,7 +73,7 @@ _CARRIED = frozenset(
 )
 _ADVICE = ("cache_control", "citations")
 _TOOL = frozenset({"type", "name", "description", "input_schema", "strict", *_ADVICE})
-_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
+_THOUGHTS = ("thinking", "redacted_thinking")
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 _REFUSED = ("mcp_servers", "container")
 _LEVELS = ((4096, "low"), (16_384, "medium"))
@@ -204,9 +204,15 @@ def _user(where: str, blocks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _result(where: str, content: Any) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(content, str) or content is None:
         return content or "", []
-    parts = [_part(f"{where}.content.{index}", block) for index, block in enumerate(content)]
+    parts = [_part(f"{where}.content.{index}", block) for index, block in enumerate(_listed(where, content))]
     texts = [part["text"] for part in parts if part["type"] == "text"]
     return "\n".join(texts), [part for part in parts if part["type"] != "text"]
+
+
+def _listed(where: str, content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where}.content: Input should be a valid list", param=f"{where}.content")
+    return content
 
 
 def _part(where: str, block: Any) -> dict[str, Any]:
@@ -218,7 +224,8 @@ def _part(where: str, block: Any) -> dict[str, Any]:
     if kind == "document":
         return _document(where, block)
     if kind == "search_result":
-        texts = [str(item.get("text") or "") for item in block.get("content") or ()]
+        items = _listed(where, block.get("content") or [])
+        texts = [str(item.get("text") or "") for item in items if isinstance(item, dict)]
         return {"type": "text", "text": "\n".join([str(block.get("title") or ""), str(block.get("source")), *texts])}
     raise UnsupportedParameter(f"Only Anthropic's own models read {kind!r} blocks.", param=where)
 

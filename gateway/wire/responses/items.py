@@ -121,8 +121,9 @@ def _parts(index: int, content: list[Any]) -> list[dict[str, Any]]:
     return found
 
 
-_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "input_image", "input_file", "input_audio",
-                    "image_url", "file"})  # fmt: skip
+_PARTS = ("input_text", "output_text", "text", "refusal", "input_image", "input_file", "input_audio",
+          "image_url", "file")  # fmt: skip
+"""No set: what a client sends as a type can be a list."""
 
 
 def _part(part: Mapping[str, Any]) -> dict[str, Any] | None:

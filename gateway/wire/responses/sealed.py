@@ -19,7 +19,7 @@ ASKED = "reasoning.encrypted_content"
 BLOCKS = "thinking_blocks"
 """Chat's name for it, and the trait of providers that take it."""
 _MARK = "acsigned1."
-_KINDS = frozenset({"thinking", "redacted_thinking"})
+_KINDS = ("thinking", "redacted_thinking")
 
 
 def seal(blocks: Sequence[Mapping[str, Any]]) -> str:

@@ -153,6 +153,7 @@ def test_what_is_left_out_is_named() -> None:
         "tools[].cache_control", "tools[].input_examples",
     )  # fmt: skip
     assert request.ignored(body({"type": "text", "text": "q"}, tools=[TOOL])) == ()
+    assert request.ignored(body({"type": "search_result", "content": [{"type": ["text"], "text": "q"}]})) == ()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,8 @@ def test_what_is_left_out_is_named() -> None:
     [
         ({"type": "tool_use", "id": "t"}, "assistant", {}, InvalidRequest),
         ({"type": "tool_result"}, "user", {}, InvalidRequest),
+        ({"type": "tool_result", "tool_use_id": "t", "content": 5}, "user", {}, InvalidRequest),
+        ({"type": "search_result", "content": 5}, "user", {}, InvalidRequest),
         ({"type": "text", "text": "q"}, "robot", {}, InvalidRequest),
         ({"type": "text", "text": "q"}, "user", {"tool_choice": {"type": "x"}}, InvalidRequest),
         ({"type": "image", "source": {"type": "file", "file_id": "f"}}, "user", {}, UnsupportedParameter),

@@ -106,6 +106,8 @@ def test_content_parts_that_are_left_out_are_named() -> None:
     parts = [{"type": "input_text", "text": "hey"}, {"type": "input_video", "url": "u"}, {"type": "input_video"}]
     body = {"model": "m", "input": [{"role": "user", "content": parts}]}
     assert request.ignored(body) == ("input[].content[].input_video",)
+    parts[1:] = [{"type": ["input_video"]}]
+    assert request.ignored(body) == ("input[].content[].['input_video']",)
     assert request.chat(body)["messages"] == [{"role": "user", "content": "hey"}]
 
 
