@@ -75,17 +75,18 @@ async def read_body(request: web.Request, limit: int = LARGEST_BODY, deadline_s:
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     content = request.content
-    if content.is_eof():  # usual: all of it came with the head, and waits
-        body = content.read_nowait()
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
     try:
+        if content.is_eof():  # usual: all of it came with the head, and waits
+            body = content.read_nowait()
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
         async with asyncio.timeout(deadline_s):
             return await _read_slowly(request, limit)
     except TimeoutError:
         raise RequestTimeout(f"The body did not arrive within {deadline_s:g} seconds.") from None
-    except ConnectionError:  # nobody hears this, but it is recorded like any other refusal
+    except ConnectionError:  # also where the client left before its whole body was read; nobody hears this, but it is
+        # recorded like any other refusal
         raise InvalidRequest("The body broke off before its end.", code="incomplete_body") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -119,7 +120,8 @@ async def test_one_who_waited_long_enough_is_refused(here: Place) -> None:
     assert await session.messages() == [user("three"), {"role": "assistant", "content": "re: three"}]
 
 
-async def test_one_who_leaves_the_line_takes_no_turn(here: Place) -> None:
+async def test_one_who_leaves_the_line_takes_no_turn(here: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused like one whose body broke off, and no alarm in the server's own log."""
     here.upstream.script(CHAT, Script(b"", hold=True))
     session = await here.open()
     first = asyncio.create_task(session.say("one"))
@@ -132,6 +134,7 @@ async def test_one_who_leaves_the_line_takes_no_turn(here: Place) -> None:
     first.cancel()
     assert (await patient).status == 200
     assert not any("never said" in request.body.decode() for request in here.upstream.requests)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [message["content"] for message in await session.messages()] == ["two", "re: two"]
 
 
