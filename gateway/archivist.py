@@ -18,6 +18,7 @@ from eventstore.sqlite import SQLiteLog
 from gateway.control import ControlError
 from gateway.exchange.runs import leaves_open
 from gateway.sessions.restating import restate
+from gateway.standing import say_again
 from projections.durable import durable_position
 from projections.snapshotting import NotTaken, take, tidy
 
@@ -78,7 +79,8 @@ class Archivist:
 
     async def drop(self, until: int) -> dict[str, Any]:
         """`{dropped: [names], folded: position}`: whole segments that every projection has folded for good, and
-        of which the snapshot holds what tables made of them, and a later event how sessions stand."""
+        of which the snapshot holds what tables made of them, and later events how sessions stand, and what was
+        configured while the server ran."""
         self._folded = await asyncio.to_thread(durable_position, self._data_dir)
         dropped = await self._archiving.drop(until, self._folded, self._keep)
         self._on_drop()
@@ -89,6 +91,7 @@ class Archivist:
         self._snapshot = await asyncio.to_thread(self._taken, through)
         with Reader(self._data_dir) as reader:
             await restate(self._log, reader, through)
+            await say_again(self._log, reader, through)
 
     def _taken(self, through: int) -> tuple[str, str]:
         with Reader(self._data_dir) as reader:
