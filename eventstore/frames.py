@@ -45,8 +45,9 @@ class Template:
 
     def middle(self, frame: bytes) -> bytes | None:
         """What is left of a frame without this; None where it has not all of it."""
-        middle = frame.removeprefix(self.prefix).removesuffix(self.suffix)
-        if len(middle) + len(self.prefix) + len(self.suffix) != len(frame):
+        prefix, suffix = self.prefix, self.suffix
+        middle = frame.removeprefix(prefix).removesuffix(suffix)
+        if len(middle) + len(prefix) + len(suffix) != len(frame):
             return None
         if not self.between:
             return middle
@@ -96,8 +97,8 @@ class FrameRun:
     ) -> tuple[list[NewFrames], list[Part]]:
         """The rows for these frames, and their parts as every later reader of the rows will find them. `opens` names
         the frame whose ends become the run's template from there on, and that template."""
-        if len(frames) == 1 and opens is None and (middle := self._middle(frames[0])) is not None:
-            return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
+        if len(frames) == 1 and opens is None and (alone := self.alone(frames[0], offset_us)) is not None:
+            return alone
         raw = b"".join(frames)
         if US in raw or RS in raw or not frames:
             return [self._row(1, offset_us, PLAIN, frame) for frame in frames], list(frames)
@@ -113,11 +114,13 @@ class FrameRun:
         codec = JOINED if len(frames) > 1 else PLAIN
         return [self._row(len(frames), offset_us, codec, RS.join(frames))], list(frames)
 
-    def _middle(self, frame: bytes) -> bytes | None:
-        """What is left of a frame without the template, as a slow model's come one by one; None where it has not its
-        ends, or is not shorter without them, or must stand alone."""
+    def alone(self, frame: bytes, offset_us: int) -> tuple[list[NewFrames], list[Part]] | None:
+        """As `pack`, of one frame that is of the template, as a slow model's come one by one; None of any other, and of
+        one that is not shorter without what is shared."""
         middle = None if self.template is None or US in frame or RS in frame else self.template.middle(frame)
-        return None if middle is None or len(US + middle) >= len(frame) else middle
+        if middle is None or len(middle) + 1 >= len(frame):
+            return None
+        return [self._row(1, offset_us, ELIDED, US + middle)], [Middles(middle)]
 
     def _row(self, count: int, offset_us: int, codec: int, packed: bytes) -> NewFrames:
         row = NewFrames(self, self.count + 1, count, offset_us, codec, packed)

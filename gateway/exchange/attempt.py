@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from eventstore.envelope import NewFrames
@@ -65,16 +65,24 @@ class Attempt:
         if self.scrub(raw) is not raw:
             frames = [self.scrub(frame) for frame in frames]
         offset_us = int((now - self.based_at) * 1e6)
-        packed = []
-        for batch, opens in batches(frames, self.decoder, run.template):
-            rows, parts = run.pack(batch, offset_us, opens)
+        if len(frames) == 1 and (alone := run.alone(frames[0], offset_us)) is not None:
+            rows, parts = alone
             self.rows += rows
-            packed.append((parts, run.template))
-        for parts, template in packed:
-            self.add(self.decoder.decode(parts, template), now)
+            self.add(self.decoder.decode(parts, run.template), now)
+        else:
+            self._take_batches(frames, offset_us, now)
         self._taken += len(raw)
         if self._taken > BODY_LIMIT and not self.ended:
             raise WireError(TOO_LARGE)
+
+    def _take_batches(self, frames: Sequence[bytes], offset_us: int, now: float) -> None:
+        packed = []
+        for batch, opens in batches(frames, self.decoder, self.run.template):
+            rows, parts = self.run.pack(batch, offset_us, opens)
+            self.rows += rows
+            packed.append((parts, self.run.template))
+        for parts, template in packed:
+            self.add(self.decoder.decode(parts, template), now)
 
     def add(self, pieces: list[Piece], now: float) -> None:
         """Fold and render what frames meant."""
