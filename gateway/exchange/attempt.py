@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from eventstore.envelope import NewFrames
-from eventstore.frames import FrameRun
+from eventstore.frames import FrameRun, Part, Template
 from gateway.exchange.inputs import Payload, Seen
 from gateway.wire.dialect import Renderer
 from gateway.wire.fastlane import batches
@@ -76,13 +76,18 @@ class Attempt:
             raise WireError(TOO_LARGE)
 
     def _take_batches(self, frames: Sequence[bytes], offset_us: int, now: float) -> None:
-        packed = []
+        packed: list[tuple[list[Part], Template | None]] = []
         for batch, opens in batches(frames, self.decoder, self.run.template):
             rows, parts = self.run.pack(batch, offset_us, opens)
             self.rows += rows
-            packed.append((parts, self.run.template))
-        for parts, template in packed:
-            self.add(self.decoder.decode(parts, template), now)
+            of_rows = [parts] if len(rows) == 1 else [[part] for part in parts]
+            packed += [(of_row, self.run.template) for of_row in of_rows]
+        pieces: list[Piece] = []
+        try:
+            for parts, template in packed:  # row by row, as they are read again: one that means nothing ends the answer
+                pieces += self.decoder.decode(parts, template)
+        finally:
+            self.add(pieces, now)
 
     def add(self, pieces: list[Piece], now: float) -> None:
         """Fold and render what frames meant."""

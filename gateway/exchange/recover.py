@@ -134,8 +134,8 @@ def _what_came(
             replay.pieces(row)
         except LogError:
             raise
-        except Exception:  # noqa: BLE001  the frame that broke the answer, however: it counts, and keeps no server from starting
-            break
+        except Exception:  # noqa: BLE001, S112  the frame that broke the answer, however: it counts, and keeps no server from starting
+            continue
     answer, meta = replay.fold, replay.fold.meta
     seen = Seen(
         frames=replay.reader.count,

@@ -236,12 +236,18 @@ class FrameReplay:
         self.decoder = decoder_named(decoder, request_id)
         self.reader = FrameReader()
         self.fold = Fold()
+        self._broken = False
 
     def pieces(self, row: RecordedFrames) -> list[Piece]:
-        """What the next row means."""
+        """What the next row means. Behind one that raised, nothing: live, that ended the attempt, whatever came with
+        it."""
         parts = self.reader.parts(row)
+        if self._broken:
+            return []
+        self._broken = True
         pieces = self.decoder.decode(parts, self.reader.template)
         self.fold.add(pieces)
+        self._broken = False
         return pieces
 
 

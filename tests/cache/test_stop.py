@@ -113,6 +113,18 @@ async def capped(tmp_path: Path, upstream: ScriptedServer, kind: type[Server]) -
     assert_sound(tmp_path)
 
 
+async def test_so_where_thoughts_and_words_come_at_once(tmp_path: Path, upstream: ScriptedServer) -> None:
+    words = ENDLESS[: len(ENDLESS) // 4].rpartition(b"\n\n")[0] + b"\n\n"
+    thoughts = words.replace(b'"content": " word', b'"reasoning": " word')
+    upstream.script(CHAT, Script(thoughts + words, content_type="text/event-stream", hold=True))
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.begin(stream=True, max_cost_usd=0.0001)
+        await answer.rest()
+        assert (await served.end_of(answer.request_id))["reason"] == "cost_cap"
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
 async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with serving(tmp_path, upstream) as (_, caller):
         unpriced = await caller.ask(model="openai/nobody-knows-its-price", max_cost_usd=1)

@@ -19,6 +19,7 @@ from gateway.upstreams.http1_connection import Connection
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.raw import Received
 from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.test_bad_input import got
 from tests.gateway.upstreams.http1.raw_server import Peer, Play, raw_server
 from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
 
@@ -216,6 +217,34 @@ async def test_a_control_character_in_a_text_is_no_json(served: Gateway, upstrea
     answer = await served.ask(chat(stream=True))
     await assert_failed(served, answer, "bad_response")
     assert b"\0" not in answer.body
+
+
+def said(key: str, escaped: bytes) -> bytes:
+    delta = b'{"choices": [{"index": 0, "delta": {"%b":"%b"}}]}' % (key.encode(), escaped)
+    return b"data: " + delta + b"\n\n"
+
+
+BROKEN = rb"\q"
+THOUGHT, WORD = said("reasoning", b"Hm.") * 3, said("content", b"Yes.") * 3
+SEVERAL = {
+    "thoughts": THOUGHT + said("reasoning", BROKEN) + THOUGHT + WORD + STREAM,
+    "words": THOUGHT + WORD + said("content", BROKEN) + WORD + THOUGHT,
+    "alone": WORD + b": \x1f\n" + said("content", BROKEN) + WORD + THOUGHT,
+}
+"""Answers that come to several rows at once, of which one means nothing."""
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", SEVERAL)
+async def test_what_comes_with_frames_that_mean_nothing_is_told_as_it_was(
+    served: Gateway, upstream: ScriptedServer, name: str, stream: bool
+) -> None:
+    for split in (None, 150, 1):
+        upstream.script(COMPATIBLE, sse(SEVERAL[name], split=split))
+        answer = await served.ask(chat(stream=stream))
+        await assert_failed(served, answer, "bad_response")
+        again = await got(served, f"/v1/requests/{answer.request_id}/stream")
+        assert (again.status, again.body) == (answer.status, answer.body)
 
 
 # When to try again.
