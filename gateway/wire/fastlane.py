@@ -25,9 +25,9 @@ DEEPEST = 100
 """Levels of nesting in what an upstream says. What is deeper could be read, but not written again."""
 
 
-BEFORE = re.compile(rb'(?<![^\x1f])[^"\\\x1d-\x1f]*\x1d')
+BEFORE = re.compile(rb'(?<![^\x1f])[^"\\\x00-\x1f]*\x1d')
 """Of middles that are two, the first of each, whole: a text that JSON writes as it is, such as a time."""
-BEHIND = re.compile(rb'\x1d[^"\\\x1d-\x1f]*(?=\x1e|\Z)')
+BEHIND = re.compile(rb'\x1d[^"\\\x00-\x1f]*(?=\x1e|\Z)')
 """The second."""
 
 

@@ -200,7 +200,7 @@ def delta_of(index: int, delta: Any, reason: str | None, logprobs: Any) -> Delta
     delta = _object(delta or {}, "a delta")
     extra = None
     if not delta.keys() <= _KNOWN_DELTA:
-        extra = {k: v for k, v in delta.items() if k not in _KNOWN_DELTA and v not in (None, [])} or None
+        extra = {key: value for key, value in delta.items() if _is_extra(key, value)} or None
     calls = delta.get("tool_calls")
     return Delta(
         choice=index,
@@ -212,6 +212,10 @@ def delta_of(index: int, delta: Any, reason: str | None, logprobs: Any) -> Delta
         logprobs=logprobs if isinstance(logprobs, dict) and logprobs else None,
         extra=extra,
     )
+
+
+def _is_extra(key: str, value: Any) -> bool:
+    return key not in _KNOWN_DELTA and value not in (None, [])
 
 
 def _text(content: Any) -> str:
@@ -344,7 +348,7 @@ def _only_text(chunk: Any) -> tuple[str, str] | None:
     delta = choice.get("delta")
     if not isinstance(delta, dict) or choice.get("finish_reason") is not None or choice.get("logprobs"):
         return None
-    added = [(key, value) for key, value in delta.items() if value and key != "role"]
+    added = [(key, value) for key, value in delta.items() if (value and key != "role") or _is_extra(key, value)]
     if len(added) != 1:
         return None
     key, value = added[0]

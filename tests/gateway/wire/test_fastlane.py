@@ -88,13 +88,16 @@ LANES: dict[str, tuple[Template, Callable[[], Decoder], bytes]] = {
     "timed": (TIMED, OllamaChatDecoder, b"2026-11-21T01:26:13Z\x1dHi"),
 }
 BETWEEN = [PADDED.between.decode(), TIMED.between.decode()]
-INSIDE_TWO = st.lists(st.sampled_from([*'"\\,{}[] a', "\x1d", '","', '\\"', "é", *BETWEEN]), max_size=5).map("".join)
+INSIDES_TWO = [*'"\\,{}[] a', "\0", "\x1d", '","', '\\"', "é", *BETWEEN]
+INSIDE_TWO = st.lists(st.sampled_from(INSIDES_TWO), max_size=5).map("".join)
 
 
 @pytest.mark.parametrize("lane", LANES)
 @given(pairs=st.lists(st.tuples(INSIDE_TWO, INSIDE_TWO), min_size=1, max_size=4))
 @example(pairs=[("a", "b"), ("a\\", '"b')])
 @example(pairs=[(BETWEEN[0], BETWEEN[1])])
+@example(pairs=[("a", "\0")])
+@example(pairs=[("\0", "a")])
 def test_two_things_that_differ_mean_what_their_frames_mean(lane: str, pairs: list[tuple[str, str]]) -> None:
     template, decoder, first = LANES[lane]
     middles = [one.encode() + template.between + other.encode() for one, other in pairs]
@@ -119,6 +122,13 @@ def test_of_two_things_that_differ_the_text_comes_out(lane: str, texts: list[str
     pieces = read(Whole(), decoder(), [b"\n\n".join(frames)])
     assert TextRun in map(type, pieces) or any(not each or b"\\" in each for each in escaped)
     assert fold(pieces).choices()[0]["message"]["content"] == "Hi" + "".join(texts)
+
+
+@pytest.mark.parametrize("nothing", [0, False, "", {}, None, []])
+def test_what_else_a_delta_has_is_never_left_out(nothing: object) -> None:
+    words = ["a", "b", "c"]
+    frames = [b"data: " + orjson.dumps({"choices": [{"delta": {"content": word, "x": nothing}}]}) for word in words]
+    assert plain(read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])) == one_by_one(frames)
 
 
 def chunk(**delta: object) -> bytes:
