@@ -22,7 +22,9 @@ RENDERER = 1
 
 DONE = b"data: [DONE]\n\n"
 _LASTING = frozenset({"system_fingerprint", "service_tier"})
-"""Top-level keys that stand on every chunk once they are known, as OpenAI has them."""
+"""Top-level keys that stand on every chunk once they are known, as OpenAI has them. What is no short word under these
+names would multiply the stream, and is not said in one."""
+_LONGEST_LASTING = 256
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
@@ -80,8 +82,8 @@ class ChatStream:
     def _carry(self, top: dict[str, Any]) -> None:
         """Top-level keys of the provider: what lasts stands on every later chunk, all else on the next one that is no
         bare text. At the latest that is the one with the finish reason."""
+        lasting = {key: value for key, value in top.items() if _lasts(key, value)}
         self._once.update((key, value) for key, value in top.items() if key not in _LASTING)
-        lasting = {key: value for key, value in top.items() if key in _LASTING}
         if not lasting:
             return
         self._top.update(lasting)
@@ -137,6 +139,10 @@ class ChatStream:
         if self._once:
             once, self._once = b"," + orjson.dumps(self._once)[1:-1], {}
         return self._head + b',"choices":[' + orjson.dumps(choice) + b"]" + once + self._tail
+
+
+def _lasts(key: str, value: Any) -> bool:
+    return key in _LASTING and isinstance(value, str) and len(value) <= _LONGEST_LASTING
 
 
 class ChatBody:

@@ -261,7 +261,8 @@ class Fold:
         if meta.ended:
             mine.ended = True
         if meta.top:
-            mine.top = {**(mine.top or {}), **meta.top}
+            mine.top = mine.top or {}
+            mine.top.update(meta.top)
 
     def estimate(self, usage: Usage) -> None:
         """What it took, where its provider did not say."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import process_time
 from typing import Any
 
 import orjson
@@ -10,13 +11,14 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from eventstore.catalogue.values import Usage
+from eventstore.frames import SEP
 from gateway.wire.anthropic_messages import MessagesStreamDecoder
 from gateway.wire.ndjson import LineFramer
 from gateway.wire.ollama import OllamaChatDecoder
 from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.openai_chat_answer import DONE, ChatBody, ChatStream
 from gateway.wire.sse import SSEFramer
-from gateway.wire.values import Delta, Meta, Piece, TextRun, ToolCallDelta
+from gateway.wire.values import Delta, Fold, Meta, Piece, TextRun, ToolCallDelta
 from tests.gateway.wire.reading import SCRIPTS, fold, read
 
 READERS: dict[str, Any] = {
@@ -193,6 +195,24 @@ def test_what_else_a_provider_says_is_said_once_or_as_often_as_it_changes(at_onc
         {"timings": {"predicted_n": 2}, "x_groq": {"usage": {"queue_time": 0.1}}},
     ]
     assert "".join(each.get("content", "") for each in deltas(chunks)) == "Hi!"
+
+
+@pytest.mark.parametrize("value", ["f" * 1_000, {"f": "f"}, ["f"]])
+def test_what_is_no_word_does_not_stand_on_every_chunk(value: object) -> None:
+    stream = ChatStream("r", 0, "m", usage_chunk=False)
+    said = stream.pieces([Meta(top={"system_fingerprint": value}), TextRun(SEP.join([b"a"] * 99), "a" * 99)])
+    assert b"fingerprint" not in said
+
+
+def test_many_keys_are_folded_in_time_that_grows_with_them() -> None:
+    """A new one each time, 32 bytes on the wire: copied each time, these would take ten seconds."""
+    whole = Fold()
+    pieces = [Meta(top={f"k{number}": 1}) for number in range(50_000)]
+    began = process_time()
+    whole.add(pieces)
+    assert process_time() - began < 3
+    assert whole.meta.top is not None
+    assert len(whole.meta.top) == len(pieces)
 
 
 def test_a_whole_answer_has_it_all() -> None:
