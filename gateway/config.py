@@ -339,11 +339,11 @@ def _mcp_servers(path: str | None, environ: Mapping[str, str]) -> tuple[McpServe
 
 
 def _lent_keys(setting: str, rows: str, environ: Mapping[str, str]) -> dict[str, LentKey]:
-    lent = {}
+    lent: dict[str, LentKey] = {}
     for row in filter(None, (row.strip() for row in rows.split(","))):
         name, at, host = row.partition("@")
-        if not at or not name or not host or "/" in host:
-            raise ConfigError(f"{setting} must be rows such as GROQ_API_KEY@api.groq.com, comma separated")
+        if not at or not name or not host or "/" in host or name in lent:
+            raise ConfigError(f"{setting} must be rows such as GROQ_API_KEY@api.groq.com, comma separated, none twice")
         lent[name] = LentKey(host.lower(), environ.get(name, "").strip() or None)
     return lent
 

@@ -115,6 +115,8 @@ WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--mcp", "/no/such/file"], {}), ([], {"ABSTRACTCORE_TOOL_ROUNDS": "0"}),
     ([], {"ABSTRACTCORE_TOOL_TIMEOUT": "0"}), (["--workers", "4"], {}),
     (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
+    (["--provider-keys", "GROQ_API_KEY@one.example,GROQ_API_KEY@two.example"], {}),
+    ([], {"ABSTRACTCORE_TOOL_KEYS": "TOKEN@one.example, TOKEN@two.example"}),
 ]  # fmt: skip
 
 
