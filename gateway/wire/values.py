@@ -234,11 +234,8 @@ class Fold:
         if delta.finish_reason is not None:
             choice.finish_reason = delta.finish_reason
         if delta.logprobs:
-            _merge(choice.logprobs, delta.logprobs) if choice.logprobs else setattr(
-                choice,
-                "logprobs",
-                {k: list(v) if isinstance(v, list) else v for k, v in delta.logprobs.items()},
-            )
+            choice.logprobs = choice.logprobs or {}
+            _merge(choice.logprobs, delta.logprobs)
         if delta.extra:
             _merge(choice.extra, delta.extra)
         if delta.text or delta.reasoning or delta.refusal or delta.tool_calls:
@@ -323,16 +320,24 @@ _GROWING = frozenset({"data", "transcript", "text", "summary", "arguments"})
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Streamed extras: lists grow, texts grow, objects merge, the rest is replaced; nothing replaces nothing."""
+    """Streamed extras: lists grow, texts grow, objects merge, the rest is replaced; nothing replaces nothing. What
+    `more` holds stays as it is: it is still to be shown."""
     for key, value in more.items():
         old = into.get(key)
         if value is None and old is not None:
             continue
         if isinstance(old, list) and isinstance(value, list):
-            into[key] = [*old, *value]
+            old += value
         elif isinstance(old, str) and isinstance(value, str) and key in _GROWING:
             into[key] = old + value
         elif isinstance(old, dict) and isinstance(value, dict):
             _merge(old, value)
         else:
-            into[key] = value
+            into[key] = _own(value)
+
+
+def _own(value: Any) -> Any:
+    """A copy that can grow."""
+    if isinstance(value, dict):
+        return {key: _own(each) for key, each in value.items()}
+    return [*value] if isinstance(value, list) else value

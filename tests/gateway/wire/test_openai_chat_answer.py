@@ -162,6 +162,19 @@ def test_reasoning_refusal_and_logprobs_keep_their_places() -> None:
     assert logprobs == ["Yes", "!"]
 
 
+def test_what_grows_in_the_whole_is_shown_piece_by_piece() -> None:
+    grows: list[dict[str, Any]] = [
+        {"audio": {"id": "a", "data": letter, "parts": [letter]}, "annotations": [letter]} for letter in "AB"
+    ]
+    pieces: list[Piece] = [Delta(extra=each, logprobs={"content": each["annotations"]}) for each in grows]
+    expected = orjson.loads(orjson.dumps(grows))
+    message = fold(pieces).choices()[0]
+    assert message["message"]["audio"] == {"id": "a", "data": "AB", "parts": ["A", "B"]}
+    assert message["message"]["annotations"] == message["logprobs"]["content"] == ["A", "B"]
+    assert grows == expected
+    assert [each for each in deltas(streamed(pieces)) if "audio" in each] == expected
+
+
 def test_what_the_provider_says_of_itself_stands_on_every_chunk() -> None:
     chunks = streamed(said("openai/text.sse"))
     assert {(c["system_fingerprint"], c["service_tier"]) for c in chunks} == {("fp_9c1b2e", "default")}
