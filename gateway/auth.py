@@ -108,7 +108,7 @@ def is_loopback(host: str) -> bool:
 def ensure_api_key(settings: Settings) -> tuple[Settings, str | None]:
     """The settings with the key that an address reachable from outside demands, and that key if it was made here.
 
-    Kept in `<data_dir>/api_key` (0600) and used again at the next start; the caller prints it, once. A loopback
+    Kept in `<data_dir>/api_key` (0600) and used again at the next start; the caller prints it. A loopback
     address, a configured key, and `--allow-unauthenticated` leave the settings as they are. Raises `ConfigError`.
     """
     if settings.api_key or settings.allow_unauthenticated or is_loopback(settings.host):
