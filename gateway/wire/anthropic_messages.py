@@ -16,11 +16,11 @@ from typing import Any
 
 import orjson
 
-from eventstore.frames import Part, Template
+from eventstore.frames import Middles, Part, Template
 from gateway.wire import exact
 from gateway.wire.anthropic_blocks import placed
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
-from gateway.wire.fastlane import LOOKS, find_template, loads_lenient, read_run, whole_frames
+from gateway.wire.fastlane import LOOKS, find_template, first_frame, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
 from gateway.wire.whole_body import WholeDecoder, is_body
@@ -54,7 +54,7 @@ class MessagesStreamDecoder:
     """Reads the event stream of one message."""
 
     name = "anthropic_messages_stream.1"
-    __slots__ = ("_blocks", "_calls", "_length", "_looks", "_stopped", "_usage")
+    __slots__ = ("_blocks", "_calls", "_length", "_looks", "_plain", "_stopped", "_usage")
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
@@ -62,6 +62,7 @@ class MessagesStreamDecoder:
         self._usage: dict[str, Any] = {}
         self._stopped = False
         self._looks = LOOKS
+        self._plain: Template | None = None
 
     @property
     def complete(self) -> bool:
@@ -82,17 +83,27 @@ class MessagesStreamDecoder:
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
-        is_text = template is not None and template.prefix.endswith(_ANSWER)
+        text = template if template is not None and template.prefix.endswith(_ANSWER) else None
         for part in parts:
             if isinstance(part, bytes):
                 pieces += self._frame(part)
-            elif is_text and (run := read_run(part)) is not None:
+            elif text and self._is_plain(part, text) and (run := read_run(part)):
                 pieces.append(run)
                 self._length += len(run.text)
             else:
                 for frame in whole_frames(part, template):
                     pieces += self._frame(frame)
         return pieces
+
+    def _is_plain(self, part: Middles, template: Template) -> bool:
+        """Whether frames of this template are of a block that has begun: one of them is looked at, and again behind any
+        block that ended."""
+        if template is not self._plain:
+            event = loads_lenient(read_frame(first_frame(part, template))[1] or b"null")
+            if _index(_object(event)) not in self._blocks:
+                return False
+            self._plain = template
+        return True
 
     def _frame(self, frame: bytes) -> list[Piece]:
         _, data = read_frame(frame)
@@ -185,6 +196,7 @@ class MessagesStreamDecoder:
         return _said(Delta(text=text, extra=extra))
 
     def _block_stop(self, event: dict[str, Any]) -> list[Piece]:
+        self._plain = None
         block = self._blocks.pop(_index(event), None)
         if block is None or block.kind == "text":
             return []

@@ -64,6 +64,11 @@ def whole_frames(middles: Middles, template: Template | None) -> list[bytes]:
     return [template.around(middle) for middle in middles.each()]
 
 
+def first_frame(middles: Middles, template: Template) -> bytes:
+    """The first of them with the template around it again."""
+    return template.around(middles.joined.partition(SEP)[0])
+
+
 Opening = tuple[int, Template]
 """Which of some frames gives a template, and that template."""
 

@@ -20,6 +20,7 @@ from gateway.wire.fastlane import (
     LOOKS,
     differs_before,
     find_template,
+    first_frame,
     loads_lenient,
     read_run,
     whole_frames,
@@ -35,13 +36,14 @@ class OllamaChatDecoder:
     """Reads the lines of one answer."""
 
     name = "ollama_chat.1"
-    __slots__ = ("_calls", "_done", "_looks", "_model")
+    __slots__ = ("_calls", "_done", "_looks", "_model", "_plain")
 
     def __init__(self) -> None:
         self._calls = 0
         self._done = False
         self._model: str | None = None
         self._looks = LOOKS
+        self._plain: Template | None = None
 
     @property
     def complete(self) -> bool:
@@ -62,16 +64,25 @@ class OllamaChatDecoder:
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
-        is_text = template is not None and template.between.endswith(_ANSWER)
+        text = template if template is not None and template.between.endswith(_ANSWER) else None
         for part in parts:
             if isinstance(part, bytes):
                 pieces += self._line(part)
-            elif is_text and (run := _read(part)) is not None:
+            elif text and self._is_plain(part, text) and (run := _read(part)):
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):
                     pieces += self._line(frame)
         return pieces
+
+    def _is_plain(self, part: Middles, template: Template) -> bool:
+        """Whether lines of this template name no other model: looked at in one, and again behind any that did."""
+        if template is not self._plain:
+            line = loads_lenient(first_frame(part, template))
+            if not isinstance(line, dict) or (line.get("model") and line["model"] != self._model):
+                return False
+            self._plain = template
+        return True
 
     def _line(self, frame: bytes) -> list[Piece]:
         line = loads_lenient(frame)
@@ -81,7 +92,7 @@ class OllamaChatDecoder:
             return [Meta(error=error_of(line["error"], 500))]
         pieces: list[Piece] = []
         if line.get("model") and line["model"] != self._model:
-            self._model = str(line["model"])
+            self._model, self._plain = str(line["model"]), None
             pieces.append(Meta(model=self._model))
         delta = self._delta(line, frame)
         if line.get("done") is True:

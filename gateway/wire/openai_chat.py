@@ -12,12 +12,13 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.values import Usage
-from eventstore.frames import Part, Template
+from eventstore.frames import Middles, Part, Template
 from gateway.wire.fastlane import (
     BEHIND,
     LOOKS,
     differs_behind,
     find_template,
+    first_frame,
     loads_lenient,
     read_run,
     whole_frames,
@@ -48,7 +49,7 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_calls", "_done", "_finished", "_halves", "_looks", "_said")
+    __slots__ = ("_calls", "_done", "_finished", "_halves", "_looks", "_plain", "_said")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
@@ -57,6 +58,7 @@ class ChatStreamDecoder:
         self._done = False
         self._said: dict[str, Any] = {}
         self._looks = LOOKS
+        self._plain: Template | None = None
 
     @property
     def complete(self) -> bool:
@@ -84,17 +86,27 @@ class ChatStreamDecoder:
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
-        is_text = template is not None and template.prefix.endswith(_ANSWER)
+        text = template if template is not None and template.prefix.endswith(_ANSWER) else None
         beside = BEHIND if template is not None and template.between else None
         for part in parts:
             if isinstance(part, bytes):
                 self._frame(part, pieces)
-            elif is_text and not self._halves and (run := read_run(part, beside)) is not None:
+            elif text and not self._halves and self._is_plain(part, text) and (run := read_run(part, beside)):
                 pieces.append(run)
             else:
                 for frame in whole_frames(part, template):
                     self._frame(frame, pieces)
         return pieces
+
+    def _is_plain(self, part: Middles, template: Template) -> bool:
+        """Whether frames of this template say nothing but their text: what else stands in them is looked at in one, and
+        again behind any frame that said something else."""
+        if template is not self._plain:
+            chunk = loads_lenient(read_frame(first_frame(part, template))[1] or b"null")
+            if not isinstance(chunk, dict) or self._news(chunk):
+                return False
+            self._plain = template
+        return True
 
     def _frame(self, frame: bytes, pieces: list[Piece]) -> None:
         _, data = read_frame(frame)
@@ -140,12 +152,16 @@ class ChatStreamDecoder:
         pieces.append(delta)
 
     def _meta(self, chunk: dict[str, Any], pieces: list[Piece]) -> None:
-        usage = chunk.get("usage")
-        news = {key: each for key, each in chunk.items() if key not in _OURS and each and self._is_news(key, each)}
+        usage, news = chunk.get("usage"), self._news(chunk)
         if not usage and not news:
             return
-        self._said.update(news)
+        if news:
+            self._said.update(news)
+            self._plain = None
         pieces.append(meta_of(news, usage if isinstance(usage, dict) else None))
+
+    def _news(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        return {key: each for key, each in chunk.items() if key not in _OURS and each and self._is_news(key, each)}
 
     def _is_news(self, key: str, value: Any) -> bool:
         """Most keys stand on every chunk. The answer is called what its first one is."""

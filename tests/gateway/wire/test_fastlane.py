@@ -131,6 +131,40 @@ def test_what_else_a_delta_has_is_never_left_out(nothing: object) -> None:
     assert plain(read(Whole(), ChatStreamDecoder(), [b"\n\n".join(frames)])) == one_by_one(frames)
 
 
+def by_provider(name: str) -> bytes:
+    return b"data: " + orjson.dumps({"provider": name, "choices": [{"index": 0, "delta": {"content": "a"}}]})
+
+
+def by_model(name: str) -> bytes:
+    message = {"role": "assistant", "content": "a"}
+    return orjson.dumps({"model": name, "created_at": "2026", "message": message, "done": False})
+
+
+BETWEEN_OTHERS: dict[str, tuple[Callable[[], Decoder], list[bytes]]] = {
+    "openai": (ChatStreamDecoder, [by_provider(name) for name in "AABAABAAAAA"]),
+    "ollama": (OllamaChatDecoder, [by_model(name) for name in "AABAABAAAAA"]),
+}
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("family", BETWEEN_OTHERS)
+def test_what_else_a_frame_says_is_news_again_behind_one_that_said_otherwise(family: str, size: int) -> None:
+    made, frames = BETWEEN_OTHERS[family]
+    parts = [b"\n\n".join(frames[at : at + size]) for at in range(0, len(frames), size)]
+    pieces = read(Whole(), made(), parts)
+    assert plain(pieces) == plain(made().decode(frames, None))
+    assert TextRun in map(type, pieces)
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_a_text_of_a_block_that_has_ended_is_an_error(size: int) -> None:
+    words = [event("text_delta", "text", word, 0) for word in WORDS]
+    ends = b'data: {"type":"content_block_stop","index":0}'
+    frames = [begins(0, type="text"), *words, ends, *words]
+    with pytest.raises(WireError):
+        read(Whole(), MessagesStreamDecoder(), [b"\n\n".join(frames[at : at + size]) for at in range(0, 62, size)])
+
+
 def chunk(**delta: object) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": None}
     return b"data: " + orjson.dumps(
