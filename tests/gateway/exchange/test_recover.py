@@ -107,6 +107,16 @@ async def test_a_frame_that_no_decoder_understands_keeps_no_server_from_starting
     assert found.events[-2].body["choices"][0]["message"]["content"] == "All "
 
 
+async def test_frames_behind_one_that_no_decoder_understands_count_and_mean_nothing(tmp_path: Path) -> None:
+    async with Crash(tmp_path) as log:
+        name = await log.cut(*words("All "), b"data: {broken", *words("of "))
+    await restarted(tmp_path)
+    failed = read(tmp_path, name).events[-2].body
+    assert (failed["frames"], failed["choices"][0]["message"]["content"]) == (3, "All ")
+    with Reader(tmp_path) as reader:
+        assert verified(reader)["listed"] == []
+
+
 async def test_a_second_start_has_nothing_to_end(tmp_path: Path) -> None:
     async with Crash(tmp_path) as log:
         name = await log.cut(*words(*WORDS))
