@@ -20,7 +20,7 @@ from eventstore.frames import Middles, Part, Template
 from gateway.wire import exact
 from gateway.wire.anthropic_blocks import placed
 from gateway.wire.anthropic_outcome import error_of, finish_of, given, usage_of
-from gateway.wire.fastlane import LOOKS, find_template, first_frame, loads_lenient, read_run, whole_frames
+from gateway.wire.fastlane import Templates, find_template, first_frame, loads_lenient, read_run, whole_frames
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, WireError
 from gateway.wire.whole_body import WholeDecoder, is_body
@@ -54,14 +54,14 @@ class MessagesStreamDecoder:
     """Reads the event stream of one message."""
 
     name = "anthropic_messages_stream.1"
-    __slots__ = ("_blocks", "_calls", "_length", "_looks", "_plain", "_stopped", "_usage")
+    __slots__ = ("_blocks", "_calls", "_length", "_plain", "_stopped", "_templates", "_usage")
 
     def __init__(self) -> None:
         self._blocks: dict[int, _Block] = {}
         self._calls = self._length = 0
         self._usage: dict[str, Any] = {}
         self._stopped = False
-        self._looks = LOOKS
+        self._templates = Templates(_template, b"content_block_delta")
         self._plain: Template | None = None
 
     @property
@@ -70,16 +70,7 @@ class MessagesStreamDecoder:
         return self._stopped
 
     def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
-        for index, frame in enumerate(frames):
-            if b"content_block_delta" not in frame or (known is not None and known.middle(frame) is not None):
-                continue
-            self._looks -= 1
-            if self._looks < 0:
-                return None
-            key, text = _only_text(frame) or ("", "")
-            if text and (template := find_template(frame, text, key.encode())) is not None:
-                return index, template
-        return None
+        return self._templates.next(frames, known)
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
@@ -295,6 +286,12 @@ def _citations(block: Mapping[str, Any]) -> dict[str, Any] | None:
 def _said(delta: Delta) -> list[Piece]:
     """The delta, unless it says nothing."""
     return [delta] if delta.text or delta.reasoning or delta.tool_calls or delta.extra else []
+
+
+def _template(frame: bytes) -> Template | None:
+    """The template that a frame gives, if it adds to one text."""
+    key, text = _only_text(frame) or ("", "")
+    return find_template(frame, text, key.encode()) if text else None
 
 
 def _only_text(frame: bytes) -> tuple[str, str] | None:

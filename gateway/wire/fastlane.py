@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -17,8 +17,8 @@ from eventstore.frames import GS, SEP, Middles, Template
 from gateway.wire.nesting import deeper_than
 from gateway.wire.values import Decoder, TextRun, WireError
 
-LOOKS = 64
-"""Frames of one answer that are parsed to find a template in them."""
+LOOKS = 1_000
+"""Frames of one answer that are parsed to find a template in them: some servers begin a new one each second."""
 TAIL = 4
 """Frames that end an answer, and one before them."""
 DEEPEST = 100
@@ -71,6 +71,30 @@ def first_frame(middles: Middles, template: Template) -> bytes:
 
 Opening = tuple[int, Template]
 """Which of some frames gives a template, and that template."""
+
+
+class Templates:
+    """Looks for the templates of one answer. `of` makes one of a frame that adds to nothing but one text; a frame that
+    has none of the `marks` adds to none."""
+
+    __slots__ = ("_left", "_marks", "_of")
+
+    def __init__(self, of: Callable[[bytes], Template | None], *marks: bytes) -> None:
+        self._of, self._marks, self._left = of, marks, LOOKS
+
+    def next(self, frames: Sequence[bytes], known: Template | None) -> Opening | None:
+        """As `Decoder.template`."""
+        for index, frame in enumerate(frames):
+            if (known is not None and known.middle(frame) is not None) or not any(
+                mark in frame for mark in self._marks
+            ):
+                continue
+            self._left -= 1
+            if self._left < 0:
+                return None
+            if (template := self._of(frame)) is not None:
+                return index, template
+        return None
 
 
 def batches(

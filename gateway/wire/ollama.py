@@ -17,7 +17,7 @@ from eventstore.frames import SEP, Middles, Part, Template
 from gateway.wire import exact
 from gateway.wire.fastlane import (
     BEFORE,
-    LOOKS,
+    Templates,
     differs_before,
     find_template,
     first_frame,
@@ -36,13 +36,13 @@ class OllamaChatDecoder:
     """Reads the lines of one answer."""
 
     name = "ollama_chat.1"
-    __slots__ = ("_calls", "_done", "_looks", "_model", "_plain")
+    __slots__ = ("_calls", "_done", "_model", "_plain", "_templates")
 
     def __init__(self) -> None:
         self._calls = 0
         self._done = False
         self._model: str | None = None
-        self._looks = LOOKS
+        self._templates = Templates(_template, b'"message"')
         self._plain: Template | None = None
 
     @property
@@ -52,15 +52,7 @@ class OllamaChatDecoder:
 
     def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
         """Every line has its own time in front of the text."""
-        for index, frame in enumerate(frames):
-            if known is not None and known.middle(frame) is not None:
-                continue
-            self._looks -= 1
-            if self._looks < 0:
-                return None
-            if (template := _template(frame)) is not None:
-                return index, template
-        return None
+        return self._templates.next(frames, known)
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []

@@ -13,33 +13,20 @@ import orjson
 
 from eventstore.catalogue.values import Usage
 from eventstore.frames import Middles, Part, Template
-from gateway.wire.fastlane import (
-    BEHIND,
-    LOOKS,
-    differs_behind,
-    find_template,
-    first_frame,
-    loads_lenient,
-    read_run,
-    whole_frames,
-)
+from gateway.wire.fastlane import BEHIND, Templates, first_frame, loads_lenient, read_run, whole_frames
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.halves import ESCAPE, Halves
 from gateway.wire.openai_calls import StreamedCalls, derived_id
+from gateway.wire.openai_texts import KNOWN_DELTA, MARKS, PADDING, is_extra, template_of
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count, unreadable
 from gateway.wire.whole_body import WholeDecoder, is_body
 
 DONE = b"[DONE]"
-_KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
-_PADDING = ("obfuscation", "p")
-"""What pads each frame of a stream to hide its length, behind all else: OpenAI's, and Mistral's and Cloudflare's."""
-_OURS = frozenset({"object", "created", "choices", "usage", "error", *_PADDING})
+_OURS = frozenset({"object", "created", "choices", "usage", "error", *PADDING})
 """Top-level keys that our answers say for themselves, and the padding of a stream. All others are carried to the
 client, such as `citations` (Perplexity), `provider` (OpenRouter), `x_groq` and `timings` (llama.cpp)."""
 _NAMES = ("model", "id")
-_TEXTS = (b'"content":', b'"reasoning', b'"arguments":')
-"""What a frame has that adds to a text."""
 _ANSWER = (b'"content":"', b'"content": "')
 """Where a template's prefix ends if that is the answer's own."""
 MOST_INDEX = 65_535
@@ -49,7 +36,7 @@ class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
     name = "openai_chat_stream.1"
-    __slots__ = ("_calls", "_done", "_finished", "_halves", "_looks", "_plain", "_said")
+    __slots__ = ("_calls", "_done", "_finished", "_halves", "_last", "_plain", "_said", "_templates")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
@@ -57,8 +44,9 @@ class ChatStreamDecoder:
         self._halves = Halves()
         self._done = False
         self._said: dict[str, Any] = {}
-        self._looks = LOOKS
+        self._templates = Templates(template_of, *MARKS)
         self._plain: Template | None = None
+        self._last = b""
 
     @property
     def complete(self) -> bool:
@@ -66,23 +54,7 @@ class ChatStreamDecoder:
         return self._done or (bool(self._finished) and all(self._finished.values()))
 
     def template(self, frames: Sequence[bytes], known: Template | None) -> tuple[int, Template] | None:
-        for index, frame in enumerate(frames):
-            if known is not None and known.middle(frame) is not None:
-                continue
-            _, data = read_frame(frame)
-            if data is None or not any(key in data for key in _TEXTS):
-                continue
-            self._looks -= 1
-            if self._looks < 0:
-                return None
-            try:
-                chunk = orjson.loads(data)
-            except orjson.JSONDecodeError:
-                return None
-            key, text = _only_text(chunk) or ("", "")
-            if text and (template := find_template(frame, text, key.encode())) is not None:
-                return index, _padded(template, chunk)
-        return None
+        return self._templates.next(frames, known)
 
     def decode(self, parts: Sequence[Part], template: Template | None) -> list[Piece]:
         pieces: list[Piece] = []
@@ -90,6 +62,7 @@ class ChatStreamDecoder:
         beside = BEHIND if template is not None and template.between else None
         for part in parts:
             if isinstance(part, bytes):
+                self._last = part
                 self._frame(part, pieces)
             elif text and not self._halves and self._is_plain(part, text) and (run := read_run(part, beside)):
                 pieces.append(run)
@@ -99,9 +72,11 @@ class ChatStreamDecoder:
         return pieces
 
     def _is_plain(self, part: Middles, template: Template) -> bool:
-        """Whether frames of this template say nothing but their text: what else stands in them is looked at in one, and
-        again behind any frame that said something else."""
-        if template is not self._plain:
+        """Whether frames of this template say nothing but their text: what else stands in them was heard in the last
+        whole frame, or is looked at in one, and again behind any frame that said something else."""
+        if template is not self._plain and template.middle(self._last) is not None:
+            self._plain = template
+        elif template is not self._plain:
             chunk = loads_lenient(read_frame(first_frame(part, template))[1] or b"null")
             if not isinstance(chunk, dict) or self._news(chunk):
                 return False
@@ -215,8 +190,8 @@ def delta_of(index: int, delta: Any, reason: str | None, logprobs: Any) -> Delta
     newer vLLM) are one thing; keys that we do not know ride along in `extra`. An empty reason is none."""
     delta = _object(delta or {}, "a delta")
     extra = None
-    if not delta.keys() <= _KNOWN_DELTA:
-        extra = {key: value for key, value in delta.items() if _is_extra(key, value)} or None
+    if not delta.keys() <= KNOWN_DELTA:
+        extra = {key: value for key, value in delta.items() if is_extra(key, value)} or None
     calls = delta.get("tool_calls")
     return Delta(
         choice=index,
@@ -228,10 +203,6 @@ def delta_of(index: int, delta: Any, reason: str | None, logprobs: Any) -> Delta
         logprobs=logprobs if isinstance(logprobs, dict) and logprobs else None,
         extra=extra,
     )
-
-
-def _is_extra(key: str, value: Any) -> bool:
-    return key not in _KNOWN_DELTA and value not in (None, [])
 
 
 def _text(content: Any) -> str:
@@ -342,47 +313,3 @@ def error_of(error: Any, status: int) -> UpstreamError:
 
 def _details(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _padded(template: Template, chunk: dict[str, Any]) -> Template:
-    for key in _PADDING:
-        padding = chunk.get(key)
-        if isinstance(padding, str) and (padded := differs_behind(template, key.encode(), padding)) is not None:
-            return padded
-    return template
-
-
-def _only_text(chunk: Any) -> tuple[str, str] | None:
-    """The key and the text of a chunk that adds to nothing but one text: of choice 0's answer, or of any reasoning or
-    call's arguments. None for any other."""
-    if not isinstance(chunk, dict) or chunk.get("usage") or chunk.get("error"):
-        return None
-    choices = chunk.get("choices")
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        return None
-    choice = choices[0]
-    delta = choice.get("delta")
-    if not isinstance(delta, dict) or choice.get("finish_reason") is not None or choice.get("logprobs"):
-        return None
-    added = [(key, value) for key, value in delta.items() if (value and key != "role") or _is_extra(key, value)]
-    if len(added) != 1:
-        return None
-    key, value = added[0]
-    if key == "tool_calls":
-        key, value = "arguments", _only_arguments(value)
-    elif key == "content" and choice.get("index", 0) != 0:
-        return None
-    return (key, value) if key in _ONE_TEXT and isinstance(value, str) else None
-
-
-_ONE_TEXT = frozenset({"content", "reasoning_content", "reasoning", "arguments"})
-
-
-def _only_arguments(calls: Any) -> Any:
-    """The arguments that go on, of one call."""
-    if not isinstance(calls, list) or len(calls) != 1 or not isinstance(calls[0], dict):
-        return None
-    function = calls[0].get("function")
-    if calls[0].get("id") or not isinstance(function, dict) or function.get("name"):
-        return None
-    return function.get("arguments")

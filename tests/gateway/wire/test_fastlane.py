@@ -257,7 +257,7 @@ def test_each_kind_of_text_has_its_template(family: str, size: int) -> None:
 
 def test_an_answer_that_keeps_changing_its_shape_is_not_looked_at_for_ever() -> None:
     decoder, known, looks = ChatStreamDecoder(), None, 0
-    for number in range(200):
+    for number in range(LOOKS + 10):
         opens = decoder.template([chunk(**{"content": "a", "role": "assistant"} | {"x" * number: None})], known)
         looks += opens is not None
         known = opens[1] if opens else known
