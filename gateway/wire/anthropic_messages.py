@@ -10,6 +10,7 @@ own tools made -> `extra.content_blocks`; a stop reason that OpenAI has no word 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +62,7 @@ class MessagesStreamDecoder:
         self._calls = self._length = 0
         self._usage: dict[str, Any] = {}
         self._stopped = False
-        self._templates = Templates(_template, b"content_block_delta")
+        self._templates = Templates(_template, _A_TEXT)
         self._plain: Template | None = None
 
     @property
@@ -309,6 +310,7 @@ def _only_text(frame: bytes) -> tuple[str, str] | None:
 
 
 _DELTAS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_A_TEXT = re.compile(rb'"(?:text|thinking|partial_json)": ?"(?!")')
 _ANSWER = (b'"text":"', b'"text": "')
 """Where a template's prefix ends if that is the answer's own."""
 

@@ -74,20 +74,18 @@ Opening = tuple[int, Template]
 
 
 class Templates:
-    """Looks for the templates of one answer. `of` makes one of a frame that adds to nothing but one text; a frame that
-    has none of the `marks` adds to none."""
+    """Looks for the templates of one answer. `of` makes one of a frame that adds to nothing but one text; a frame in
+    which `text` is nowhere adds to none."""
 
-    __slots__ = ("_left", "_marks", "_of")
+    __slots__ = ("_left", "_of", "_text")
 
-    def __init__(self, of: Callable[[bytes], Template | None], *marks: bytes) -> None:
-        self._of, self._marks, self._left = of, marks, LOOKS
+    def __init__(self, of: Callable[[bytes], Template | None], text: re.Pattern[bytes]) -> None:
+        self._of, self._text, self._left = of, text, LOOKS
 
     def next(self, frames: Sequence[bytes], known: Template | None) -> Opening | None:
         """As `Decoder.template`."""
         for index, frame in enumerate(frames):
-            if (known is not None and known.middle(frame) is not None) or not any(
-                mark in frame for mark in self._marks
-            ):
+            if (known is not None and known.middle(frame) is not None) or self._text.search(frame) is None:
                 continue
             self._left -= 1
             if self._left < 0:

@@ -7,6 +7,7 @@ arguments as objects, with or without ids, on a line before the last; the last l
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class OllamaChatDecoder:
         self._calls = 0
         self._done = False
         self._model: str | None = None
-        self._templates = Templates(_template, b'"message"')
+        self._templates = Templates(_template, _A_TEXT)
         self._plain: Template | None = None
 
     @property
@@ -158,6 +159,7 @@ def _template(frame: bytes) -> Template | None:
     return template and differs_before(template, b"created_at", at)
 
 
+_A_TEXT = re.compile(rb'"(?:content|thinking)": ?"(?!")')
 _ANSWER = (b'"content":"', b'"content": "')
 """Where what stands between time and text ends, if that is the answer's own."""
 

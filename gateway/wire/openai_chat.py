@@ -17,7 +17,7 @@ from gateway.wire.fastlane import BEHIND, Templates, first_frame, loads_lenient,
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.halves import ESCAPE, Halves
 from gateway.wire.openai_calls import StreamedCalls, derived_id
-from gateway.wire.openai_texts import KNOWN_DELTA, MARKS, PADDING, is_extra, template_of
+from gateway.wire.openai_texts import A_TEXT, KNOWN_DELTA, PADDING, is_extra, template_of
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count, unreadable
 from gateway.wire.whole_body import WholeDecoder, is_body
@@ -44,7 +44,7 @@ class ChatStreamDecoder:
         self._halves = Halves()
         self._done = False
         self._said: dict[str, Any] = {}
-        self._templates = Templates(template_of, *MARKS)
+        self._templates = Templates(template_of, A_TEXT)
         self._plain: Template | None = None
         self._last = b""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -10,8 +11,8 @@ from eventstore.frames import Template
 from gateway.wire.fastlane import differs_behind, find_template
 from gateway.wire.sse import read_frame
 
-MARKS = (b'"content":', b'"reasoning', b'"arguments":')
-"""A frame that adds to a text has one of these."""
+A_TEXT = re.compile(rb'"(?:content|reasoning(?:_content)?|arguments)": ?"(?!")')
+"""In a frame that adds to a text."""
 PADDING = ("obfuscation", "p")
 """What pads each frame of a stream to hide its length, behind all else: OpenAI's, and Mistral's and Cloudflare's."""
 KNOWN_DELTA = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning"})
