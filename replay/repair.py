@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import shutil
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,20 @@ def run(options: argparse.Namespace) -> int:
     return 1 if report["lost"] else 0
 
 
-async def repaired(data_dir: Path, nats: str) -> dict[str, Any]:
+async def _copied(data_dir: Path, nats: str) -> Copies:
+    return await (copied_of_bundled(data_dir) if nats == "embedded" else copied_from(nats))
+
+
+async def repaired(
+    data_dir: Path, nats: str, copied_of: Callable[[Path, str], Awaitable[Copies]] = _copied
+) -> dict[str, Any]:
     """`{events, frames, files, lost}`: positions of the rows made again, files of the archive made anew, and sentences.
-    The caller holds the lock.
+    The caller holds the lock. `copied_of`: what there are copies of.
 
     Raises `ReplayError` where NATS cannot be asked, or where what was made does not verify."""
     path = data_dir / rows.FILE
     _settle(path)
-    copied = await (copied_of_bundled(data_dir) if nats == "embedded" else copied_from(nats))
+    copied = await copied_of(data_dir, nats)
     with emptied(data_dir) as aside:
         archive = await asyncio.to_thread(mend_archive, data_dir, aside / DIRECTORY, copied, run_of)
         found = _live(path, copied, archive.before) if not archive.lost else None

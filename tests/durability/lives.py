@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 from eventstore.archiving import Archiving
 from eventstore.envelope import RecordedEvent, RecordedFrames
@@ -17,7 +16,7 @@ from eventstore.space import DiskSpace
 from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
 from projections.engine import Engine
-from replay import repair
+from replay.repair import repaired
 
 ALL = 1 << 40
 
@@ -67,11 +66,10 @@ async def archive(data_dir: Path) -> None:
 async def mend(data_dir: Path, sound: Path) -> None:
     """Damaged rows and files are made again from copies."""
 
-    async def found(nats: str) -> Copies:
-        return copies(Path(nats))
+    async def found(data_dir: Path, nats: str) -> Copies:
+        return copies(sound)
 
-    with patch.object(repair, "copied_from", found):
-        assert (await repair.repaired(data_dir, str(sound)))["lost"] == []
+    assert (await repaired(data_dir, "nowhere", found))["lost"] == []
 
 
 def copies(sound: Path) -> Copies:

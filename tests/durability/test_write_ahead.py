@@ -21,7 +21,7 @@ from eventstore.reader import Reader
 from eventstore.repair import Copies
 from eventstore.wal import lost_transactions
 from eventstore.writer import IDLE_S
-from replay import repair
+from replay.repair import repaired
 from replay.verify import verified
 from tests.gateway.whole import chat, gateway
 from tests.replay.recorded_log import Recorder
@@ -163,18 +163,15 @@ def test_what_comes_before_the_damage_hides_it(idle: Killed, folder: Path, monke
     assert heads(idle, folder / "found").count(idle.head) < 5
 
 
-async def test_a_repair_goes_on_from_what_a_start_would(
-    idle: Killed, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_repair_goes_on_from_what_a_start_would(idle: Killed, folder: Path) -> None:
     """And not from what comes before the damage, which it would write over what the database has."""
 
-    async def nothing(nats: str) -> Copies:
+    async def nothing(data_dir: Path, nats: str) -> Copies:
         return Copies()
 
-    monkeypatch.setattr(repair, "copied_from", nothing)
     for ahead in flips(idle, 5):
         idle.put(folder / "found", ahead)
-        assert (await repair.repaired(folder / "found", "nowhere"))["lost"] == []
+        assert (await repaired(folder / "found", "nowhere", nothing))["lost"] == []
         with Reader(folder / "found") as reader:
             assert reader.head() >= idle.head
 
