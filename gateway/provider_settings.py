@@ -12,7 +12,6 @@ import re
 from collections.abc import MutableMapping
 from urllib.parse import urlsplit
 
-from eventstore.catalogue import decode
 from eventstore.catalogue.control import ProviderConfigured, ProviderRemoved
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
@@ -20,10 +19,10 @@ from gateway.auth import is_loopback
 from gateway.config import Settings
 from gateway.errors import Conflict, Forbidden, GatewayError, InvalidRequest
 from gateway.routing.callers_url import check_base_url, check_url
+from gateway.standing import PROVIDERS
 from gateway.upstreams.registry import REMOTE_FAMILIES, at_home, configured
 from gateway.upstreams.upstream import Provider
 
-STREAM = "providers"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 logger = logging.getLogger(__name__)
@@ -86,17 +85,10 @@ class ProviderSettings:
 
     async def _latest(self) -> dict[str, tuple[int, ProviderConfigured]]:
         """By name, how each is configured, and the position where the log says so."""
-        latest: dict[str, tuple[int, ProviderConfigured]] = {}
-        for recorded in await self._log.read_stream(STREAM):
-            event = decode(recorded)
-            if isinstance(event, ProviderConfigured):
-                latest[event.provider] = recorded.position, event
-            elif isinstance(event, ProviderRemoved):
-                latest.pop(event.provider, None)
-        return latest
+        return PROVIDERS.latest(await self._log.read_stream(PROVIDERS.stream))
 
     async def _record(self, event: ProviderConfigured | ProviderRemoved, admit: bool = False) -> None:
-        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)
+        await self._log.append(StreamWrite(PROVIDERS.stream, ANY_VERSION, (event.new(),)), admit=admit)
 
     def _is_allowed(self, asked: ProviderConfigured) -> bool:
         try:

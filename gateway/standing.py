@@ -1,38 +1,58 @@
-"""What was configured while the server ran stands in the log alone: a drop would take it from the next start. What
-still counts of it is said again before, as a start says again what lies in the archive."""
+"""What was configured while the server ran stands in the log alone, as the last word on each name in a stream. A drop
+would take it from the next start: what still counts of it is said again before, as a start says again what lies in the
+archive."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
 from eventstore.catalogue import decode
 from eventstore.catalogue.control import ProviderConfigured
+from eventstore.catalogue.event import Event
 from eventstore.catalogue.tool import ToolRegistered
-from eventstore.envelope import NewEvent, RecordedEvent, StreamWrite
+from eventstore.envelope import RecordedEvent, StreamWrite
 from eventstore.errors import WrongExpectedVersion
 from eventstore.log import Log
 from eventstore.reader import Reader
-from gateway.provider_settings import STREAM as PROVIDERS
-from gateway.tools.registry import STREAM as TOOLS
 
-NAMED = {PROVIDERS: (ProviderConfigured.type, "provider"), TOOLS: (ToolRegistered.type, "tool_name")}
-"""By stream: the event that may stand, and the field by which a later one takes its place."""
+E = TypeVar("E", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing(Generic[E]):
+    """Of a stream the events that may stand, and the field by which a later event takes the place of one."""
+
+    stream: str
+    kind: type[E]
+    field: str
+
+    def latest(self, recorded: Iterable[RecordedEvent]) -> dict[str, tuple[int, E]]:
+        """By name what stands of these events, and the position where the log says so."""
+        last = {each.body[self.field]: each for each in recorded}
+        words = {name: (each.position, decode(each)) for name, each in last.items()}
+        return {name: (position, event) for name, (position, event) in words.items() if isinstance(event, self.kind)}
+
+
+PROVIDERS = Standing("providers", ProviderConfigured, "provider")
+TOOLS = Standing("tools", ToolRegistered, "tool_name")
 
 
 async def say_again(log: Log, reader: Reader, through: int) -> None:
-    """Record what stands of these streams, and would be lost with the events up to a position. Raises `LogError`."""
-    for stream in NAMED:
-        while True:
-            found = reader.read_stream(stream)
-            lost = _lost(stream, found, through)
-            if not lost:
-                break
-            try:
-                await log.append(StreamWrite(stream, found[-1].version, lost))
-            except WrongExpectedVersion:  # changed meanwhile
-                continue
-            break
+    """Record what stands, and would be lost with the events up to a position. Raises `LogError`."""
+    await _say_again(PROVIDERS, log, reader, through)
+    await _say_again(TOOLS, log, reader, through)
 
 
-def _lost(stream: str, found: list[RecordedEvent], through: int) -> tuple[NewEvent, ...]:
-    stands, name = NAMED[stream]
-    latest = {event.body[name]: event for event in found}
-    return tuple(decode(event).new() for event in latest.values() if event.type == stands and event.position <= through)
+async def _say_again(standing: Standing[E], log: Log, reader: Reader, through: int) -> None:
+    while True:
+        found = reader.read_stream(standing.stream)
+        lost = tuple(event.new() for position, event in standing.latest(found).values() if position <= through)
+        if not lost:
+            return
+        try:
+            await log.append(StreamWrite(standing.stream, found[-1].version, lost))
+        except WrongExpectedVersion:  # changed meanwhile
+            continue
+        return

@@ -11,20 +11,19 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eventstore.catalogue import decode
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.tool import ToolRegistered, ToolRemoved
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.log import Log
 from gateway.config import ConfigError, LentKey, Settings
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
+from gateway.standing import TOOLS
 from gateway.tools.http import HttpTool, HttpTools, check_endpoint, header_values
 from gateway.tools.values import NAME, Offered, Tool, check_parameters
 
 if TYPE_CHECKING:
     from gateway.tools.mcp_client import McpConnection
 
-STREAM = "tools"
 MOST_REGISTERED = 500
 LONGEST_TIMEOUT_S = 3600.0
 SEPARATOR = "__"
@@ -100,14 +99,7 @@ class ToolRegistry:
 
     async def _latest(self) -> dict[str, tuple[int, ToolRegistered]]:
         """By name, what is registered, and the position where the log says so."""
-        latest: dict[str, tuple[int, ToolRegistered]] = {}
-        for recorded in await self._log.read_stream(STREAM):
-            event = decode(recorded)
-            if isinstance(event, ToolRegistered):
-                latest[event.tool_name] = recorded.position, event
-            elif isinstance(event, ToolRemoved):
-                latest.pop(event.tool_name, None)
-        return latest
+        return TOOLS.latest(await self._log.read_stream(TOOLS.stream))
 
     def _each(self) -> Iterator[Offered]:
         yield from self._loaded.values()
@@ -137,7 +129,7 @@ class ToolRegistry:
         return Offered(tool, HttpTool(self._http, asked.endpoint, headers))
 
     async def _record(self, event: Event, admit: bool = False) -> None:
-        await self._log.append(StreamWrite(STREAM, ANY_VERSION, (event.new(),)), admit=admit)
+        await self._log.append(StreamWrite(TOOLS.stream, ANY_VERSION, (event.new(),)), admit=admit)
 
 
 def unknown(name: str) -> NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,7 @@ from eventstore.catalogue.tool import ToolRegistered
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from gateway import archivist
 from gateway.archivist import Archivist
-from gateway.provider_settings import STREAM as PROVIDERS
-from gateway.tools.registry import STREAM as TOOLS
+from gateway.standing import PROVIDERS, TOOLS, Standing
 from tests.durability.lives import fold
 from tests.replay.recorded_log import Recorder
 
@@ -30,8 +30,8 @@ async def left(data_dir: Path) -> list[Event]:
     """What the log says of both once all of that is dropped."""
     async with Recorder(data_dir) as recorder:
 
-        async def say(stream: str, event: Event) -> None:
-            await recorder.log.append(StreamWrite(stream, ANY_VERSION, (event.new(),)))
+        async def say(standing: Standing[Any], event: Event) -> None:
+            await recorder.log.append(StreamWrite(standing.stream, ANY_VERSION, (event.new(),)))
 
         await say(PROVIDERS, configured("one", "http://before"))
         await say(PROVIDERS, configured("one", "http://one"))
@@ -45,7 +45,7 @@ async def left(data_dir: Path) -> list[Event]:
         await say(PROVIDERS, configured("later", "http://later"))
         fold(data_dir)
         assert (await archiving.asked("drop", until))["dropped"] != []
-        return [decode(event) for stream in (PROVIDERS, TOOLS) for event in await recorder.log.read_stream(stream)]
+        return [decode(event) for each in (PROVIDERS, TOOLS) for event in await recorder.log.read_stream(each.stream)]
 
 
 async def test_what_stands_is_said_again_before_it_is_dropped(tmp_path: Path) -> None:
