@@ -34,12 +34,6 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def served(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with gateway(tmp_path_factory.mktemp("bad") / "logs", upstream.base_url) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def debugging(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     async with gateway(tmp_path_factory.mktemp("debug") / "logs", upstream.base_url, "--debug") as running:
         yield running

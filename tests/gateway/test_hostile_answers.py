@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from eventstore.frames import FrameReader
 from gateway.upstreams.http1 import Pool
@@ -21,25 +20,13 @@ from tests.gateway.raw import Received
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.test_bad_input import got
 from tests.gateway.upstreams.http1.raw_server import Peer, Play, raw_server
-from tests.gateway.whole import COMPATIBLE, Gateway, chat, gateway
+from tests.gateway.whole import COMPATIBLE, Gateway, chat
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STREAM, SHORT = openai_stream(words=6), openai_stream(words=1)
 MEBI = 1 << 20
 AT_ONCE = 100
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def upstream() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def served(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with gateway(tmp_path_factory.mktemp("hostile") / "logs", upstream.base_url) as running:
-        yield running
 
 
 def sse(body: bytes, **changes: Any) -> Script:

@@ -53,12 +53,6 @@ class LessImpatient(Paced):
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def upstream() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def patient(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     async with gateway(tmp_path_factory.mktemp("patient") / "logs", upstream.base_url, kind=Paced) as running:
         yield running

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import pytest_asyncio
 
 from gateway.server import Server
 from gateway.upstreams.openai_compatible import OpenAICompatible
@@ -38,18 +37,6 @@ LIMITS = {
     "total_timeout": ("--total-timeout", "2"),
 }
 """One for each server: where they are short, a busy machine may meet another one first."""
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def upstream() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def served(upstream: ScriptedServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with gateway(tmp_path_factory.mktemp("streaming") / "logs", upstream.base_url) as running:
-        yield running
 
 
 @asynccontextmanager
