@@ -99,6 +99,22 @@ def alive(pid: int) -> bool:
         return False
 
 
+def weights(pid: int) -> tuple[int, int]:
+    """Niceness, and that of the session among sessions."""
+    among = Path(f"/proc/{pid}/autogroup").read_text()
+    return os.getpriority(os.PRIO_PROCESS, pid), int(among.rpartition(" ")[2])
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not weigh sessions")
+async def test_steps_back_behind_the_gateway(log: SQLiteLog, tmp_path: Path) -> None:
+    async with following(log, tmp_path, "embedded") as follower:
+        await until(lambda: bool(follower.status["nats"].get("url")), "NATS does not run")
+        child = follower_pid()
+        assert weights(child) == (10, 10)
+        assert [weights(each) for each in children(child)] == [(10, 10)]  # nats-server, in the session that starts it
+        assert weights(os.getpid())[1] == 0
+
+
 async def test_projects_and_says_how_far(log: SQLiteLog, tmp_path: Path) -> None:
     async with following(log, tmp_path, "off") as follower:
         for _ in range(20):
