@@ -123,7 +123,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tool_rounds", 10, "how often one request's model may call tools that the server runs",
             env=("ABSTRACTCORE_TOOL_ROUNDS",), kind=int, within=(1, 100)),
     Setting("allow_unsafe_unload_after", False, "let requests unload models of an Ollama that others may use too",
-            env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",)),
+            env=("ABSTRACTCORE_ALLOW_UNSAFE_UNLOAD_AFTER",), kind=bool),
     Setting("models_root", None, "directory whose subdirectories can be named as models of huggingface and mlx",
             env=("ABSTRACTCORE_MODELS_ROOT",), kind=Path),
     Setting("embedding_backend", "torch", "what makes the vectors of huggingface's embedding models: torch, or onnx "

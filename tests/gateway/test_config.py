@@ -107,6 +107,11 @@ def test_truth_is_written_in_many_ways(written: str) -> None:
     assert not load([], {"ABSTRACTCORE_DEBUG": "off"}).debug
 
 
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.env and isinstance(s.default, bool)], ids=by_name)
+def test_every_switch_can_be_written_as_off(setting: Setting) -> None:
+    assert getattr(load([], {setting.env[0]: "false"}), setting.name) is False
+
+
 WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
