@@ -87,7 +87,6 @@ _TURN = Operation(
 )
 _SESSION = Operation(query=queries.Fresh, answer=reports.Session)
 _RESPONSE = Operation(answer=answers.ResponseObject)
-_OBJECT = Operation(body=ForwardedRequest)
 _METRICS = Operation(media=(TEXT,))
 
 OPERATIONS: Mapping[str, Operation] = {
