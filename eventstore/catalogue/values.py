@@ -1,4 +1,4 @@
-"""Values that events carry: money, usage, prices. Pure; unknown fields of a provider ride along in `usage_raw`."""
+"""Values that events carry: money, durations, usage. Pure; unknown fields of a provider ride along in `usage_raw`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Usd(int):
         """As a plain decimal number of dollars: `0.00116`, `0`, `-1.5`."""
         sign, whole, part = "-" if self < 0 else "", abs(self) // PICO, abs(self) % PICO
         return f"{sign}{whole}" + (f".{part:012d}".rstrip("0") if part else "")
+
+
+def milliseconds(seconds: float) -> float:
+    """A duration as events have it: in milliseconds, to the microsecond."""
+    return round(seconds * 1000, 3)
 
 
 def dumps(value: Any, option: int = 0) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from eventstore.catalogue.control import ProviderConfigured
+from eventstore.catalogue.values import milliseconds
 from gateway.api.answers import json_response, page, services
 from gateway.api.models import model_object, status_object
 from gateway.auth import is_loopback
@@ -98,7 +99,7 @@ async def test(request: web.Request) -> web.Response:
         provider = replace(at_url(provider, base_url), needs_key=False)
     began = given.monotonic()
     listing = await _tried(given, provider, body.get("api_key") or None, base_url)
-    took = round((given.monotonic() - began) * 1000, 3)
+    took = milliseconds(given.monotonic() - began)
     shown = {"success": listing.status == "available", **status_object(listing), "latency_ms": took}
     return json_response({**shown, "models": [model.id for model in listing.models[:MODELS_SHOWN]]})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
+from eventstore.catalogue.values import milliseconds
 from eventstore.envelope import NewFrames
 from eventstore.frames import FrameRun, Part, Template
 from gateway.exchange.inputs import Payload, Seen
@@ -135,7 +136,7 @@ class Attempt:
             frames_digest=self.run.digest,
             began=self.fold.began,
             text_length=0,
-            duration_ms=_ms(now - self.called_at),
+            duration_ms=milliseconds(now - self.called_at),
         )
 
     def seen(self, now: float) -> Seen:
@@ -146,7 +147,7 @@ class Attempt:
             frames_digest=self.run.digest,
             began=fold.began,
             text_length=fold.text_length() if meta.usage is None or meta.usage_estimated else 0,
-            duration_ms=_ms(now - self.called_at),
+            duration_ms=milliseconds(now - self.called_at),
             finish_reason=fold.finish_reason,
             choices=fold.choices(),
             usage=meta.usage,
@@ -154,7 +155,7 @@ class Attempt:
             usage_estimated=meta.usage_estimated,
             cost_reported=meta.cost_reported,
             service_tier=service_tier(meta),
-            ttft_ms=None if self.first_at is None else _ms(self.first_at - self.called_at),
+            ttft_ms=None if self.first_at is None else milliseconds(self.first_at - self.called_at),
             provider_model=meta.model,
             provider_request_id=meta.id,
         )
@@ -164,7 +165,3 @@ def service_tier(meta: Meta) -> str | None:
     """The tier that the provider says it served, which prices hang on."""
     tier = (meta.top or {}).get("service_tier")
     return tier if isinstance(tier, str) else None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

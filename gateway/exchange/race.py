@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
+from eventstore.catalogue.values import milliseconds
 from gateway.circuits import Circuits
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import Calls, told_elsewhere
@@ -90,7 +91,7 @@ class Races(Calls):
             failure = replace(_failure(running.verdict), message="the request ended")
         elif second.failed and not first.won:
             failure, used = await self._failure(running, attempt, second), False
-        await self._record(running, HedgeLost(failure, used, round((self._monotonic() - second.called_at) * 1000, 3)))
+        await self._record(running, HedgeLost(failure, used, milliseconds(self._monotonic() - second.called_at)))
 
     async def _failure(self, running: Running, attempt: Attempt, failed: Racer) -> Failure:
         """How a call failed that brought nothing; its circuit is told."""

@@ -14,6 +14,7 @@ from hashlib import sha256
 from random import random
 from typing import Any
 
+from eventstore.catalogue.values import milliseconds
 from eventstore.envelope import Appended
 from eventstore.errors import LogBusy, LogError
 from eventstore.log import Log
@@ -336,7 +337,8 @@ class Exchanges(Sequels):
         if isinstance(verdict, Failure):
             return self._failed(running, attempt, verdict, seen, began)
         if isinstance(verdict, Leave):
-            return Left(verdict.reason, seen, attempt.payload(began, rest), _ms(now - running.started_at)), rest
+            took = milliseconds(now - running.started_at)
+            return Left(verdict.reason, seen, attempt.payload(began, rest), took), rest
         if isinstance(verdict, Halt):
             return Interrupted(verdict.reason, self._log.origin, seen, attempt.payload(began, rest)), rest
         rest += attempt.renderer.completed(attempt.fold)
@@ -349,14 +351,14 @@ class Exchanges(Sequels):
         rest = attempt.text + attempt.renderer.failed(error) if began else error_body(running, status, error)
         payload = attempt.payload(began, rest)
         if isinstance(failure, Stop):
-            took = _ms(self._monotonic() - running.started_at)
+            took = milliseconds(self._monotonic() - running.started_at)
             return Left(failure.reason, seen, payload, took, failure, error, status), rest
         return Failed(failure, error, status, seen, payload, *self._times(running, attempt), running.exhausted), rest
 
     def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
         """Milliseconds since the request came, and those of them that are ours."""
         ours = attempt.called_at - running.started_at + running.own_s
-        return _ms(self._monotonic() - running.started_at), _ms(ours)
+        return milliseconds(self._monotonic() - running.started_at), milliseconds(ours)
 
     @staticmethod
     def _answer(running: Running, failure: Verdict | None, body: bytes, appended: Appended) -> None:
@@ -389,7 +391,3 @@ class Exchanges(Sequels):
 def _unpriced(*_: object) -> tuple[None, None]:
     """The price where asking for it may be what failed."""
     return None, None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.request import TERMINAL, RequestCompleted
-from eventstore.catalogue.values import Usd
+from eventstore.catalogue.values import Usd, milliseconds
 from eventstore.envelope import Appended, RecordedEvent, StreamWrite
 from eventstore.errors import LogBusy, LogCorrupt, LogError, WrongExpectedVersion
 from eventstore.log import Log
@@ -178,7 +178,7 @@ class Sharing:
         with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
             outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: cached.source, **_said(cached)})
             outlet.ending()
-            took = round((self._monotonic() - running.started_at) * 1000, 3)
+            took = milliseconds(self._monotonic() - running.started_at)
             given = Given(rendered.digest, len(rendered.body), took)
             end = ended(submission.request_id, found.copied.events[-1], given, self._log.origin)
             try:
@@ -330,7 +330,7 @@ class Sharing:
         if copy.end is None:
             end = interrupted(request_id, "shutdown", self._log.origin)
         else:
-            took = round((self._monotonic() - running.started_at) * 1000, 3)
+            took = milliseconds(self._monotonic() - running.started_at)
             end = ended(request_id, copy.end, Given(copy.digest, copy.length, took), self._log.origin)
         appended = await self._append(running, [end])
         if copy.end is not None and copy.whole:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.model import ModelLoaded, ModelUnloaded
+from eventstore.catalogue.values import milliseconds
 from gateway.upstreams.local.found import Place
 from gateway.upstreams.local.memory import short_of_memory
 from gateway.upstreams.local.process import WorkerProcess
@@ -118,7 +119,7 @@ class Host:
                 provider=slot.provider,
                 model=slot.model,
                 device=loaded["device"],
-                load_ms=round((self._monotonic() - began) * 1000, 3),
+                load_ms=milliseconds(self._monotonic() - began),
                 memory_bytes=loaded["memory_bytes"],
                 pid=process.pid,
             )
