@@ -184,8 +184,6 @@ class SQLiteLog:
             self._admit()
         size = _size(writes, frames, blobs)
         future: asyncio.Future[Appended] = self._loop.create_future()
-        self._queued += 1
-        self._queued_bytes += size
         self._hand(Waiting(writes, frames, blobs, future, size, new=admit))
         return future
 
@@ -196,8 +194,6 @@ class SQLiteLog:
             raise LogClosed("the log is closed")
         size = sum(len(event.data) for event in pulled)
         future: asyncio.Future[Taken] = self._loop.create_future()
-        self._queued += 1
-        self._queued_bytes += size
         self._hand(Waiting((), (), (), future, size, pulled))
         return future
 
@@ -230,13 +226,14 @@ class SQLiteLog:
             raise LogClosed("the log is closed")
         writes = () if event is None else (StreamWrite(f"node-{self._origin}", ANY_VERSION, (event,)),)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._queued += 1
         self._hand(Waiting(writes, (), (), future, besides=besides))
         return future
 
     def _hand(self, waiting: Waiting) -> None:
         """To the writer at the end of this turn of the loop, with all that the turn appends: each time that its thread
         wakes up it wants the interpreter, and gets in the way."""
+        self._queued += 1
+        self._queued_bytes += waiting.size
         self._turn.append(waiting)
         if len(self._turn) == 1:
             self._loop.call_soon(self._hand_over)
