@@ -39,7 +39,7 @@ Capabilities = Callable[[str, str], Collection[str]]
 """(provider, model) -> what is known that the model can."""
 
 
-def said(settings: Settings, redactor: Redactor) -> dict[str, Any]:
+def recorded_settings(settings: Settings, redactor: Redactor) -> dict[str, Any]:
     """The settings without secrets, those in URLs too (that of a NATS server can hold its token)."""
     return {name: redactor.url(v) if isinstance(v, str) else v for name, v in settings.redacted().items()}
 

@@ -30,7 +30,7 @@ from gateway.archivist import Archivist
 from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
 from gateway.commands import Commands
-from gateway.composition import door, known, limits, media, natives, policy, reuse, rules, said, upstreams
+from gateway.composition import door, known, limits, media, natives, policy, recorded_settings, reuse, rules, upstreams
 from gateway.config import Settings
 from gateway.configuration import Configuration
 from gateway.connection import Connection
@@ -146,7 +146,7 @@ class Server:
             for kept in set_aside(settings.data_dir, REGISTRY):
                 logger.warning("a file that was there before the log is kept as %s", kept.name)
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
-        shown = said(settings, self.redactor)
+        shown = recorded_settings(settings, self.redactor)
         await self._say(NodeStarted(node=self._node, release=release(), previous=self.log.previous, settings=shown))
         (started,) = await self.log.read_stream(f"node-{self.log.origin}")
         self.steady_us = self.clock(started.at)

@@ -82,7 +82,7 @@ class Calls(Recording):
         if cost > most:
             raise CostCapped(f"The prompt alone costs about {cost.decimal()} USD.", param="max_cost_usd")
 
-    def _said(self, plan: Plan) -> tuple[str, str, int]:
+    def _call_record(self, plan: Plan) -> tuple[str, str, int]:
         """What is recorded of a call beside its words: its URL, their digest, the time."""
         url = self._url(plan.provider.base_url + plan.call.path)
         return url, sha256(plan.call.body).hexdigest(), self._now_us()

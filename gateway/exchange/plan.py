@@ -123,7 +123,7 @@ class Planner:
                 f"{provider.name} has no URL: send one as base_url, or configure it.", param="base_url"
             )
         upstream = self._upstreams[provider.family]
-        speech, body = self._said(submission, provider, upstream)
+        speech, body = self._speech(submission, provider, upstream)
         api_key = credential(provider, callers_key, callers_url)
         if submission.most_cost is not None and speech is upstream:
             body = _in_pieces(body)
@@ -177,8 +177,8 @@ class Planner:
     def _offering(self, wire: str) -> list[str]:
         return offering(wire, self._providers.values(), self._natives)
 
-    def _said(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
-        """The request's body as it came, where the family speaks its caller's protocol; else as chat."""
+    def _speech(self, submission: Submission, provider: Provider, upstream: Upstream) -> tuple[Speech, dict[str, Any]]:
+        """Who says which body: the one that came, where the family speaks its caller's protocol; else chat."""
         speech = self._natives.get((provider.family, submission.wire))
         if speech is not None:
             return speech, submission.body
@@ -203,24 +203,24 @@ class Planner:
 
     def _called(
         self, submission: Submission, route: Route, speech: Speech, provider: Provider, body: dict[str, Any]
-    ) -> tuple[Route, Speech, Said]:
+    ) -> tuple[Route, Speech, Encoded]:
         """The call, and who says it. Tools go into the prompt where the model has none, or its API no word for how they
         are to be used; the route says so."""
         if (provider.family, submission.wire) in self._natives or not speaks_of_tools(body):
-            return route, speech, _call(speech, provider, route.model, body)
+            return route, speech, _encoded(speech, provider, route.model, body)
         choice = self._tools.choose(body.get("tool_mode"), provider.name, route.model, provider.local)
         told = _telling(speech, choice, submission)
         try:
-            said = _call(told, provider, route.model, _fitted(told, submission, body))
+            encoded = _encoded(told, provider, route.model, _fitted(told, submission, body))
         except Undirected as error:
             instead = choice.instead(error.param, route.model)
             if instead is None:
                 raise
             choice, told = instead, _telling(speech, instead, submission)
-            said = _call(told, provider, route.model, _fitted(told, submission, body))
+            encoded = _encoded(told, provider, route.model, _fitted(told, submission, body))
         if choice.by != "default":
             route = replace(route, inputs={**route.inputs, **choice.said()})
-        return route, told, said
+        return route, told, encoded
 
     def _scrubber(self, provider: Provider, api_key: str | None, body: dict[str, Any]) -> Scrubber:
         """Cuts the call's credentials out of what comes back; that of our own keys is made once."""
@@ -248,11 +248,11 @@ def _fitted(told: Speech, submission: Submission, body: dict[str, Any]) -> dict[
     return dialect(submission.wire, submission.renderer).fitted(body, NO_WORDS)
 
 
-Said = tuple[Call, dict[str, Any], Structure | None]
+Encoded = tuple[Call, dict[str, Any], Structure | None]
 """A call, the body that it says, and what the answer must be, where nobody but us sees to that."""
 
 
-def _call(speech: Speech, provider: Provider, model: str, body: dict[str, Any]) -> Said:
+def _encoded(speech: Speech, provider: Provider, model: str, body: dict[str, Any]) -> Encoded:
     """The call. A structured answer that the family knows nothing of is asked for in the prompt, and we see to it."""
     try:
         return speech.encode(provider, model, body), body, None

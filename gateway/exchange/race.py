@@ -64,7 +64,7 @@ class Races(Calls):
         """Record that the second call is made, then make it."""
         plan = beside.plan
         happened = HedgeBegun(
-            plan.route, beside.after_ms, beside.callers_url, plan.call, *self._said(plan), beside.files
+            plan.route, beside.after_ms, beside.callers_url, plan.call, *self._call_record(plan), beside.files
         )
         await self._record(running, happened, blobs=beside.blobs)
         return Racer(plan, self._monotonic())
@@ -75,7 +75,7 @@ class Races(Calls):
         plan, renderer = second.plan, before.renderer
         if plan.structure is not None and not isinstance(renderer, Held):
             renderer = Held(renderer)
-        decoder, (url, digest, _) = plan.speech.decoder(plan.call.streamed), self._said(plan)
+        decoder, (url, digest, _) = plan.speech.decoder(plan.call.streamed), self._call_record(plan)
         held = HELD if isinstance(renderer, Held) else None
         seen = before.least(self._monotonic())
         appended = await self._record(running, HedgeWon(failure, seen, plan.call, decoder.name, url, digest, held))

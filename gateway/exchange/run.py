@@ -262,7 +262,7 @@ class Exchanges(Sequels):
         submission, call = running.submission, plan.call
         decoder = plan.speech.decoder(call.streamed)
         held = HELD if plan.structure is not None else None
-        submitted = Submitted(submission, plan.route, call, decoder.name, *self._said(plan), held)
+        submitted = Submitted(submission, plan.route, call, decoder.name, *self._call_record(plan), held)
         try:
             appended = await self._record(running, submitted, admit=True)
         except LogBusy as busy:
@@ -297,7 +297,7 @@ class Exchanges(Sequels):
         except (WireError, Unsupported) as error:
             return plan, attempt, Failure("bad_response", str(error))
         decoder, renderer = plan.speech.decoder(plan.call.streamed), attempt.renderer
-        appended = await self._record(running, RoundBegun(plan.call, decoder.name, *self._said(plan)))
+        appended = await self._record(running, RoundBegun(plan.call, decoder.name, *self._call_record(plan)))
         if isinstance(renderer, Rounds):
             renderer.ran(attempt.fold)
         following = self._begun(running, plan, appended, decoder, renderer)

@@ -99,7 +99,7 @@ class Sequels(Races):
         plan, renderer = following.plan, before.renderer
         decoder = plan.speech.decoder(plan.call.streamed)
         held = isinstance(renderer, Held)
-        happened = following.happened(self._seen(before), decoder.name, self._said(plan), HELD if held else None)
+        happened = following.happened(self._seen(before), decoder.name, self._call_record(plan), HELD if held else None)
         appended = await self._record(running, happened, frames=before.rows, blobs=following.blobs)
         if isinstance(renderer, Held):
             renderer.again(before.fold)
@@ -117,7 +117,7 @@ class Sequels(Races):
         """The same where the client has what the attempt before gave, and the next goes on with that."""
         plan, seen, exchange = following.plan, self._seen(before), running.exchange
         decoder = plan.speech.decoder(plan.call.streamed)
-        happened = following.happened(seen, decoder.name, self._said(plan), None)
+        happened = following.happened(seen, decoder.name, self._call_record(plan), None)
         appended = await self._record(running, happened, frames=before.rows, blobs=following.blobs)
         if before.text:
             await running.outlet.release(before.settle(before.text))

@@ -26,9 +26,9 @@ class Corrected:
     delay_s: float = 0.0
     blobs: tuple[bytes, ...] = ()
 
-    def happened(self, seen: Seen, decoder: str, said: tuple[str, str, int], held: str | None) -> Unfit:
+    def happened(self, seen: Seen, decoder: str, call_record: tuple[str, str, int], held: str | None) -> Unfit:
         """What is recorded of it."""
-        return Unfit(seen, self.problem, self.plan.call, decoder, *said)
+        return Unfit(seen, self.problem, self.plan.call, decoder, *call_record)
 
 
 @value
@@ -51,7 +51,7 @@ class Successor:
     def delay_s(self) -> float:
         return self.step.delay_s
 
-    def happened(self, seen: Seen, decoder: str, said: tuple[str, str, int], held: str | None) -> Broken:
+    def happened(self, seen: Seen, decoder: str, call_record: tuple[str, str, int], held: str | None) -> Broken:
         """What is recorded of it."""
         return Broken(
             self.failure,
@@ -66,7 +66,7 @@ class Successor:
             HELD if held or self.plan.structure is not None else None,
             self.plan.call,
             decoder,
-            *said,
+            *call_record,
             self.continued,
             self.files,
         )
