@@ -25,6 +25,7 @@ from gateway.exchange.calls import BROKEN, CAP_REACHED, announced
 from gateway.exchange.decide import Price
 from gateway.exchange.failures import error_value
 from gateway.exchange.files import Files
+from gateway.exchange.hedge import Beside
 from gateway.exchange.inputs import (
     Answered,
     Failed,
@@ -41,6 +42,7 @@ from gateway.exchange.inputs import (
 )
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.policy import Hedge
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
 from gateway.exchange.running import Halt, Leave, Running, Verdict, final
@@ -68,10 +70,12 @@ ASIDE_BYTES = 1 << 20
 
 
 class Exchanges(Sequels):
-    """Runs exchanges. `open` are those that have no terminal event yet; before `unended` is the first that was left
-    without one. `listed`: provider -> models, as last
-    discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds; `transcribe`: the model that makes text of
-    sound in chats, None where providers get the sound."""
+    """Runs exchanges. `open` are those that have no terminal event yet; the first that was left without one begins
+    behind the position `unended`.
+
+    `listed`: provider -> models, as last discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds;
+    `transcribe`: the model that makes text of sound in chats, None where providers get the sound.
+    """
 
     def __init__(
         self,
@@ -221,18 +225,15 @@ class Exchanges(Sequels):
 
     async def _serve(self, running: Running, plan: Plan) -> None:
         """Record the request; then make attempts until one of them is the answer, or nothing more may be tried."""
-        submission = running.submission
+        policy = running.submission.policy
         if self.circuits is not None:
-            self.circuits.bar(plan, submission.policy, self._now_us())
-        hedge = None if submission.policy is None else submission.policy.hedge
-        beside = None
-        if hedge is not None:
-            there = await self._prepared(running, elsewhere(submission, hedge.model, plan))
-            beside = None if running.verdict is not None else self._beside(submission, there, hedge)
+            self.circuits.bar(plan, policy, self._now_us())
+        hedge = None if policy is None else policy.hedge
+        beside = None if hedge is None else await self._call_beside(running, plan, hedge)
         attempt = await self._admitted(running, plan)
         barred: Failure | None = None
         if self.circuits is not None and running.verdict is None:
-            barred = await self.circuits.called(plan, submission.policy, self._now_us())
+            barred = await self.circuits.called(plan, policy, self._now_us())
         verdict: Verdict | None = barred
         if barred is not None:
             attempt.called_at = self._monotonic()
@@ -247,14 +248,19 @@ class Exchanges(Sequels):
             if self.circuits is not None and (verdict is None or isinstance(verdict, Failure)):
                 await self.circuits.ended(plan, verdict, self._now_us())
             following, verdict = await self._judged(running, plan, attempt, verdict)
-            if following is None and self._called_all_the_same(running, verdict, barred):
-                verdict = await self._attempt(running, plan, attempt)
-                continue
-            if following is None:
+            if following is not None:
+                plan, attempt = following.plan, await self._again(running, following, attempt)
+            elif not self._called_all_the_same(running, verdict, barred):
                 break
-            plan, attempt = following.plan, await self._again(running, following, attempt)
             verdict = await self._attempt(running, plan, attempt)
         await self._settle(running, attempt, verdict)
+
+    async def _call_beside(self, running: Running, plan: Plan, hedge: Hedge) -> Beside | None:
+        """The call that is made beside the first where that is slow; None where there is none, or the request is ended
+        meanwhile. Raises `GatewayError`."""
+        submission = running.submission
+        there = await self._prepared(running, elsewhere(submission, hedge.model, plan))
+        return None if running.verdict is not None else self._beside(submission, there, hedge)
 
     async def _admitted(self, running: Running, plan: Plan) -> Attempt:
         """The first attempt, once the request and its call are recorded. Raises `GatewayError` where there is no room
