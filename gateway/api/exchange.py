@@ -22,7 +22,8 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.proven import for_a_caller
 from gateway.exchange.resume import follow_answer
 from gateway.exchange.run import Exchanges
-from gateway.exchange.sharing import Likeness, Sharing
+from gateway.exchange.sharing import Sharing
+from gateway.exchange.sources import Likeness
 from gateway.exchange.submit import Caller, Rules, retained, submit, unread
 from gateway.json_guard import read_json
 from gateway.services import SERVICES

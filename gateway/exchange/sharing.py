@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
-from typing import Protocol
 
 from eventstore.catalogue.event import Event
-from eventstore.catalogue.request import TERMINAL, RequestCompleted
-from eventstore.catalogue.values import Usd, milliseconds
-from eventstore.envelope import Appended, RecordedEvent, StreamWrite
+from eventstore.catalogue.request import TERMINAL
+from eventstore.catalogue.values import milliseconds
+from eventstore.envelope import Appended, StreamWrite
 from eventstore.errors import LogBusy, LogCorrupt, LogError, WrongExpectedVersion
 from eventstore.log import Log
-from gateway.errors import KeyReused, not_now
-from gateway.exchange.alike import Near, Question
+from gateway.errors import not_now
+from gateway.exchange.alike import Question
 from gateway.exchange.calls import BROKEN
-from gateway.exchange.claims import Claim, Claims, Place, age_s, recorded_at
+from gateway.exchange.claims import CACHE_HEADER, Claims, Place
 from gateway.exchange.copying import Copying
 from gateway.exchange.elsewhere import Copy, Elsewhere
 from gateway.exchange.ids import stream_of
@@ -43,37 +42,21 @@ from gateway.exchange.shared import (
     began,
     ended,
     interrupted,
-    may_serve_others,
     own_form,
     rendered_copy,
 )
+from gateway.exchange.sources import Likeness, Sources
 from gateway.exchange.staying import Staying
 from gateway.exchange.telling import STOPPING, error_body, tell_broken
 
 SOURCE_HEADER = "x-abstractcore-source"
-CACHE_HEADER = "x-abstractcore-cache"
 SIMILARITY_HEADER = "x-abstractcore-similarity"
-MOST_CLAIMS = 8
-"""So many claims are looked at: those whose requests failed, or still run for another form of the answer, have none."""
 
 logger = logging.getLogger(__name__)
 
 
-class Likeness(Protocol):
-    """Finds questions like one that is asked; see `gateway.nearest.Nearest`."""
-
-    async def vector(self, question: Question) -> bytes | None:
-        """The question as a vector, if it can be had soon."""
-
-    async def like(self, question: Question, vector: bytes) -> list[Near]:
-        """Who asked something alike, the most alike first."""
-
-    def mark(self, question: Question, request_id: str, vector: bytes, at: int) -> StreamWrite:
-        """What makes a request one that others can be like, from a time on the steady clock on."""
-
-
-class Sharing:
-    """`steady_us`: microseconds since 1970 UTC on a clock that no jump moves; `monotonic`: seconds."""
+class Sharing(Sources):
+    """`monotonic`: seconds; `elsewhere`: where gateways put answers for each other."""
 
     def __init__(
         self,
@@ -84,8 +67,8 @@ class Sharing:
         elsewhere: Elsewhere | None = None,
         nearest: Likeness | None = None,
     ) -> None:
-        self._exchanges, self._log, self._steady_us, self._monotonic = exchanges, log, steady_us, monotonic
-        self._elsewhere, self._nearest = elsewhere, nearest
+        super().__init__(exchanges, log, steady_us, nearest)
+        self._monotonic, self._elsewhere = monotonic, elsewhere
 
     async def run(
         self, submission: Submission, outlet: Outlet, places: Sequence[Place], question: Question | None = None
@@ -145,15 +128,6 @@ class Sharing:
         await self._share(submission, outlet, found)
         return True
 
-    async def _alike(self, nearest: Likeness, question: Question, vector: bytes) -> Cached | None:
-        """The answer to the question that is most like this one, of those that have an answer."""
-        for near in await nearest.like(question, vector):
-            age = age_s(near.at, self._steady_us())
-            found = await self._completed(near.request_id, age) if age <= question.max_age_s else None
-            if found is not None:
-                return replace(found, similarity=near.similarity)
-        return None
-
     async def _found_elsewhere(self, submission: Submission, outlet: Outlet, places: Sequence[Place]) -> bool:
         """Whether the request was given an answer that another gateway put where all can find it."""
         for place in places:
@@ -176,7 +150,7 @@ class Sharing:
         """Give a request the copy of another gateway's answer, which is recorded with it."""
         cached = replace(cached, copy=sha256(found.data).hexdigest())
         with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
-            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: cached.source, **_said(cached)})
+            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: cached.source, **_headers(cached)})
             outlet.ending()
             took = milliseconds(self._monotonic() - running.started_at)
             given = Given(rendered.digest, len(rendered.body), took)
@@ -192,92 +166,6 @@ class Sharing:
             else:
                 outlet.answer(rendered.status, {**rendered.headers, **told}, rendered.body)
 
-    async def _look(
-        self, submission: Submission, places: Sequence[Place], actual: Mapping[str, int]
-    ) -> Source | tuple[Claim, ...]:
-        """An answer at one of these places, or the claims to all of them. `actual` are the versions of streams as an
-        append found them: where all claims were dropped from the archive there is nothing to read them from."""
-        claims = []
-        for place in places:
-            recorded = await self._claimed(place)
-            found = None if place.fresh else await self._newest(submission, place, recorded)
-            if found is not None:
-                return found
-            version = recorded[-1].version if recorded else actual.get(place.stream, 0)
-            claims.append(Claim(place, version, self._steady_us()))
-        return tuple(claims)
-
-    async def _claimed(self, place: Place) -> list[RecordedEvent]:
-        """The claims to a place. None to one of the cache where they are damaged: its answers can be had again, by a
-        call, while that of a key is the only one. Raises `LogCorrupt`."""
-        try:
-            return await self._log.read_stream(place.stream)
-        except LogCorrupt as error:
-            if place.kind != "cache":
-                raise
-            _passed_over(error)
-            return []
-
-    async def _newest(self, submission: Submission, place: Place, claimed: Sequence[RecordedEvent]) -> Source | None:
-        """The answer of the newest of these claims that has one; of a key only the last claim counts."""
-        for each in reversed(claimed[-MOST_CLAIMS:]):
-            found = await self._source(submission, place, each)
-            if found is not None or place.kind == "idempotency":
-                return found
-        return None
-
-    async def _source(self, submission: Submission, place: Place, claimed: RecordedEvent) -> Source | None:
-        """The answer that a claim speaks of, if it can be given. Raises `KeyReused`."""
-        source, age = claimed.body["request_id"], age_s(recorded_at(claimed, self._log.origin), self._steady_us())
-        if age > place.max_age_s:
-            return None
-        if claimed.body["asked"] != place.asked:
-            if await self._holds(source):
-                raise KeyReused("This Idempotency-Key was sent with another request.", param="Idempotency-Key")
-            return None
-        if self._join(source, submission, place):
-            return Attached(source, "idempotency_key" if place.kind == "idempotency" else "in_flight")
-        if place.kind == "cache":
-            return await self._completed(source, age)
-        return Attached(source, "idempotency_key") if await self._whole(source) else None
-
-    async def _holds(self, source: str) -> bool:
-        """Whether the key still stands for a request: it runs, or has a whole answer."""
-        return any(each.submission.request_id == source for each in self._exchanges.open) or await self._whole(source)
-
-    async def _whole(self, source: str) -> bool:
-        events = await self._log.read_stream(stream_of(source))
-        return bool(events) and events[-1].type == RequestCompleted.type
-
-    async def _completed(self, source: str, age: float) -> Cached | None:
-        """The answer of a request, if it has one for others, and it is not damaged."""
-        try:
-            events = await self._log.read_stream(stream_of(source))
-            if not may_serve_others(events):
-                return None
-            await prove(self._log, events)
-        except LogCorrupt as error:
-            _passed_over(error)
-            return None
-        cost = events[-1].body["cost_usd"]
-        return Cached(source, round(age, 3), None if cost is None else Usd.parse(cost))
-
-    def _join(self, source: str, submission: Submission, place: Place) -> bool:
-        """Whether a request runs whose answer will have this form, and ends at no cap of somebody else; from now on it
-        goes on though its client leaves."""
-        for running in self._exchanges.open:
-            if running.submission.request_id == source:
-                outlet = running.outlet
-                if running.verdict is not None or not isinstance(outlet, Staying):
-                    return False
-                if _form(running.submission) != _form(submission):
-                    return False
-                if place.kind == "cache" and outlet.most_cost not in (None, submission.most_cost):
-                    return False
-                outlet.stays = True
-                return True
-        return False
-
     async def _share(self, submission: Submission, outlet: Outlet, source: Source) -> None:
         """Give a request the answer of its source, as far as there is one, and record what it got. Raises
         `LogDamaged`."""
@@ -285,7 +173,7 @@ class Sharing:
             with for_a_caller():
                 await prove(self._log, await self._log.read_stream(stream_of(source.source)))
         with self._open(submission, Staying(outlet, stays=True), await self._log.head()) as running:
-            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_said(source)})
+            outlet.prepare({"x-request-id": submission.request_id, SOURCE_HEADER: source.source, **_headers(source)})
             appended = await self._begin(running, source)
             outlet.prepare({"x-abstractcore-position": str(appended.last)})
             try:
@@ -373,15 +261,7 @@ def _is_the_logs_end(error: Exception) -> bool:
     return isinstance(error, LogError) and not isinstance(error, LogCorrupt)
 
 
-def _passed_over(error: LogCorrupt) -> None:
-    logger.error("an answer of the cache is passed over where the log is damaged: %s", error)
-
-
-def _form(submission: Submission) -> tuple[object, ...]:
-    return submission.streamed, submission.include_usage, submission.options
-
-
-def _said(source: Source) -> dict[str, str]:
+def _headers(source: Source) -> dict[str, str]:
     if isinstance(source, Cached):
         alike = {} if source.similarity is None else {SIMILARITY_HEADER: str(source.similarity)}
         return {CACHE_HEADER: "hit", "age": str(int(source.age_s)), **alike}
