@@ -27,7 +27,7 @@ from gateway.errors import GatewayError, damaged
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import NotRenderable
 from gateway.exchange.resume import Beyond, Cut
-from gateway.exchange.running import Leave
+from gateway.exchange.running import Leave, running_of
 from gateway.exchange.submit import Caller, submit, unread
 from gateway.wire.dialects import CHAT
 
@@ -240,8 +240,7 @@ async def leave(desk: Desk, lane: Lane, reason: str) -> None:
 
 def _ended(desk: Desk, lane: Lane, reason: str) -> bool:
     """Whether the lane's exchange is open, and hears that it shall end."""
-    for running in desk.exchanges.open:
-        if running.submission.request_id == lane.request_id:
-            running.end(Leave(reason))
-            return True
-    return False
+    running = running_of(lane.request_id, desk.exchanges.open)
+    if running is not None:
+        running.end(Leave(reason))
+    return running is not None

@@ -40,7 +40,7 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.plan import said_to
 from gateway.exchange.render import SSE_HEADERS, form
 from gateway.exchange.resume import Cut, follow_answer
-from gateway.exchange.running import Leave
+from gateway.exchange.running import Leave, running_of
 from gateway.json_guard import read_json
 from gateway.routing.choose import Route
 from gateway.upstreams.upstream import Upstream
@@ -96,11 +96,10 @@ async def cancel(request: web.Request) -> web.Response:
     found = await _asked(request)
     if not (await found.body()).get("background"):
         raise InvalidRequest("Only responses made in the background can be cancelled.", param="response_id")
-    exchanges = request.app[DESK].exchanges
-    for running in list(exchanges.open):
-        if running.submission.request_id == found.request_id and isinstance(running.outlet, Unattended):
-            running.end(Leave("cancelled"))
-            await asyncio.wait([running.task], timeout=CANCEL_S)
+    running = running_of(found.request_id, request.app[DESK].exchanges.open)
+    if running is not None and isinstance(running.outlet, Unattended):
+        running.end(Leave("cancelled"))
+        await asyncio.wait([running.task], timeout=CANCEL_S)
     return json_response(await (await _asked(request)).object())
 
 

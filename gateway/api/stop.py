@@ -23,7 +23,7 @@ from gateway.api.multi import answer_from
 from gateway.errors import Conflict, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Stop
-from gateway.exchange.running import Running
+from gateway.exchange.running import running_of
 from gateway.exchange.shared import source_of
 from gateway.json_guard import read_json
 from gateway.wire.openai_chat_request import validate
@@ -49,18 +49,13 @@ async def stop(request: web.Request) -> web.Response:
     validate(_BODY, body)
     request_id, reason = request.match_info["id"], body.get("reason") or "stopped"
     verdict = Stop("stopped", f"The answer was stopped: {reason}", "caller", reason=reason)
-    running = _open(request, request_id)
+    running = running_of(request_id, request.app[DESK].exchanges.open)
     if running is not None:
         await _check_own(services(request).log, request_id)
         running.end(verdict)
     elif await services(request).log.read_stream(f"{GROUPS}{request_id}"):
         return json_response(await _stopped_group(request, request_id, verdict))
     return json_response(await _end_of(request, request_id, stopped=running is not None))
-
-
-def _open(request: web.Request, request_id: str) -> Running | None:
-    listed = request.app[DESK].exchanges.open
-    return next((running for running in listed if running.submission.request_id == request_id), None)
 
 
 async def _stopped_group(request: web.Request, group_id: str, verdict: Stop) -> dict[str, Any]:

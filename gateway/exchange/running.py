@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.exchange.inputs import Exhausted, Failure, Submission
@@ -38,10 +38,12 @@ def final(verdict: Verdict | None) -> bool:
 class Running:
     """`waiting` is true while the owner task waits for something other than a commit: an upstream, files, tools, a
     pause. Only then can a verdict cut it short; so the owner looks at `verdict` before it waits, and after each commit.
-    `own_s` is our own time between reads;
-    `position` is before its first event; `content_type` is that of a whole answer. `tried` counts
-    the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all must be over. `whole`:
-    of the attempt under way, whether all of its answer came."""
+
+    `position` is before its first event; `own_s` is our own time between reads; `content_type` is that of a whole
+    answer. `tried` counts the attempts that failed, `exhausted` says why none follows the last; by `deadline_at` all
+    must be over. Of the attempt under way, `called_at` and `heard_at` are when its call was made and when anything last
+    came, and `whole` says whether all of its answer did. Times are in monotonic seconds.
+    """
 
     __slots__ = (
         "called_at",
@@ -102,6 +104,11 @@ class Running:
         self.task.uncancel()
         if self.verdict is None:
             self.verdict = Halt("shutdown")
+
+
+def running_of(request_id: str, open_exchanges: Iterable[Running]) -> Running | None:
+    """The one of these that serves this request, if any does."""
+    return next((running for running in open_exchanges if running.submission.request_id == request_id), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from gateway.exchange.ids import stream_of
 from gateway.exchange.inputs import Submission
 from gateway.exchange.proven import prove
 from gateway.exchange.run import Exchanges
+from gateway.exchange.running import running_of
 from gateway.exchange.shared import Attached, Cached, Source, may_serve_others
 from gateway.exchange.staying import Staying
 
@@ -103,7 +104,7 @@ class Sources:
 
     async def _holds(self, source: str) -> bool:
         """Whether the key still stands for a request: it runs, or has a whole answer."""
-        return any(each.submission.request_id == source for each in self._exchanges.open) or await self._whole(source)
+        return running_of(source, self._exchanges.open) is not None or await self._whole(source)
 
     async def _whole(self, source: str) -> bool:
         events = await self._log.read_stream(stream_of(source))
@@ -125,18 +126,15 @@ class Sources:
     def _join(self, source: str, submission: Submission, place: Place) -> bool:
         """Whether a request runs whose answer will have this form, and ends at no cap of somebody else; from now on it
         goes on though its client leaves."""
-        for running in self._exchanges.open:
-            if running.submission.request_id == source:
-                outlet = running.outlet
-                if running.verdict is not None or not isinstance(outlet, Staying):
-                    return False
-                if _form(running.submission) != _form(submission):
-                    return False
-                if place.kind == "cache" and outlet.most_cost not in (None, submission.most_cost):
-                    return False
-                outlet.stays = True
-                return True
-        return False
+        running = running_of(source, self._exchanges.open)
+        if running is None or running.verdict is not None or not isinstance(running.outlet, Staying):
+            return False
+        if _form(running.submission) != _form(submission):
+            return False
+        if place.kind == "cache" and running.outlet.most_cost not in (None, submission.most_cost):
+            return False
+        running.outlet.stays = True
+        return True
 
     async def _alike(self, nearest: Likeness, question: Question, vector: bytes) -> Cached | None:
         """The answer to the question that is most like this one, of those that have an answer."""

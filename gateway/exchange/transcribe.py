@@ -20,7 +20,7 @@ from gateway.errors import GatewayError, InvalidRequest, TooLarge
 from gateway.exchange.ids import ENTROPY_BYTES, request_id, stream_of
 from gateway.exchange.inputs import Submission
 from gateway.exchange.outlet import Outlet
-from gateway.exchange.running import Leave, Running
+from gateway.exchange.running import Leave, Running, running_of
 from gateway.exchange.submit import RETENTION_HEADER, Caller, Rules, submit
 from gateway.media.parts import Found, data_of, find, inline_size, replaced
 from gateway.media.prepare import LARGEST_FILE
@@ -145,9 +145,8 @@ class Transcriber:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            for running in list(self._open):
-                if running.submission.request_id == asked.request_id:
-                    running.end(Leave("client_left"))
+            if (running := running_of(asked.request_id, self._open)) is not None:
+                running.end(Leave("client_left"))
             await asyncio.wait([task])
             raise
         return kept
