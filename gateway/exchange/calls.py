@@ -16,9 +16,9 @@ from eventstore.frames import FrameRun
 from eventstore.log import Log
 from gateway.errors import CostCapped, InvalidRequest
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.attempted import estimated
 from gateway.exchange.capped import Capped, CapReached
 from gateway.exchange.decide import Price
+from gateway.exchange.decide_attempt import estimated
 from gateway.exchange.estimate import estimate, prompt_bytes
 from gateway.exchange.failures import failure_of_call, failure_of_error
 from gateway.exchange.hedge import Racer

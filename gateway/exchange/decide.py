@@ -1,6 +1,7 @@
 """The opinions: what is recorded when something happens to an exchange. Pure; one small function for each input.
 
-`decide(input, exchange, views) -> events`. Views are plain values and pure functions over them.
+`decide(input, exchange, views) -> events`. Views are plain values and pure functions over them. What is recorded of one
+attempt is made in `decide_attempt`, and of a call beside a slow one in `decide_hedge`.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from eventstore.catalogue.request import (
     RouteSelected,
 )
 from eventstore.catalogue.tool import ToolCalled
-from gateway.exchange.attempted import (
+from gateway.exchange.decide_attempt import (
     UNKEPT,
     generation_completed,
     generation_failed,
     generation_started,
     identity_of,
 )
-from gateway.exchange.attempted import Price as Price  # what whoever decides must bring
-from gateway.exchange.attempted import Views as Views
-from gateway.exchange.hedged import hedge_begun, hedge_lost, hedge_won
+from gateway.exchange.decide_attempt import Price as Price  # what whoever decides must bring
+from gateway.exchange.decide_attempt import Views as Views
+from gateway.exchange.decide_hedge import hedge_begun, hedge_lost, hedge_won
 from gateway.exchange.inputs import (
     Answered,
     Broken,

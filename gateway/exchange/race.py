@@ -10,8 +10,8 @@ from eventstore.catalogue.values import milliseconds
 from gateway.circuits import Circuits
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import Calls, told_elsewhere
+from gateway.exchange.decide_hedge import HEDGE_LOST
 from gateway.exchange.hedge import Beside, Racer, ahead_of
-from gateway.exchange.hedged import HEDGE_LOST
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Submission
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge

@@ -7,9 +7,9 @@ import logging
 
 from eventstore.catalogue.values import Usd
 from gateway.exchange.attempt import Attempt
-from gateway.exchange.attempted import Views, generation_failed, used
 from gateway.exchange.calls import BROKEN, ignored, told_elsewhere
 from gateway.exchange.continuation import Said, said_so_far
+from gateway.exchange.decide_attempt import Views, generation_failed, used
 from gateway.exchange.inputs import Failure, Seen
 from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy

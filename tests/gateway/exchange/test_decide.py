@@ -9,8 +9,8 @@ import pytest
 
 from eventstore.catalogue.values import Usage, Usd
 from gateway.errors import InvalidRequest
-from gateway.exchange.attempted import UNKEPT
 from gateway.exchange.decide import Ended, decide
+from gateway.exchange.decide_attempt import UNKEPT
 from gateway.exchange.inputs import Failure, Input
 from tests.gateway.exchange.given import (
     CALL,

@@ -1,4 +1,4 @@
-"""The end of an attempt as it is recorded: what it gave, used and cost. Pure."""
+"""The opinions on one attempt: how its start and its end are recorded, what it used and cost. Pure."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import GenerationFailed, HedgeStarted
-from gateway.exchange.attempted import Views, generation_failed, generation_started, prompt_length
+from gateway.exchange.decide_attempt import Views, generation_failed, generation_started, prompt_length
 from gateway.exchange.estimate import estimate
 from gateway.exchange.inputs import Failure, HedgeBegun, HedgeLost, HedgeWon, Seen
 from gateway.exchange.state import Exchange
