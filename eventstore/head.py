@@ -1,4 +1,4 @@
-"""The log's head, and those who wait for it to move."""
+"""The log's head, as its writer knows it or as another process was told it, and those who wait for it to move."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 
 class Head:
-    """The position of the last durable row. Moves on one event loop; a follower keeps nothing but its own place."""
+    """The position of the last durable row. Moves on one event loop, and never back; a follower keeps nothing but its
+    own place."""
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -38,6 +39,15 @@ class Head:
                 return
             else:
                 await self._next()
+
+    async def past(self, position: int, timeout_s: float) -> None:
+        """Return when the head is past `position`, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.position <= position:
+                    await self._next()
+        except TimeoutError:
+            pass
 
     async def _next(self) -> None:
         if self._moved is None:

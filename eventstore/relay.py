@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from eventstore.errors import LogError
+from eventstore.head import Head
 from eventstore.incarnations import Incarnations
 from eventstore.ingest import PulledEvent, Taken
 from eventstore.ingest_pull import Outcome, Pull
 from eventstore.jetstream import JetStream, JetStreamError
 from eventstore.reader import Reader
 from eventstore.relay_frames import FrameLane
-from eventstore.relay_lane import CHECK_S, Fenced, Head, Lane
+from eventstore.relay_lane import CHECK_S, Fenced, Lane
 from eventstore.relay_ledger import LedgerLane
 from eventstore.relay_messages import FrameMessages, OpenRun
 from eventstore.verify import RunOf
@@ -131,8 +132,8 @@ class Relay:
             state="fenced" if self._fenced else worst,
             ledger_position=ledger,
             tokens_position=tokens,
-            head=self._head.value,
-            lag_events=max(0, self._head.value - min(ledger, tokens)),
+            head=self._head.position,
+            lag_events=max(0, self._head.position - min(ledger, tokens)),
             foreign=len(self._ledger_lane.foreign),
             failed_runs=self._frames.failed_runs,
             last_error=self._fenced or next((lane.error for lane in self._lanes if lane.error), None),

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
+from eventstore.head import Head
 from eventstore.incarnations import Incarnations
 from eventstore.jetstream import JetStream, Stored
 from eventstore.relay_audit import AsComposed, Comparison
-from eventstore.relay_lane import Fenced, Head, Lane
+from eventstore.relay_lane import Fenced, Lane
 from eventstore.relay_messages import (
     WHOLE,
     FrameMessages,

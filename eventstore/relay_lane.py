@@ -19,6 +19,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
+from eventstore.head import Head
 from eventstore.incarnations import Incarnations
 from eventstore.jetstream import JetStream, Message, Stored, StreamFull, WrongLastSequence
 from eventstore.relay_audit import Audit, Comparison, Gapless
@@ -49,32 +50,6 @@ State = Literal["down", "catching_up", "live", "full"]
 class Fenced(Exception):
     """The stream holds, in the name of our current origin, an event that this log never recorded: someone else
     writes under our identity. This relay must not publish any more."""
-
-
-class Head:
-    """The position of the log's newest row, as far as we were told; it can be waited for."""
-
-    def __init__(self, value: int) -> None:
-        self.value = value
-        self._moved = asyncio.Event()
-
-    def advance(self, value: int) -> None:
-        """The log has grown to here (an older value changes nothing)."""
-        if value > self.value:
-            self.value = value
-            self._moved.set()
-            self._moved = asyncio.Event()
-
-    async def past(self, position: int, timeout_s: float) -> None:
-        """Return when the head is past `position`, or after `timeout_s`."""
-        moved = self._moved
-        if self.value > position:
-            return
-        try:
-            async with asyncio.timeout(timeout_s):
-                await moved.wait()
-        except TimeoutError:
-            pass
 
 
 @dataclass(slots=True)
@@ -159,12 +134,12 @@ class Lane(ABC):
 
     async def _pump(self, js: JetStream) -> None:
         """Publish up to the head. What a failure leaves half done is left out, by its mark, the next time."""
-        while self.position < (until := self._head.value):
+        while self.position < (until := self._head.position):
             outgoing, reached = self._source.read(self.position, until)
             for origin, run in groupby(outgoing, attrgetter("origin")):
                 await self._publish(js, origin, list(run))
             self.position = reached
-            self._become("catching_up" if reached < self._head.value else "live", None)
+            self._become("catching_up" if reached < self._head.position else "live", None)
         if self.state != "live":
             self._become("live", None)
 

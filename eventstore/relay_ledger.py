@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
+from eventstore.head import Head
 from eventstore.incarnations import Incarnations, Span
 from eventstore.jetstream import JetStream, Stored
 from eventstore.relay_audit import Comparison, Gapless
-from eventstore.relay_lane import Fenced, Head, Lane, Mark
+from eventstore.relay_lane import Fenced, Lane, Mark
 from eventstore.relay_messages import (
     BEYOND,
     DIGEST,

@@ -2,8 +2,7 @@
 
 gateway -> follower   first {"data_dir", "nats", "head", "log_level", "origin"}: credentials of `nats` travel here and
                       not on a command line; then {"head": N} as the log grows, {"rebuild": projection, "number": N} on
-                      demand,
-                      {"taken": …} for each {"take": …} (see `taking`), {"stop": seconds, "head": N} at the end
+                      demand, {"taken": …} for each {"take": …} (see `taking`), {"stop": seconds, "head": N} at the end
 follower -> gateway   whenever something changed, all of
                       {"projections": {name: {"position", "version", "halted": null | {"position", "type", "error"}}},
                        "projecting": {"error": null | text, "rebuilt": {name: number of the newest demand begun}},

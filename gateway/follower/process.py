@@ -18,9 +18,9 @@ from eventstore.catalogue import REGISTRY
 from eventstore.catalogue.token import TokenGenerated
 from eventstore.catalogue.values import dumps
 from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.head import Head
 from eventstore.reader import Reader
 from eventstore.relay import Relay
-from eventstore.relay_lane import Head
 from gateway.exchange.runs import run_of
 from gateway.exchange.tokens import TokenComposer
 from gateway.follower.channel import Channel

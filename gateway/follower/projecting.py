@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eventstore.errors import LogError
+from eventstore.head import Head
 from eventstore.reader import Reader
-from eventstore.relay_lane import Head
 from eventstore.space import RESERVE, free_bytes
 from projections.checkpoint import CheckpointMoved
 from projections.engine import Engine
@@ -47,7 +47,7 @@ class Projecting:
     async def run(self) -> None:
         """Fold until cancelled."""
         while True:
-            target = self._head.value
+            target = self._head.position
             try:
                 await self._fold()
             except FAILURES as e:
@@ -71,7 +71,7 @@ class Projecting:
         """Wait until all is folded up to the head, at most `timeout_s`. Returns whether it is."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._reached < self._head.value:
+                while self._reached < self._head.position:
                     await self._advanced.wait()
         except TimeoutError:
             return False
