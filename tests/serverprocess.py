@@ -19,7 +19,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = (sys.executable, "-m", "gateway")
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "gateway")
+"""What a server is started by, unless a test says otherwise; `spoilt` has its own."""
 LISTENS = b"AbstractCore Server listens on "
 STARTS_WITHIN_S = 120.0
 ENDS_WITHIN_S = 60.0
@@ -118,14 +119,14 @@ async def server_process(
     *,
     env: Mapping[str, str] | None = None,
     args: Sequence[str] = ("--nats", "off"),
-    command: Sequence[str] = COMMAND,
+    command: Sequence[str] | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """A started server; at the end of the block it is killed, if it still runs.
 
-    `args` replace the default `--nats off`; `command` replaces `python -m gateway`, for a server with a bug put in.
+    `args` replace the default `--nats off`; `command` replaces `COMMAND`, for a server with a bug put in.
     """
     data_dir.parent.mkdir(parents=True, exist_ok=True)
-    server = ServerProcess(data_dir, env=env or {}, args=args, command=command)
+    server = ServerProcess(data_dir, env=env or {}, args=args, command=command or COMMAND)
     try:
         await server.start()
         yield server

@@ -14,10 +14,12 @@ from gateway.wire.multipart import is_file
 from replay.cli import run as replay
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, Gateway, gateway
+from tests.spoilt import failure
 
 SOUND = b"RIFF a few words"
 SPOKEN = {"data": b64encode(SOUND).decode(), "format": "mp3"}
 HEARING = {"ABSTRACTCORE_AUDIO": "transcribe", "ABSTRACTCORE_TRANSCRIBE_MODEL": "openai-compatible/whisper-1"}
+HURRIED = ("--drain-timeout", "0")
 TRANSCRIBE = "POST /v1/audio/transcriptions"
 PATIENCE_S = 60.0
 
@@ -80,25 +82,26 @@ async def test_what_may_not_be_kept_is_not(tmp_path: Path) -> None:
 
 
 async def test_who_leaves_meanwhile_ends_both(tmp_path: Path) -> None:
-    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=HEARING) as running:
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, *HURRIED, env=HEARING) as running:
         upstream.script(TRANSCRIBE, Script(b"{", hold=True))
         asked = asyncio.create_task(running.ask(chat(SPOKEN)))
-        names = await _both(running, upstream)
+        chat_, hearing = await _both(running, upstream)
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
-        for name in names:
-            end = await running.end_of(name)
-            assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
+        end = await running.end_of(chat_)
+        assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
+        end = (await running.events(hearing))[-1].body  # it ended first
+        assert (end["type"], end.get("reason")) == ("request_cancelled", "client_left")
 
 
 async def _both(running: Gateway, upstream: ScriptedServer) -> list[str]:
-    """The ids of the chat and its transcription, once the latter is under way."""
+    """The ids of the chat and of its transcription, once the latter is under way."""
     async with asyncio.timeout(PATIENCE_S):
         while not upstream.requests:
             await asyncio.sleep(0.01)
-    names = [exchange.submission.request_id for exchange in running.server.exchanges.open]
+    names = {r.submission.endpoint: r.submission.request_id for r in running.server.exchanges.open}
     assert len(names) == 2
-    return names
+    return [names["/v1/chat/completions"], names["/v1/audio/transcriptions"]]
 
 
 async def test_a_sound_is_heard_once_however_many_models_are_asked(tmp_path: Path) -> None:
@@ -141,3 +144,17 @@ async def test_the_other_ways(tmp_path: Path, strategy: str, status: int) -> Non
 def test_transcribing_needs_a_model() -> None:
     with pytest.raises(ConfigError, match="ABSTRACTCORE_TRANSCRIBE_MODEL"):
         load([], {"ABSTRACTCORE_AUDIO": "transcribe"})
+
+
+@pytest.mark.parametrize(
+    ("bug", "test", "said"),
+    [
+        ("keeps_words", "test_what_may_not_be_kept_is_not", "assert 'text' not in"),
+        ("keeps_sound", "test_what_may_not_be_kept_is_not", "assert b'Xylophone' not in"),
+        ("leaves_it_running", "test_who_leaves_meanwhile_ends_both", "'generation_started'"),
+        ("hears_again", "test_a_sound_is_heard_once_however_many_models_are_asked", "assert 6 == 4"),
+    ],
+)
+async def test_twin_that_hears_carelessly(bug: str, test: str, said: str) -> None:
+    told = await asyncio.to_thread(failure, "tests.endpoints.careless", bug, f"endpoints/test_audio.py::{test}")
+    assert said in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from gateway.wire.structured import StructuredDialect, schema_of
 from gateway.wire.values import Delta, Fold, WireError
 from replay.cli import run as replay
 from tests.clients.front import MODELS, PLACES, Front, front
+from tests.spoilt import failure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -180,3 +182,15 @@ async def test_an_answer_without_text_is_none() -> None:
     form: Any = None
     with pytest.raises(WireError):
         StructuredDialect().renderer(form).completed(empty)
+
+
+@pytest.mark.parametrize(
+    ("bug", "test", "said"),
+    [
+        ("believing", "test_a_wrong_answer_is_asked_for_again_though_the_provider_has_formats", "b'not JSON'"),
+        ("rewording", "test_the_bare_object_comes_from_every_provider", '"name":"John Doe","age":25'),
+    ],
+)
+async def test_twin_that_gives_another_object(bug: str, test: str, said: str) -> None:
+    told = await asyncio.to_thread(failure, "tests.endpoints.careless", bug, f"endpoints/test_structured.py::{test}")
+    assert said in told

@@ -10,6 +10,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
 import zstandard
 
 from eventstore.archive import SegmentReader, write_segment
@@ -25,6 +26,7 @@ from tests.eventstore.archiver import Small, dropped, leaves_open, sealed
 from tests.eventstore.builders import run_of, write
 from tests.eventstore.test_archiving import record
 from tests.eventstore.test_repair_archive import copies_of
+from tests.spoilt import failure
 
 OLD = Path(__file__).with_name("log_of_version_2.tar.xz")
 ROWS, ARCHIVED = 342, 200
@@ -109,3 +111,17 @@ async def test_an_old_log_is_gone_on_with_and_archived_beside_its_old_segments(t
     assert formats == [FIRST] * 2 + [NEWEST] * 2
     assert whole(tmp_path)
     assert node_events(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("bug", "test", "said"),
+    [
+        ("newest_alone", "test_an_old_log_is_read_and_proven", "no archived segment of a known version"),
+        ("newest_names", "test_an_old_log_is_read_and_proven", "assert [] == "),
+        ("other_times", "test_an_old_block_can_be_written_again", "assert b"),
+        ("repaired_anew", "test_a_missing_file_of_the_first_format_is_made_again_to_the_byte", "do not make the file"),
+        ("archived_anew", "test_an_old_log_is_gone_on_with_and_archived_beside_its_old_segments", "At index 2 diff"),
+    ],
+)
+def test_twin_that_minds_no_old_format(bug: str, test: str, said: str) -> None:
+    assert said in failure("tests.eventstore.careless", bug, f"eventstore/test_old_formats.py::{test}")

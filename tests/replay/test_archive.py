@@ -26,6 +26,7 @@ from tests.replay.conftest import Run
 from tests.replay.recorded_log import Recorder
 from tests.replay.test_rebuild import tables
 from tests.serverprocess import server_process
+from tests.spoilt import failure
 
 ALL = "1000000000"
 PATIENCE_S = 60.0
@@ -250,3 +251,23 @@ async def test_a_running_server_archives_and_serves_what_is_archived(tmp_path: P
             assert answer.status == 404
         async with session.get(f"{server.url}/v1/requests/{answers[0][0]}") as answer:
             assert (await answer.json())["state"] == "completed"
+
+
+COMMANDS, RUNNING = (
+    "test_every_command_reads_it_as_before",
+    "test_a_running_server_archives_and_serves_what_is_archived",
+)
+
+
+@pytest.mark.parametrize(
+    ("bug", "test", "said"),
+    [
+        ("live_frames", COMMANDS, "At index 0 diff"),
+        ("live_rows", COMMANDS, "At index 0 diff"),
+        ("live_streams", RUNNING, "KeyError: 'data'"),  # what the server says instead of the request's events
+        ("live_frames", RUNNING, "KeyError: 'data'"),
+    ],
+)
+async def test_twin_that_forgets_what_is_archived(bug: str, test: str, said: str) -> None:
+    told = await asyncio.to_thread(failure, "tests.replay.careless", bug, f"replay/test_archive.py::{test}")
+    assert said in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest_asyncio
 from tests.crash.load import openai_stream
 from tests.gateway.scripted import ScriptedServer
 from tests.gateway.whole import COMPATIBLE, chat, gateway
+from tests.spoilt import failure
 from tests.streams.browser import CHROMIUM, Page, browser
 from tests.streams.sockets import sse
 
@@ -57,6 +59,13 @@ BUY = """
     const buy = async () => (await (await fetch("/v1/tickets", {method: "POST", headers: key})).json()).ticket
     const query = `?access_token=${await buy()}`
 """.replace("KEY", KEY)
+OVERHEAR = """
+    const source = new EventSource("http://HOST/v1/events/stream")
+    return await new Promise((keep, broken) => {
+        source.onerror = () => broken(new Error("the feed failed"))
+        source.onopen = () => keep("it is heard")
+    })
+"""
 FREE = 'const query = "", key = {};'
 
 
@@ -80,6 +89,26 @@ async def listen(page: Page, before: str) -> None:
     assert received["request_id"] == completed["request_id"]
 
 
+async def shut_out(page: Page, url: str) -> None:
+    """The page is of another origin than this server."""
+    host = url.removeprefix("http://")
+    elsewhere = CONVERSE.replace("location.host", json.dumps(host))
+    await refused(page, FREE + elsewhere, "the socket failed", "with another origin")
+    await refused(page, OVERHEAR.replace("HOST", host), "the feed failed", "overheard")
+
+
+async def refused(page: Page, script: str, said: str, how: str = "with no ticket") -> None:
+    assert said in await outcome(page, script), how
+
+
+async def outcome(page: Page, script: str) -> str:
+    try:
+        await page.run(script)
+    except RuntimeError as error:
+        return str(error)
+    return "it got in"
+
+
 async def test_a_browser_converses_and_listens(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with (
         gateway(tmp_path / "open", upstream.base_url) as served,
@@ -89,13 +118,21 @@ async def test_a_browser_converses_and_listens(tmp_path: Path, upstream: Scripte
         await page.open(served.url + "/health")
         await converse(page, FREE)
         await listen(page, FREE)
-        with pytest.raises(RuntimeError, match="the socket failed"):  # a page of another origin
-            await page.run(FREE + CONVERSE.replace("location.host", json.dumps(keyed.url.removeprefix("http://"))))
+        await shut_out(page, keyed.url)
         await page.open(keyed.url + "/health")
-        with pytest.raises(RuntimeError, match="the socket failed"):  # no ticket
-            await page.run(FREE + CONVERSE)
+        await refused(page, FREE + CONVERSE, "the socket failed")  # no ticket
         await converse(page, BUY)
         await listen(page, BUY)
-        elsewhere = json.dumps(served.url.removeprefix("http://"))
-        with pytest.raises(RuntimeError, match="the socket failed"):  # another origin, where no key is asked for
-            await page.run(FREE + CONVERSE.replace("location.host", elsewhere))
+        await shut_out(page, served.url)  # no key is asked for there
+
+
+@pytest.mark.parametrize(
+    ("bug", "how"),
+    [("any_origin", "with another origin"), ("no_ticket", "with no ticket"), ("readable", "overheard")],
+)
+async def test_twin_that_lets_a_page_in(bug: str, how: str) -> None:
+    told = await asyncio.to_thread(
+        failure, "tests.streams.careless", bug, "streams/test_browser.py::test_a_browser_converses_and_listens"
+    )
+    assert f"AssertionError: {how}" in told
+    assert "in 'it got in'" in told
