@@ -19,6 +19,7 @@ FLAGS = {setting.flag for setting in SETTINGS if setting.flag} | {"--help"}
 VARIABLES = {name for setting in SETTINGS for name in setting.env}
 CLIENTS = {"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL"}
 """What clients read, and the server does not."""
+PROMISES = ROOT / "tests" / "README.md"
 OURS = r"ABSTRACTCORE_[A-Z_]+|(?:OPENAI|ANTHROPIC|OPENROUTER|OLLAMA|LMSTUDIO|VLLM)_[A-Z_]+"
 PREDECESSOR = "## Coming from the original AbstractCore server"
 FOLLOW = "## Follow one request"
@@ -122,6 +123,23 @@ def names_in(file: Path) -> set[str]:
     return found
 
 
+def untwinned(text: str) -> Iterator[str]:
+    """Promises without a bug that their test must notice: it stands behind the word `twin`, or has a third column."""
+    for row in re.findall(r"^\|(.*)\|$", text, re.MULTILINE):
+        promise, *rest = (cell.strip() for cell in row.split("|"))
+        noticed = rest[1] if len(rest) > 1 else re.search(r"\btwins?\b", row)
+        if not noticed and rest[0] not in ("---", "where it is shown"):
+            yield promise
+
+
+def strange_twins(text: str, known: str) -> Iterator[str]:
+    """Twins that are named, and stand nowhere in the tests."""
+    for row in re.findall(r"\btwins?\b(.*)", text):
+        for name in re.findall(r"`(\w+)(?:\.py)?`", row):
+            if not re.search(rf"\b{name}\b", known):
+                yield name
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_tables_are_what_the_code_says(name: str) -> None:
     page, made = TABLES[name]
@@ -146,6 +164,21 @@ def test_every_page_can_be_reached_from_the_first() -> None:
         reached.add(page)
         ahead += {(page.parent / file).resolve() for file, _ in links(page) if file.endswith("README.md")} - reached
     assert set(PAGES) - reached == set()
+
+
+def test_each_promise_has_a_twin_and_each_twin_is_there() -> None:
+    text = PROMISES.read_text(encoding="utf-8")
+    assert list(untwinned(text)) == []
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    known = "\n".join(f"{path.stem} {path.read_text(encoding='utf-8')}" for path in tests)
+    assert list(strange_twins(text, known)) == []
+
+
+def test_a_promise_without_a_twin_is_found() -> None:
+    head = "| promise | where it is shown |\n| --- | --- |\n"
+    assert list(untwinned(head + "| a | `x.py`; twin `B` |\n| c d | `tests/` |\n")) == ["c d"]
+    assert list(untwinned("| fault | test | bug | figures |\n| a | x | y | |\n| b | x | | 3 |\n")) == ["b"]
+    assert list(strange_twins("| a | `x`; twins `Gone`, `Here` (why), `gone.py` |", "class Here:")) == ["Gone", "gone"]
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
