@@ -175,13 +175,19 @@ class Calls(Recording):
             await running.outlet.release(attempt.settle(text))
 
     async def _error_of(self, answer: Answer, plan: Plan) -> Failure:
-        """What a non-200 answer means. Where the caller named the host, its body is not shown: it could be anything."""
+        """What a non-200 answer means. Where the caller named the host, its body is not shown: it could be anything.
+        Its headers are scrubbed like its words: some are passed on and recorded."""
         body = plan.scrubber.bytes(await read_error_body(answer))
-        error = plan.upstream.error(answer.status, answer.headers, body)
+        headers = {self._scrubbed(plan, name): self._scrubbed(plan, said) for name, said in answer.headers.items()}
+        error = plan.upstream.error(answer.status, headers, body)
         error.message = self._redactor.text(error.message)
         if plan.callers_url:
             error = UpstreamError(f"the provider answered {answer.status}", error.status, error.kind)
-        return failure_of_error(error, answer.headers, self._now_us())
+        return failure_of_error(error, headers, self._now_us())
+
+    def _scrubbed(self, plan: Plan, text: str) -> str:
+        """The text without what the call was sent with, and without the server's own secrets."""
+        return self._redactor.text(plan.scrubber.text(text))
 
 
 def _is_whole(plan: Plan, attempt: Attempt) -> bool:

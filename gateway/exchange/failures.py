@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,12 @@ from gateway.upstreams.upstream import UpstreamFailure
 from gateway.wire.values import UpstreamError
 
 LONGEST_MESSAGE = 2000
+MOST_LIMITS = 48
+"""Rate-limit headers of one error. Anthropic has about thirty; clients read no answer with a hundred headers, or with
+16 KiB of them."""
+LONGEST_VALUE = 200
 _PASSED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
+_LIMIT = re.compile(r"(x|anthropic)-ratelimit-[a-z0-9_-]{1,64}")
 _CALLERS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
 _TYPES = {
     400: "invalid_request_error",
@@ -52,12 +58,11 @@ def failure_of_error(error: UpstreamError, headers: Mapping[str, str], now_us: i
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The provider's headers that its client should see: when to try again, and what is left of its limits."""
-    return {
-        name: value[:200]
-        for key, value in headers.items()
-        if ((name := key.lower()) in _PASSED_ON or name.startswith(("x-ratelimit-", "anthropic-ratelimit-")))
-    }
+    """The provider's headers that its client should see: when to try again, and what is left of its limits. Whatever it
+    sends, they are as many and as long as every client reads."""
+    by_name = {key.lower(): value[:LONGEST_VALUE] for key, value in headers.items()}
+    limits = [name for name in by_name if _LIMIT.fullmatch(name)][:MOST_LIMITS]
+    return {name: by_name[name] for name in (*_PASSED_ON, *limits) if name in by_name}
 
 
 def retry_after_s(headers: Mapping[str, str], now_us: int) -> float | None:

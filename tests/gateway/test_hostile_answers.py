@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import aiohttp
 import pytest
 
 from eventstore.frames import FrameReader
@@ -273,3 +274,17 @@ async def test_when_to_try_again_is_passed_on_and_understood_only_where_it_makes
         assert answer.headers[name] == value[:200] or not value.isascii()
     found = (await served.generation(answer.request_id)).get("retry_after_s")
     assert found == understood or (understood == "a minute" and 0 <= found <= 60)
+
+
+async def test_a_refusal_with_more_headers_than_clients_read_is_still_one(
+    served: Gateway, upstream: ScriptedServer
+) -> None:
+    many = {f"x-ratelimit-{number}": "1" * 100 for number in range(300)}
+    error = {"error": {"message": "Slower."}}
+    upstream.script(COMPATIBLE, Script.json(error, status=429, headers={**many, "retry-after": "7"}))
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(f"{served.url}/v1/chat/completions", json=chat()) as answer,
+    ):
+        assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+        assert (await answer.json())["error"]["message"] == "Slower."

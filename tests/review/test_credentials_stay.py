@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway.exchange.plan import Plan
+from gateway.exchange.run import Exchanges
+from gateway.server import Server
 from tests.gateway.scripted import Request, Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, chat, gateway
 
@@ -70,3 +73,51 @@ async def test_a_credential_of_the_body_is_cut_out_of_what_repeats_it(tmp_path: 
     assert b"Words that stay" in answer.body
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert THEIRS.encode() not in answer.body + written
+
+
+def repeating_in_headers(request: Request) -> Script:
+    """An upstream that says the credential it was sent in each header of a refusal that is passed on."""
+    sent = request.headers["authorization"].removeprefix("Bearer ")
+    said = {"retry-after": sent, "x-ratelimit-limit-requests": f"60, of {sent}", f"x-ratelimit-{sent}": "59"}
+    return Script.json({"error": {"message": "No."}}, status=429, headers={**said, "x-ratelimit-reset-requests": "1s"})
+
+
+async def refused(tmp_path: Path, kind: type[Server]) -> bytes:
+    """All that the caller heard of such refusals and all that was written: of the server's key, and of his own."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ScriptedServer())
+        upstream.script(COMPATIBLE, repeating_in_headers)
+        elsewhere = upstream.base_url + "/v1"
+        env = {"OPENAI_API_KEY": OURS, "OPENAI_BASE_URL": elsewhere}
+        served = await stack.enter_async_context(gateway(tmp_path, upstream.base_url, kind=kind, env=env))
+        answers = [
+            await served.ask(chat("openai/m", **more))
+            for more in ({}, {"stream": True}, {"api_key": THEIRS}, {"api_key": THEIRS, "base_url": elsewhere})
+        ]
+    assert [answer.headers["x-ratelimit-reset-requests"] for answer in answers] == ["1s"] * 4
+    heard = "".join(f"{answer.headers}" for answer in answers).encode()
+    return heard + b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+async def test_a_key_is_cut_out_of_the_headers_of_a_refusal(tmp_path: Path) -> None:
+    found = await refused(tmp_path, Server)
+    assert b"60, of redacted:" in found
+    for secret in (OURS, THEIRS):
+        assert secret.encode() not in found
+
+
+class Unscrubbed(Exchanges):
+    """The twin: takes headers as they come."""
+
+    def _scrubbed(self, plan: Plan, text: str) -> str:
+        return text
+
+
+class Careless(Server):
+    runs = Unscrubbed
+
+
+async def test_a_server_that_passes_headers_on_as_they_come_is_caught(tmp_path: Path) -> None:
+    found = await refused(tmp_path, Careless)
+    assert OURS.encode() in found
+    assert THEIRS.encode() in found

@@ -11,6 +11,7 @@ from gateway.errors import STATUS_OF_KIND
 from gateway.exchange.estimate import estimate
 from gateway.exchange.failures import (
     LONGEST_MESSAGE,
+    MOST_LIMITS,
     error_value,
     failure_of_call,
     failure_of_error,
@@ -77,6 +78,23 @@ def test_only_what_helps_the_client_is_passed_on() -> None:
         "anthropic-ratelimit-requests-limit",
     }  # fmt: skip
     assert len(passed_on({"retry-after": "7" * 1000})["retry-after"]) == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["x-ratelimit-", "x-ratelimit-a:b", "x-ratelimit-a b", f"x-ratelimit-{'a' * 65}", "ratelimit-a"]
+)
+def test_what_is_no_name_of_a_limit_is_not_passed_on(name: str) -> None:
+    assert passed_on({name: "1", "x-ratelimit-limit-tokens_usage_based": "9"}).keys() == {
+        "x-ratelimit-limit-tokens_usage_based"
+    }
+
+
+def test_however_many_limits_there_are_the_client_hears_of_so_many_and_when_to_try_again() -> None:
+    many = {f"x-ratelimit-{number}": "1" * 1000 for number in range(1000)}
+    told = passed_on({**many, "retry-after": "7"})
+    assert told["retry-after"] == "7"
+    assert len(told) == MOST_LIMITS + 1
+    assert sum(len(name) + len(value) for name, value in told.items()) < 16 << 10
 
 
 @pytest.mark.parametrize(
