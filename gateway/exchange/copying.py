@@ -43,10 +43,11 @@ class Copying:
                 return
 
     async def hand_over(self, outlet: Outlet, appended: Appended) -> None:
-        """The rest of a stream, or the whole answer."""
+        """The rest of a stream, or the whole answer; an error with the headers that its source's client got of it."""
         rendering, rest = self._reading.rendering, b"".join(self._held)
         if self._streamed and rendering.status == 200:
             await outlet.finish(rest)
             return
+        passed_on = (self.end is not None and self.end.body.get("headers")) or {}
         told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
-        outlet.answer(rendering.status, {**rendering.headers, **told}, rest)
+        outlet.answer(rendering.status, {**rendering.headers, **passed_on, **told}, rest)

@@ -232,3 +232,25 @@ async def test_a_refresh_that_fails_leaves_what_was_there(tmp_path: Path, upstre
         assert (again.status, again.headers["x-abstractcore-cache"]) == (200, "hit")
         assert again.headers["x-abstractcore-source"] == first.request_id
     assert_sound(tmp_path)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("headers", [KEYED, USE], ids=["key", "cache"])
+async def test_all_who_fail_together_hear_when_to_try_again(
+    tmp_path: Path, upstream: ScriptedServer, headers: dict[str, str], stream: bool
+) -> None:
+    said = {"retry-after": "7", "x-ratelimit-limit-requests": "60"}
+    async with serving(tmp_path, upstream) as (served, caller):
+        exchanges = served.server.exchanges
+        busy = Script.json({"error": {"message": "Slower."}}, status=429, headers=said)
+        upstream.script(CHAT, replace(busy, once=lambda: len(exchanges.open) == 2))
+        first = asyncio.create_task(caller.ask(headers=headers, stream=stream))
+        while not upstream.requests:
+            await asyncio.sleep(0.01)
+        answers = [await caller.ask(headers=headers, stream=stream), await first]
+        assert len(upstream.requests) == 1
+        for answer in answers:
+            assert answer.status == 429
+            assert answer.headers.items() >= said.items()
+            assert (await served.end_of(answer.request_id))["headers"] == said
+    assert_sound(tmp_path)
