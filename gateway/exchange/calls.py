@@ -63,11 +63,11 @@ class Calls(Recording):
         attempt = (FrameRun(appended.last), framer, decoder, renderer, plan.scrubber.bytes)
         if most is None:
             return Attempt(*attempt)
-        before = running.exchange.cost or Usd(0)
-        if before > most:  # the attempts before have used it up: this one calls nobody
-            running.end(CAP_REACHED)
+        before, prompt = running.exchange.cost or Usd(0), prompt_bytes(plan.call.body)
         cost_of = partial(self._cost_of, plan, before)
-        return Capped(*attempt, prompt_bytes=prompt_bytes(plan.call.body), cost_of=cost_of, most=most)
+        if (cost_of(estimate(prompt, 0)) or before) > most:
+            running.end(CAP_REACHED)  # what is left does not pay for the prompt: nobody is called
+        return Capped(*attempt, prompt_bytes=prompt, cost_of=cost_of, most=most)
 
     def _cost_of(self, plan: Plan, before: Usd, usage: Usage) -> Usd | None:
         cost, _ = self._price(plan.provider.name, plan.route.model, usage, None, None, self._now_us())
@@ -75,12 +75,16 @@ class Calls(Recording):
 
     def _check_cap(self, plan: Plan, submission: Submission, most: Usd) -> None:
         """Raises `GatewayError` where a cap cannot be held, or the prompt alone passes it."""
-        cost = self._cost_of(plan, Usd(0), estimate(prompt_bytes(plan.call.body), 0))
+        cost = self._prompt_cost(plan)
         if cost is None or plan.callers_url:
             raise InvalidRequest("The model has no known price, so its cost cannot be capped.", param="max_cost_usd",
                                  code="no_price")  # fmt: skip
         if cost > most:
             raise CostCapped(f"The prompt alone costs about {cost.decimal()} USD.", param="max_cost_usd")
+
+    def _prompt_cost(self, plan: Plan) -> Usd | None:
+        """About what it costs to ask; None where there is no price."""
+        return self._cost_of(plan, Usd(0), estimate(prompt_bytes(plan.call.body), 0))
 
     def _call_record(self, plan: Plan) -> tuple[str, str, int]:
         """What is recorded of a call beside its words: its URL, their digest, the time."""

@@ -26,12 +26,14 @@ class Races(Calls):
     _planner: Planner
     circuits: Circuits | None
 
-    def _beside(self, submission: Submission, there: Submission, hedge: Hedge) -> Beside | None:
-        """The second call, which has the request as it is `there`; None where its provider is left alone for now.
-        Raises `GatewayError` where it cannot take the request."""
+    def _beside(self, submission: Submission, there: Submission, hedge: Hedge, first: Plan) -> Beside | None:
+        """The second call, which has the request as it is `there`; None where its provider is left alone for now, or
+        the request may not cost both prompts. Raises `GatewayError` where it cannot take the request."""
         planned = self._planner.plan(there)
         if there.most_cost is not None:
             self._check_cap(planned, there, there.most_cost)
+            if (self._prompt_cost(first) or 0) + (self._prompt_cost(planned) or 0) > there.most_cost:
+                return None
         if self.circuits is not None and self.circuits.open(planned, self._now_us()):
             return None
         return Beside(planned, hedge.after_ms, planned.callers_url, *given_otherwise(there, submission))

@@ -260,7 +260,7 @@ class Exchanges(Sequels):
         meanwhile. Raises `GatewayError`."""
         submission = running.submission
         there = await self._prepared(running, elsewhere(submission, hedge.model, plan))
-        return None if running.verdict is not None else self._beside(submission, there, hedge)
+        return None if running.verdict is not None else self._beside(submission, there, hedge, plan)
 
     async def _admitted(self, running: Running, plan: Plan) -> Attempt:
         """The first attempt, once the request and its call are recorded. Raises `GatewayError` where there is no room

@@ -177,6 +177,51 @@ async def test_attempts_share_one_cap(tmp_path: Path, upstream: ScriptedServer) 
     assert_sound(tmp_path)
 
 
+LONG = [{"role": "user", "content": "word " * 4000}]
+"""A prompt of about 0.00075 USD."""
+SHORT = Script(openai_stream(words=5, usage=False), content_type="text/event-stream")
+CUT = replace(SHORT, cut=len(SHORT.body) - 20, framing="close")
+
+
+RETRIED = {"retries": 1, "continuation": "resume", "messages": LONG}
+
+
+@pytest.mark.parametrize(
+    ("path", "first", "more"),
+    [
+        ("chat/completions", CUT, RETRIED),
+        ("chat/completions", CUT, {**RETRIED, "stream": True}),
+        ("generate/structured", SHORT, {"messages": LONG, "response_model": {"name": {"type": "string"}}}),
+    ],
+    ids=["retry", "streamed", "correction"],
+)
+async def test_nobody_is_called_whose_prompt_costs_more_than_is_left(
+    tmp_path: Path, upstream: ScriptedServer, path: str, first: Script, more: dict[str, Any]
+) -> None:
+    upstream.script(CHAT, first, SHORT)
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.post(f"/v1/{path}", {"model": PRICED, "max_cost_usd": 0.0008, **more})
+        end = await served.end_of(answer.request_id)
+        assert (end["type"], end["reason"], b'"cost_cap"' in answer.body) == ("request_cancelled", "cost_cap", True)
+        assert len(upstream.requests) == 1
+        assert 0.0007 < end["cost_usd"] <= 0.0008
+        assert await caller.again(answer.request_id) == answer.body
+    assert_sound(tmp_path)
+
+
+@pytest.mark.parametrize(("most", "calls"), [(0.0008, 1), (0.002, 2)])
+async def test_no_second_call_is_made_beside_a_slow_one_where_both_prompts_cost_too_much(
+    tmp_path: Path, upstream: ScriptedServer, most: float, calls: int
+) -> None:
+    slow = replace(SHORT, once=lambda: len(upstream.requests) == 2 or calls == 1, delay_s=0.3)
+    upstream.script(CHAT, slow, SHORT)
+    async with serving(tmp_path, upstream) as (served, caller):
+        answer = await caller.ask(messages=LONG, max_cost_usd=most, hedge={"after_ms": 50, "model": PRICED})
+        assert (answer.status, len(upstream.requests)) == (200, calls)
+        assert (await served.end_of(answer.request_id))["cost_usd"] <= most
+    assert_sound(tmp_path)
+
+
 BUSY = Script.json({"error": {"message": "busy"}}, status=503)
 BROKEN = Script(b"\n\n".join(WORDS[:301]) + b"\n\n", content_type="text/event-stream", framing="close")
 """It costs about 0.0003 USD."""
