@@ -8,7 +8,7 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.catalogue.tool import ToolCompleted, ToolFailed, ToolStarted
 from eventstore.reader import Reader
 from gateway.api.groups import GROUPS
-from gateway.exchange.runs import REQUESTS
+from gateway.exchange.ids import REQUESTS
 from gateway.tools.execute import PREFIX as TOOLS
 
 ALL = -1

@@ -1,9 +1,12 @@
-"""Request ids: ULIDs (https://github.com/ulid/spec), so that they sort by time and say when the request came."""
+"""Request ids: ULIDs (https://github.com/ulid/spec), so that they sort by time and say when the request came; and the
+streams of the log that they name."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+REQUESTS = "request-"
+"""What the streams of requests begin with."""
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 ENTROPY_BYTES = 16
 _DIGITS = {ord(letter): digit for letter, digit in zip(ALPHABET, "0123456789abcdefghijklmnopqrstuv", strict=True)}
@@ -29,4 +32,4 @@ def created_s(request: str) -> int:
 
 def stream_of(request: str) -> str:
     """The log's stream of a request."""
-    return f"request-{request}"
+    return f"{REQUESTS}{request}"

@@ -21,7 +21,7 @@ from eventstore.log import Log
 from eventstore.reader import Reader
 from gateway.exchange.attempt import service_tier
 from gateway.exchange.decide import Price, Views, decide
-from gateway.exchange.ids import stream_of
+from gateway.exchange.ids import REQUESTS, stream_of
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
 from gateway.exchange.state import Exchange, fold
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 MARK = "open_from"
 PAGE = 1_000
-PREFIX = "request-"
 STARTED = "generation_started"
 
 
@@ -77,7 +76,7 @@ def open_streams(reader: Reader, after: int) -> list[str]:
     found: dict[str, None] = {}
     while page := reader.read(after, PAGE, frames=False):
         for recorded in page:
-            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(PREFIX):
+            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(REQUESTS):
                 if recorded.type in TERMINAL:
                     found.pop(recorded.stream, None)
                 else:
@@ -89,7 +88,7 @@ def open_streams(reader: Reader, after: int) -> list[str]:
 async def interrupt(log: Log, reader: Reader, stream: str, price: Price, now_us: int) -> None:
     """End one open exchange, as found in the log."""
     recorded = reader.read_stream(stream)
-    exchange = fold(Exchange(stream.removeprefix(PREFIX)), _decoded(recorded))
+    exchange = fold(Exchange(stream.removeprefix(REQUESTS)), _decoded(recorded))
     frames = {e.position: reader.read_frames(e.position, reader.head()) for e in recorded if e.type == STARTED}
     seen, payload = _what_came(recorded, frames, exchange)
     happened = Interrupted("restart", recorded[0].origin, seen, payload)

@@ -8,9 +8,8 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogCorrupt
 from eventstore.frames import FrameReader
 from eventstore.verify import RunClosed, RunOpened
+from gateway.exchange.ids import REQUESTS
 
-REQUESTS = "request-"
-"""What the streams of exchanges begin with."""
 GENERATION_ENDS = frozenset({"generation_completed", "generation_failed"})
 
 
