@@ -1,48 +1,34 @@
 """The durable log: one SQLite file, one writer thread with group commit, readers beside it.
 
 An append is queued at the call, and its future is done when its transaction is on the disk. See writer.py for the
-commit, batch.py for how rows are made, schema.sql for the row.
+commit, batch.py for how rows are made, schema.sql for the row, sqlite_reads.py for how rows are read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiosqlite
 
 from eventstore import rows
 from eventstore.batch import Besides, Waiting
-from eventstore.blobs import checked_blob
 from eventstore.chain import quoted
 from eventstore.database import Opened, open_database, sqlite_warnings
-from eventstore.envelope import (
-    ANY_VERSION,
-    Appended,
-    NewEvent,
-    NewFrames,
-    Recorded,
-    RecordedEvent,
-    RecordedFrames,
-    StreamWrite,
-)
+from eventstore.envelope import ANY_VERSION, Appended, NewEvent, NewFrames, StreamWrite
 from eventstore.errors import LogBusy, LogClosed, LogError, LogFull, LogHeld
 from eventstore.head import Head
 from eventstore.ingest import PulledEvent, Taken
 from eventstore.lock import DirectoryLock
-from eventstore.reader import Reader
 from eventstore.sealing import Dropping, Sealing, give_back_pages
 from eventstore.space import DiskSpace
+from eventstore.sqlite_reads import Reads
 from eventstore.writer import HELD, Writer
 
-T = TypeVar("T")
 QUEUED_APPENDS = 10_000
 QUEUED_BYTES = 32 << 20
 """New work is refused while more than this waits to be written: what 10,000 slow streams say in a second."""
@@ -55,7 +41,7 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1_000
 
 
-class SQLiteLog:
+class SQLiteLog(Reads):
     """`eventstore.log.Log` over `<data_dir>/events.db`. Made by `open`, ended by `close`; used from one event loop.
 
     `previous` is `{origin, oseq, digest}` (digest in hex) of this node's incarnation before this one, or None.
@@ -77,19 +63,14 @@ class SQLiteLog:
         on_fatal: Callable[[Exception], None] | None,
         path: Path,
     ) -> None:
-        self._path, self._sealed, self._dropped = path, opened.sealed, opened.dropped
-        self._history: Reader | None = None
-        """Reads the archive and the live rows as one, once somebody asks for what is archived."""
-        self._history_thread = ThreadPoolExecutor(1, thread_name_prefix="log-history")
-        self._lock, self._reader, self._space = lock, reader, space
-        self._origin, self._head = opened.tail.chain.origin, Head(opened.tail.position)
+        super().__init__(path, reader, Head(opened.tail.position), opened.sealed)
+        self._lock, self._space = lock, space
+        self._origin, self._dropped = opened.tail.chain.origin, opened.dropped
         self._head.on_commit = on_commit
         self.previous: dict[str, Any] | None = opened.previous
         self.cut = opened.cut
         self.warnings: list[str] = [*opened.warnings, *sqlite_warnings(), *([space.warning] if space.warning else [])]
-        self._loop = asyncio.get_running_loop()
         self._queued = self._queued_bytes = 0
-        self._closed = False
         self._turn: list[Waiting] = []
         self._durable: deque[Waiting] = deque()
         self._writer = self.writer(
@@ -276,64 +257,12 @@ class SQLiteLog:
         if self._durable:
             self._loop.call_soon(self._tell)
 
-    async def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
-        """As `Log.read`; a large `limit` is read in pages, each a transaction of its own."""
-        found: list[Recorded] = []
-        until = self._head.position if until is None else min(until, self._head.position)
-        sql = rows.BOTH_LANES if frames else rows.LEDGER
-        while len(found) < limit and after < until:
-            size = min(rows.PAGE, limit - len(found))
-            page = await self._fetch(sql, {"after": after, "until": until, "limit": size})
-            if after < self._sealed:  # asked afterwards: rows leave the database while it is read
-                past = partial(Reader.read, after=after, limit=limit - len(found), until=until, frames=frames)
-                return found + await self._in_archive(past)
-            found += map(rows.recorded, page)
-            if len(page) < size:
-                break
-            after = rows.further(after, page[-1][0])
-        return found
-
-    async def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
-        """As `Log.read_stream`; each event is compared with its digest."""
-        found: list[RecordedEvent] = []
-        while not self._sealed:
-            page = await self._fetch(rows.PROVEN_STREAM, {"stream": stream, "after": after, "limit": rows.PAGE})
-            if self._sealed:  # asked afterwards: this page may lack what has left the database before it was read
-                break
-            found += rows.proven(page, after)
-            if len(page) < rows.PAGE:
-                return found
-            after = rows.further(after, found[-1].version)
-        return found + await self._in_archive(partial(Reader.read_stream, stream=stream, after=after))
-
-    async def read_frames(self, generation: int, until: int, after: int = 0) -> list[RecordedFrames]:
-        """As `Log.read_frames`."""
-        page = await self._fetch(rows.RUN, {"generation": generation, "until": until, "after": after})
-        if generation <= self._sealed:
-            return await self._in_archive(partial(Reader.read_frames, generation=generation, until=until, after=after))
-        return [RecordedFrames(*row) for row in page]
-
-    async def read_blob(self, digest: bytes) -> bytes:
-        """As `Log.read_blob`."""
-        page = await self._fetch(rows.BLOB, {"digest": digest})
-        return checked_blob(digest, page[0] if page else None)
-
-    async def head(self) -> int:
-        """As `Log.head`."""
-        return self._head.position
-
-    def follow(self, after: int) -> AsyncIterator[int]:
-        """As `Log.follow`; ends when the log is closed."""
-        return self._head.follow(after)
-
     async def close(self) -> None:
         """Write what was appended, let every follower end, and give the data directory back."""
         if self._closed:
             return
         self._closed = True
-        await self._loop.run_in_executor(self._history_thread, self._close_history)
-        self._history_thread.shutdown()
-        await self._reader.close()  # before the writer, whose close is then the last and empties the write-ahead log
+        await self._close_reads()  # before the writer, whose close is then the last and empties the write-ahead log
         self._hand_over()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
@@ -341,32 +270,6 @@ class SQLiteLog:
             await asyncio.sleep(0)
         self._head.close()
         self._lock.release()
-
-    def _close_history(self) -> None:
-        if self._history is not None:
-            self._history.close()
-
-    async def _in_archive(self, work: Callable[[Reader], T]) -> T:
-        """What reaches back into the archive is read in a thread of its own, one after the other: of those that the
-        loop has for all, who waits here would leave none to look up the address of an upstream."""
-
-        def worked() -> T:
-            if self._closed:
-                raise LogClosed("the log is closed")
-            self._history = self._history or Reader(self._path, proving=True)
-            return work(self._history)
-
-        if self._closed:
-            raise LogClosed("the log is closed")
-        return await self._loop.run_in_executor(self._history_thread, worked)
-
-    async def _fetch(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        if self._closed:
-            raise LogClosed("the log is closed")
-        try:
-            return list(await self._reader.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise rows.failure(error) from error
 
 
 def _size(writes: Sequence[StreamWrite], frames: Sequence[NewFrames], blobs: Sequence[bytes]) -> int:
