@@ -110,7 +110,7 @@ class Archiving:
         with Reader(self._data_dir) as reader:
             sealed, head = reader.sealed(), reader.head()
             until = min(until, head)
-            for event in _events(reader, sealed):
+            for event in reader.events(sealed):
                 if event.position > until and not left_open:
                     break
                 if not self._leaves_open(event):
@@ -174,16 +174,12 @@ def position_before(reader: Reader, at: int) -> int:
     low, high = reader.dropped(), reader.head()
     while low < high:
         middle = (low + high) // 2
-        row = next(_events(reader, middle), None)
-        if row is not None and row.at < at:
-            low = row.position
+        event = next(reader.events(middle), None)
+        if event is not None and event.at < at:
+            low = event.position
         else:
             high = middle
     return low
-
-
-def _events(reader: Reader, after: int) -> Iterator[RecordedEvent]:
-    return (row for row in reader.rows(after, frames=False) if isinstance(row, RecordedEvent))
 
 
 def _is_needless(path: Path, reader: Reader) -> bool:

@@ -6,7 +6,6 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
 from eventstore.rows import read_only
 
@@ -81,9 +80,9 @@ class Incarnations:
         if ends is None or not ends[0] <= oseq <= ends[2]:
             return None
         with Reader(self._path) as reader:
-            for row in reader.rows(ends[1] - 1, until=ends[3], frames=False):
-                if isinstance(row, RecordedEvent) and (row.origin, row.oseq) == (origin, oseq):
-                    return row.position, row.digest
+            for event in reader.events(ends[1] - 1, until=ends[3]):
+                if (event.origin, event.oseq) == (origin, oseq):
+                    return event.position, event.digest
         return None
 
     def position_before(self, at: int) -> int:

@@ -91,6 +91,10 @@ class Reader:
             yield from page
             after = rows.further(after, page[-1].position)
 
+    def events(self, after: int = 0, *, until: int | None = None) -> Iterator[RecordedEvent]:
+        """The same of the ledger alone."""
+        return (row for row in self.rows(after, until=until, frames=False) if isinstance(row, RecordedEvent))
+
     def read_stream(self, stream: str, after: int = 0) -> list[RecordedEvent]:
         """As `Log.read_stream`."""
         while True:

@@ -16,7 +16,6 @@ from eventstore.catalogue.event import Event
 from eventstore.catalogue.generation import GenerationCompleted, GenerationFailed
 from eventstore.catalogue.request import RouteSelected
 from eventstore.catalogue.values import Usage
-from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
 from gateway.circuits import Circuits
 from gateway.configuration import Configuration
@@ -78,13 +77,11 @@ class VirtualModels:
         """The speeds, as the end of the log says."""
         after = max(reader.head() - RECENT, reader.sealed())
         elsewhere = set()
-        for row in reader.rows(after, frames=False):
-            if not isinstance(row, RecordedEvent):
-                continue
-            if row.type == RouteSelected.type and row.body["inputs"].get("callers_url"):
-                elsewhere.add(row.stream)
-            elif row.type in ENDED and row.stream not in elsewhere:
-                self.saw([decode(row)])
+        for event in reader.events(after):
+            if event.type == RouteSelected.type and event.body["inputs"].get("callers_url"):
+                elsewhere.add(event.stream)
+            elif event.type in ENDED and event.stream not in elsewhere:
+                self.saw([decode(event)])
 
     async def ask(self) -> None:
         """For ever: keep what the members' providers say of their models."""

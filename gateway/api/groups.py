@@ -14,7 +14,6 @@ from eventstore.reader import Reader
 
 GROUPS = "group-"
 """What the streams of groups begin with."""
-PAGE = 1_000
 
 OpenGroups = dict[str, int]
 """Group id -> a position before its first event."""
@@ -33,11 +32,7 @@ async def settle(log: Log, reader: Reader, after: int) -> None:
 
 def left_open(reader: Reader, after: int) -> list[GroupSettled]:
     """The ends of the groups that began behind this position and are not settled."""
-    recorded: list[RecordedEvent] = []
-    while page := reader.read(after, PAGE, frames=False):
-        recorded += [e for e in page if isinstance(e, RecordedEvent) and _matters(e)]
-        after = page[-1].position
-    return unsettled(recorded)
+    return unsettled(filter(_matters, reader.events(after)))
 
 
 def _matters(event: RecordedEvent) -> bool:

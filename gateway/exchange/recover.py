@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from eventstore.catalogue import Event, decode
-from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent, RecordedFrames, StreamWrite
 from eventstore.errors import LogError
 from eventstore.log import Log
@@ -24,6 +23,7 @@ from gateway.exchange.decide import Price, Views, decide
 from gateway.exchange.ids import REQUESTS, stream_of
 from gateway.exchange.inputs import Interrupted, Payload, Seen
 from gateway.exchange.render import FrameReplay, NotRenderable, render_again
+from gateway.exchange.runs import leaves_open
 from gateway.exchange.state import Exchange, fold
 from gateway.sessions.state import Session
 from gateway.sessions.state import fold as folded
@@ -33,7 +33,6 @@ from gateway.tools.execute import unfinished
 logger = logging.getLogger(__name__)
 
 MARK = "open_from"
-PAGE = 1_000
 STARTED = "generation_started"
 
 
@@ -74,14 +73,11 @@ class LowWater:
 def open_streams(reader: Reader, after: int) -> list[str]:
     """The request streams with events after a position and no terminal event, in the order they began."""
     found: dict[str, None] = {}
-    while page := reader.read(after, PAGE, frames=False):
-        for recorded in page:
-            if isinstance(recorded, RecordedEvent) and recorded.stream.startswith(REQUESTS):
-                if recorded.type in TERMINAL:
-                    found.pop(recorded.stream, None)
-                else:
-                    found[recorded.stream] = None
-        after = page[-1].position
+    for event in reader.events(after):
+        if leaves_open(event):
+            found[event.stream] = None
+        elif event.stream.startswith(REQUESTS):
+            found.pop(event.stream, None)
     return list(found)
 
 

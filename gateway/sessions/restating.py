@@ -4,7 +4,7 @@ was said in their turns is not: it goes with the archive."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby, islice
 
 from eventstore.catalogue import decode
@@ -66,8 +66,7 @@ def _used(sessions: dict[str, Session]) -> set[str]:
 
 
 def _events(reader: Reader) -> Iterator[RecordedEvent]:
-    rows: Iterable[object] = reader.rows(reader.dropped(), frames=False)
-    return (row for row in rows if isinstance(row, RecordedEvent) and row.stream.startswith(PREFIX))
+    return (event for event in reader.events(reader.dropped()) if event.stream.startswith(PREFIX))
 
 
 def _stream(event: RecordedEvent) -> str:
