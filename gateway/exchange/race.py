@@ -113,11 +113,6 @@ async def _waited(running: Running, tasks: Collection[asyncio.Task[object]], tim
     """Wait until one is done, or the time is over; False where the exchange is to end."""
     if running.verdict is not None:  # it came while a commit was waited for, and will not come again
         return False
-    running.waiting = True
-    try:
+    with running.waits():
         await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        running.interrupted()
-    finally:
-        running.waiting = False
     return running.verdict is None

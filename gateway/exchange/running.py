@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gateway.exchange.inputs import Exhausted, Failure, Submission
@@ -98,6 +99,17 @@ class Running:
             self.verdict = verdict
         if first and self.waiting:
             self.task.cancel()
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """What the owner awaits inside can be cut short by a verdict; it goes on behind the block, and looks."""
+        self.waiting = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.interrupted()
+        finally:
+            self.waiting = False
 
     def interrupted(self) -> None:
         """The owner's wait was cancelled: for its verdict, or, where there is none, by whoever stops the process."""

@@ -10,7 +10,7 @@ from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, ignored, told_elsewhere
 from gateway.exchange.continuation import Said, said_so_far
 from gateway.exchange.decide_attempt import Views, generation_failed, used
-from gateway.exchange.inputs import Failure, Seen
+from gateway.exchange.inputs import Exhausted, Failure, Seen
 from gateway.exchange.plan import Plan
 from gateway.exchange.policy import Policy
 from gateway.exchange.race import Races
@@ -59,15 +59,10 @@ class Sequels(Races):
             running.verdict = None
         if running.verdict is not None:  # it came while a commit was waited for, and will not come again
             return None
-        running.waiting = True  # for files, where another model is given them otherwise
-        try:
+        found: Successor | Exhausted | None = None
+        with running.waits():  # for files, where another model is given them otherwise
             found = await self._successors.after(*decided)
-        except asyncio.CancelledError:
-            running.interrupted()
-            return None
-        finally:
-            running.waiting = False
-        if isinstance(found, Successor):
+        if found is None or isinstance(found, Successor):
             return found
         running.exhausted = found
         return None
@@ -140,13 +135,8 @@ class Sequels(Races):
         """Wait before the next attempt, unless the request is ended meanwhile: then nothing will be called."""
         if not delay_s or running.verdict is not None:
             return
-        running.waiting = True
-        try:
+        with running.waits():
             await asyncio.sleep(delay_s)
-        except asyncio.CancelledError:
-            running.interrupted()
-        finally:
-            running.waiting = False
 
 
 def _so_far(running: Running, plan: Plan, attempt: Attempt, policy: Policy) -> Said | None:
