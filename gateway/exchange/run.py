@@ -2,6 +2,10 @@
 
 Commit, then release: the log holds the request and the intent before the upstream is called, each frame before its
 bytes reach the client, and the terminal event before the answer's last byte.
+
+It is one class in parts, each in a file, on top of the one before: `recording` decides and appends, `calls` makes one
+attempt, `race` makes a call beside a slow one, `sequel` begins what follows an attempt, `ending` ends the exchange, and
+here is the loop over them.
 """
 
 from __future__ import annotations
@@ -14,8 +18,6 @@ from hashlib import sha256
 from random import random
 from typing import Any
 
-from eventstore.catalogue.values import milliseconds
-from eventstore.envelope import Appended
 from eventstore.errors import LogBusy, LogError
 from eventstore.log import Log
 from gateway.circuits import Circuits
@@ -23,32 +25,18 @@ from gateway.errors import DeadlinePassed, GatewayError, not_now
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.calls import BROKEN, CAP_REACHED, announced
 from gateway.exchange.decide import Price
-from gateway.exchange.failures import error_value
+from gateway.exchange.ending import Endings, unpriced
 from gateway.exchange.files import Files
 from gateway.exchange.hedge import Beside
-from gateway.exchange.inputs import (
-    Answered,
-    Failed,
-    Failure,
-    Input,
-    Interrupted,
-    Left,
-    Refused,
-    RoundBegun,
-    Seen,
-    Stop,
-    Submission,
-    Submitted,
-)
+from gateway.exchange.inputs import Failure, Refused, RoundBegun, Submission, Submitted
 from gateway.exchange.outlet import Outlet
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Hedge
 from gateway.exchange.recover import broken_off
 from gateway.exchange.render import JSON_HEADERS, dialect, form
-from gateway.exchange.running import Halt, Leave, Running, Verdict, final
-from gateway.exchange.sequel import Sequels
+from gateway.exchange.running import Running, Verdict, final
 from gateway.exchange.successor import Successors, elsewhere
-from gateway.exchange.telling import STOPPING, error_body, tell_broken
+from gateway.exchange.telling import error_body, tell_broken
 from gateway.exchange.tool_round import ToolRounds
 from gateway.exchange.transcribe import Transcriber
 from gateway.media.prepare import Media
@@ -69,7 +57,7 @@ ASIDE_BYTES = 1 << 20
 """Longer requests are put into their provider's words in a thread."""
 
 
-class Exchanges(Sequels):
+class Exchanges(Endings):
     """Runs exchanges. `open` are those that have no terminal event yet; the first that was left without one begins
     behind the position `unended`.
 
@@ -198,7 +186,7 @@ class Exchanges(Sequels):
             await self._refuse(running, GatewayError(BROKEN.message, code=BROKEN.kind))
             return
         happened = await broken_off(self._log, running.exchange, BROKEN.kind)
-        await self._record(running, happened, price=_unpriced)
+        await self._record(running, happened, price=unpriced)
         await tell_broken(running)
 
     async def _prepared(self, running: Running, submission: Submission) -> Submission:
@@ -310,76 +298,6 @@ class Exchanges(Sequels):
         following.follow(attempt)
         return plan, following, await self._attempt(running, plan, following)
 
-    async def _settle(self, running: Running, attempt: Attempt, verdict: Verdict | None) -> None:
-        """Record how it ended, with the frames still at hand; then release the rest of the answer."""
-        running.outlet.ending()
-        began = running.outlet.began or bool(attempt.text)
-        try:
-            happened, rest = self._ending(running, attempt, verdict, began)
-            appended = await self._record(running, happened, frames=attempt.rows)
-        except LogError:
-            raise
-        except Exception as error:
-            verdict = Failure("bad_response", str(error)) if isinstance(error, WireError) else BROKEN
-            if verdict is BROKEN:
-                logger.exception("request %s failed at its end", running.submission.request_id)
-            happened, rest = self._failed(running, attempt, verdict, attempt.least(self._monotonic()), began)
-            appended = await self._record(running, happened, frames=attempt.rows, price=_unpriced)
-        del happened  # who is slow to take the rest does not keep what is recorded
-        attempt.forget()
-        if isinstance(verdict, Halt) and not began:
-            running.outlet.answer(503, {**JSON_HEADERS, "retry-after": "1"}, error_body(running, 503, STOPPING))
-        elif isinstance(verdict, (Leave, Halt)):
-            await running.outlet.abort()
-        elif running.submission.streamed and (verdict is None or began):
-            await running.outlet.finish(rest)
-        else:
-            self._answer(running, verdict, rest, appended)
-
-    def _ending(self, running: Running, attempt: Attempt, verdict: Verdict | None, began: bool) -> tuple[Input, bytes]:
-        """What a verdict comes to, and the bytes that are still to be released."""
-        now = self._monotonic()
-        seen, rest = attempt.seen(now), attempt.text
-        if isinstance(verdict, Failure):
-            return self._failed(running, attempt, verdict, seen, began)
-        if isinstance(verdict, Leave):
-            took = milliseconds(now - running.started_at)
-            return Left(verdict.reason, seen, attempt.payload(began, rest), took), rest
-        if isinstance(verdict, Halt):
-            return Interrupted(verdict.reason, self._log.origin, seen, attempt.payload(began, rest)), rest
-        rest += attempt.renderer.completed(attempt.fold)
-        return Answered(seen, attempt.payload(began, rest), *self._times(running, attempt)), rest
-
-    def _failed(
-        self, running: Running, attempt: Attempt, failure: Failure, seen: Seen, began: bool
-    ) -> tuple[Input, bytes]:
-        status, error = error_value(failure)
-        rest = attempt.text + attempt.renderer.failed(error) if began else error_body(running, status, error)
-        payload = attempt.payload(began, rest)
-        if isinstance(failure, Stop):
-            took = milliseconds(self._monotonic() - running.started_at)
-            return Left(failure.reason, seen, payload, took, failure, error, status), rest
-        return Failed(failure, error, status, seen, payload, *self._times(running, attempt), running.exhausted), rest
-
-    def _times(self, running: Running, attempt: Attempt) -> tuple[float, float]:
-        """Milliseconds since the request came, and those of them that are ours."""
-        ours = attempt.called_at - running.started_at + running.own_s
-        return milliseconds(self._monotonic() - running.started_at), milliseconds(ours)
-
-    @staticmethod
-    def _answer(running: Running, failure: Verdict | None, body: bytes, appended: Appended) -> None:
-        """The whole answer, or the error instead of it."""
-        headers, status = {**JSON_HEADERS, "x-abstractcore-position": str(appended.last)}, 200
-        if isinstance(failure, Failure):
-            status = error_value(failure)[0]
-            headers |= failure.headers or {}
-            running.outlet.answer(status, headers, body)
-            return
-        headers["content-type"] = running.content_type
-        if running.exchange.cost is not None:
-            headers["x-abstractcore-cost-usd"] = running.exchange.cost.decimal()
-        running.outlet.answer(status, headers, body)
-
     async def _refuse(self, running: Running, error: GatewayError) -> None:
         """Record and answer. On a full disk, and while another process keeps us from the log, it is only answered: the
         room that is left belongs to what runs."""
@@ -392,8 +310,3 @@ class Exchanges(Sequels):
         if not (self._log.full or self._log.held):
             headers["x-abstractcore-position"] = str((await self._record(running, refused)).last)
         running.outlet.answer(error.status, headers, body)
-
-
-def _unpriced(*_: object) -> tuple[None, None]:
-    """The price where asking for it may be what failed."""
-    return None, None
