@@ -200,8 +200,15 @@ class Edge:
             )
         status = error.status if isinstance(error, web.HTTPException) else known.status
         dialect = self._exchanges.get(_route(request)) or self._protocol(request.path)
-        scrub = request.app[SERVICES].redactor.text
-        return error_response(known, request_id(request), status, scrub, self._debug, dialect)
+        body = dialect.error_answer(status, self._told(request, known), request_id(request))
+        return web.Response(body=body, status=status, headers=known.headers, content_type="application/json")
+
+    def _told(self, request: web.Request, error: GatewayError) -> dict[str, Any]:
+        """An error without the secrets that its message may quote; its `details` are for `--debug` only."""
+        told: dict[str, Any] = {**error.error(), "message": request.app[SERVICES].redactor.text(error.message)}
+        if self._debug and error.details is not None:
+            told["details"] = error.details
+        return told
 
 
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
@@ -252,20 +259,3 @@ def translated(request: web.Request, error: Exception) -> GatewayError | None:
     if isinstance(error, NotReady):
         return Unavailable("The reports are being built from the log.", headers={"Retry-After": "1"})
     return None
-
-
-def error_response(
-    error: GatewayError,
-    request_id: str,
-    status: int | None = None,
-    scrub: Callable[[str], str] = str,
-    debug: bool = False,
-    dialect: Dialect = CHAT,
-) -> web.Response:
-    """An error in its caller's protocol. `scrub` takes secrets out of its message; `details` are for `--debug` only."""
-    told: dict[str, Any] = {**error.error(), "message": scrub(error.message)}
-    if debug and error.details is not None:
-        told["details"] = error.details
-    status = status or error.status
-    body = dialect.error_answer(status, told, request_id)
-    return web.Response(body=body, status=status, headers=error.headers, content_type="application/json")

@@ -64,8 +64,8 @@ def check_content_type(headers: Mapping[str, str]) -> None:
         )
 
 
-async def read_body(request: web.Request, limit: int = LARGEST_BODY, deadline_s: float = READ_DEADLINE_S) -> bytes:
-    """The whole body, at most `limit` bytes, within `deadline_s` seconds.
+async def read_body(request: web.Request, limit: int = LARGEST_BODY) -> bytes:
+    """The whole body, at most `limit` bytes, within `READ_DEADLINE_S`.
 
     Raises `InvalidRequest` for a Content-Encoding, `TooLarge` (before reading where Content-Length tells),
     `RequestTimeout`, `InvalidRequest` for one that breaks off.
@@ -81,10 +81,10 @@ async def read_body(request: web.Request, limit: int = LARGEST_BODY, deadline_s:
             if len(body) > limit:
                 raise _too_large(limit)
             return body
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(READ_DEADLINE_S):
             return await _read_slowly(request, limit)
     except TimeoutError:
-        raise RequestTimeout(f"The body did not arrive within {deadline_s:g} seconds.") from None
+        raise RequestTimeout(f"The body did not arrive within {READ_DEADLINE_S:g} seconds.") from None
     except ConnectionError:  # also where the client left before its whole body was read; nobody hears this, but it is
         # recorded like any other refusal
         raise InvalidRequest("The body broke off before its end.", code="incomplete_body") from None

@@ -31,20 +31,20 @@ def without_flag(argv: Sequence[str]) -> list[str]:
 
 
 class Reloader:
-    """Runs a command, and runs it again after every change below `root`. A command that ended by itself (a mistake in
-    the source, say) is started again after the next change."""
+    """Runs a command, and runs it again after every change of a source file. A command that ended by itself (a mistake
+    in the source, say) is started again after the next change."""
 
-    def __init__(self, command: Sequence[str], root: Path = ROOT, look_s: float = LOOK_S) -> None:
-        self._command, self._root, self._look_s = list(command), root, look_s
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
         self._ended = threading.Event()
 
     def run(self) -> int:
         """Until SIGINT or SIGTERM, which end the child too; its last exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end)
-        seen, child = sources(self._root), self._start()
-        while not self._ended.wait(self._look_s):
-            if (found := sources(self._root)) != seen:
+        seen, child = sources(ROOT), self._start()
+        while not self._ended.wait(LOOK_S):
+            if (found := sources(ROOT)) != seen:
                 seen = found
                 _stop(child)
                 child = self._start()

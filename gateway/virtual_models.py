@@ -52,7 +52,7 @@ NOT_HERE_PARAMS = frozenset({"base_url"})
 
 class VirtualModels:
     """`examples` are those of routes; `usual` is the server's policy, `able`: (provider, model) -> what it can;
-    `hears`: models get sound as it is; `draw` gives numbers from [0, 1)."""
+    `hears`: models get sound as it is."""
 
     def __init__(
         self,
@@ -65,12 +65,11 @@ class VirtualModels:
         usual: Policy,
         hears: bool,
         now_us: Callable[[], int],
-        circuits: Circuits | None = None,
-        draw: Callable[[], float] = random,
+        circuits: Circuits | None,
     ) -> None:
         self.configuration, self._examples = configuration, examples
         self._providers, self._discovery, self._able, self._price = providers, discovery, able, price
-        self._usual, self._hears, self._now_us, self._circuits, self._draw = usual, hears, now_us, circuits, draw
+        self._usual, self._hears, self._now_us, self._circuits = usual, hears, now_us, circuits
         self._speeds: dict[tuple[str, str], Speed] = {}
 
     def restore(self, reader: Reader) -> None:
@@ -119,7 +118,7 @@ class VirtualModels:
             )
         asked = await self._asked(submission, virtual)
         views = self._views(virtual, open_)
-        return Routing(submission, virtual, loaded.digest, asked, views, self._draw(), self._usual)
+        return Routing(submission, virtual, loaded.digest, asked, views, random(), self._usual)
 
     async def _asked(self, submission: Submission, virtual: Virtual) -> Asked:
         spoken = dialect(submission.wire, submission.renderer)

@@ -61,13 +61,11 @@ class HttpClient:
             raise UpstreamFailure("bad_response", "the provider compressed its answer, which was not asked for")
         return answer
 
-    async def get_json(self, url: str, credentials: Mapping[str, str], limit_s: float = LIST_S) -> object:
+    async def get_json(self, url: str, credentials: Mapping[str, str]) -> object:
         """GET a small JSON document (a list of models). Raises `UpstreamFailure`."""
-        return await self.json("GET", url, None, credentials, limit_s)
+        return await self.json("GET", url, None, credentials, LIST_S)
 
-    async def json(
-        self, method: str, url: str, body: object, credentials: Mapping[str, str], limit_s: float = LIST_S
-    ) -> object:
+    async def json(self, method: str, url: str, body: object, credentials: Mapping[str, str], limit_s: float) -> object:
         """A small JSON exchange off the hot path, within `limit_s`. Raises `UpstreamFailure`."""
         data = None if body is None else orjson.dumps(body)
         headers = {"content-type": "application/json", **credentials} if data else dict(credentials)
