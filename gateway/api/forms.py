@@ -28,51 +28,59 @@ async def read_form(request: web.Request) -> tuple[dict[str, Any], bytes]:
     if not content_type.lower().startswith("multipart/form-data"):
         return await read_json(request)
     raw = await read_body(request)
-    parse = _parse if len(raw) <= LARGE else _parse_aside
-    found = parse(raw, content_type)
-    return (found if isinstance(found, dict) else await found), raw
-
-
-async def _parse_aside(raw: bytes, content_type: str) -> dict[str, Any]:
-    return await asyncio.to_thread(_parse, raw, content_type)
+    if len(raw) <= LARGE:
+        return _parse(raw, content_type), raw
+    return await asyncio.to_thread(_parse, raw, content_type), raw
 
 
 def _parse(raw: bytes, content_type: str) -> dict[str, Any]:
-    form: dict[str, list[Any]] = {}
-    many: set[str] = set()
-    count = 0
-    whole = False
-
-    def add(name: bytes | None, value: Any) -> None:
-        nonlocal count
-        count += 1
-        if count > MOST_PARTS:
-            raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.", code="invalid_form")
-        text = _text(name)
-        if text.endswith("[]"):
-            text = text[:-2]
-            many.add(text)
-        form.setdefault(text, []).append(value)
-
-    def ended() -> None:
-        nonlocal whole
-        whole = True
-
+    form = _Form()
     try:
         parser = FormParser(
             "multipart/form-data",
-            lambda field: add(field.field_name, _value(field)),
-            lambda file: add(file.field_name, _file(file)),
-            ended,
+            lambda field: form.add(field.field_name, _value(field)),
+            lambda file: form.add(file.field_name, _file(file)),
+            form.end,
             boundary=parse_options_header(content_type)[1].get(b"boundary"),
             config=_IN_MEMORY,
         )
         parser.write(raw)
     except (FormParserError, UnicodeEncodeError) as error:
         raise InvalidRequest("The form cannot be read.", code="invalid_form") from error
-    if not whole:
+    if not form.whole:
         raise InvalidRequest("The form breaks off before its end.", code="invalid_form")
-    return {name: found if name in many or len(found) > 1 else found[0] for name, found in form.items()}
+    return form.fields()
+
+
+class _Form:
+    """The parts of a form by their names. `whole`: its end has come."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Any]] = {}
+        self._lists: set[str] = set()
+        self._count = 0
+        self.whole = False
+
+    def add(self, name: bytes | None, value: Any) -> None:
+        """Take the next part. Raises `InvalidRequest` for one too many."""
+        self._count += 1
+        if self._count > MOST_PARTS:
+            raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.", code="invalid_form")
+        text = _text(name)
+        if text.endswith("[]"):
+            text = text[:-2]
+            self._lists.add(text)
+        self._found.setdefault(text, []).append(value)
+
+    def end(self) -> None:
+        """It is whole."""
+        self.whole = True
+
+    def fields(self) -> dict[str, Any]:
+        """Each name's value, or values."""
+        return {
+            name: found if name in self._lists or len(found) > 1 else found[0] for name, found in self._found.items()
+        }
 
 
 def _value(field: Field) -> str:
