@@ -70,6 +70,7 @@ ROUTES = (
     web.post("/v1/audio/translations", operations.translations),
     web.post("/v1/audio/speech", operations.speech),
     web.post("/v1/moderations", operations.moderations),
+    web.post("/v1/rerank", operations.rerank),
     web.post("/v1/sessions", sessions.create),
     web.get("/v1/sessions", sessions.list_all),
     web.get("/v1/sessions/{id}", sessions.one),
@@ -143,6 +144,7 @@ EXCHANGES: Mapping[str, Dialect] = {
     "/v1/audio/translations": dialects.TRANSLATIONS,
     "/v1/audio/speech": dialects.SPEECH,
     "/v1/moderations": dialects.MODERATIONS,
+    "/v1/rerank": dialects.RERANK,
 }
 """The routes whose POST requests are exchanges, and their dialects: what happens to each is in the log."""
 

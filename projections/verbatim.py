@@ -2,9 +2,10 @@
 
 A line is `{"timestamp", "request_id", "attempt", "provider", "model", "prompt", "response", "error", "metadata"}`.
 `model` is without its provider. `prompt` is the request's messages (or `prompt`, or `input`), with `system`,
-`instructions` and `tools` beside it where the request has them; `response` is the list of choices. Neither is there
-where the request forbade to keep content, and no prompt where it went with history that was dropped. `error` is there
-where the attempt failed. `metadata.tokens` is always there: `{"input", "input_cached", "output"}`.
+`instructions` and `tools` beside it where the request has them, or its `query`, with `documents`; `response` is the
+list of choices. Neither is there where the request forbade to keep content, and no prompt where it went with history
+that was dropped. `error` is there where the attempt failed. `metadata.tokens` is always there: `{"input",
+"input_cached", "output"}`.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ def _line(event: RecordedEvent, received: dict[str, Any], source: Source) -> dic
 def _prompt(asked: dict[str, Any] | None) -> dict[str, Any]:
     if asked is None:
         return {}
-    prompt = next((asked[name] for name in _PROMPTS if name in asked), None)
-    return {"prompt": prompt, **_present(asked, _BESIDE)}
+    name = next((name for name in _PROMPTS if name in asked), None)
+    if name is None and "query" in asked:
+        return {"prompt": asked["query"], **_present(asked, ("documents",))}
+    return {"prompt": asked[name] if name else None, **_present(asked, _BESIDE)}
 
 
 def _tokens(body: dict[str, Any]) -> dict[str, int]:

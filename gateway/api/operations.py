@@ -17,6 +17,7 @@ from gateway.wire.dialects import (
     IMAGE_EDITS,
     IMAGES,
     MODERATIONS,
+    RERANK,
     SPEECH,
     STRUCTURED,
     TRANSCRIPTIONS,
@@ -67,6 +68,11 @@ async def speech(request: web.Request) -> web.StreamResponse:
 async def moderations(request: web.Request) -> web.StreamResponse:
     """What a provider holds against a text"""
     return await serve(request, MODERATIONS)
+
+
+async def rerank(request: web.Request) -> web.StreamResponse:
+    """Documents in the order of their relevance to a query"""
+    return await serve(request, RERANK)
 
 
 async def chat_completions_of(request: web.Request) -> web.StreamResponse:

@@ -225,3 +225,27 @@ class EmbeddingList(TypedDict):
     object: Literal["list"]
     data: list[dict[str, Any]]
     model: str
+
+
+class RankedText(TypedDict):
+    """A document."""
+
+    text: NotRequired[str]
+
+
+class RankedResult(TypedDict):
+    """A document's place among those of the request, and how relevant it is."""
+
+    index: Count
+    relevance_score: float
+    document: NotRequired[RankedText]
+
+
+class Ranking(TypedDict):
+    """Documents, the most relevant first. `usage` or `meta` is there as the provider says it."""
+
+    id: str
+    model: str
+    results: list[RankedResult]
+    usage: NotRequired[dict[str, Any]]
+    meta: NotRequired[dict[str, Any]]

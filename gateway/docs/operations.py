@@ -21,6 +21,7 @@ from gateway.wire.forwarded import SPEECH_TYPES, ForwardedRequest
 from gateway.wire.gemini.request import GenerateContentRequest
 from gateway.wire.messages.request import MessagesRequest
 from gateway.wire.openai_chat_request import ChatRequest
+from gateway.wire.rerank import RerankRequest
 from gateway.wire.responses.request import ResponsesRequest
 from gateway.wire.structured import StructuredRequest
 
@@ -57,7 +58,7 @@ TAGS = (
                           "/v1/generate", "/v1/stream", "/v1beta", "/v1/models/{model}:")),
     Tag("Sessions", ("/v1/sessions",)),
     Tag("Tools", ("/v1/tools",)),
-    Tag("Embeddings, images, audio", ("/v1/embeddings", "/v1/images", "/v1/audio", "/v1/moderations")),
+    Tag("Embeddings, images, audio", ("/v1/embeddings", "/v1/images", "/v1/audio", "/v1/moderations", "/v1/rerank")),
     Tag("Models and providers", ("/v1/models", "/v1/providers", "/providers", "/v1/circuit-breakers")),
     Tag("The log", ("/v1/events", "/v1/requests", "/v1/usage", "/v1/tickets")),
     Tag("The server"),
@@ -149,6 +150,7 @@ OPERATIONS: Mapping[str, Operation] = {
         body=ForwardedRequest, required=("input",), media=tuple(SPEECH_TYPES.values())
     ),
     "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
+    "POST /v1/rerank": Operation(body=RerankRequest, required=("query", "documents"), answer=answers.Ranking),
     "POST /v1/sessions": Operation(
         body=NewSession, answer=reports.Session, example={"model": "demo/echo", "system_prompt": "You are helpful."}
     ),

@@ -23,13 +23,14 @@ from gateway.config import ConfigError
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, Speech
 from gateway.wire.openai_chat import error_of
 from gateway.wire.values import Decoder, Framer, Unsupported, UpstreamError
-from gateway.wire.whole_answers import JsonDecoder, SpeechDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import JsonDecoder, RerankDecoder, SpeechDecoder, TranscriptDecoder
 from gateway.wire.whole_body import BodyFramer
 
 GROUP = "abstractcore.backends"
 WIRES: Mapping[str, Callable[[], Decoder]] = {
     "embeddings": JsonDecoder,
     "moderations": JsonDecoder,
+    "rerank": RerankDecoder,
     "images_generations": JsonDecoder,
     "images_edits": JsonDecoder,
     "audio_transcriptions": TranscriptDecoder,

@@ -17,7 +17,7 @@ from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.completions import echoed
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.values import Decoder, Framer, Unsupported
-from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, SpeechDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RerankDecoder, SpeechDecoder, TranscriptDecoder
 from gateway.wire.whole_body import BodyFramer, EventsFramer
 
 
@@ -52,6 +52,14 @@ class SpokenText(Whole):
         if asked and not sent.get("response_format"):
             sent["response_format"] = asked
         return Whole.encode(self, provider, model, sent)
+
+
+class Reranking(Whole):
+    """A document that is no more than its text goes as that: vLLM and llama.cpp take no objects."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        documents = [each["text"] if isinstance(each, dict) and len(each) == 1 else each for each in body["documents"]]
+        return Whole.encode(self, provider, model, {**body, "documents": documents})
 
 
 class Completions:
@@ -91,6 +99,7 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("openai_compatible", "completions"): Completions(),
     ("openai_compatible", "embeddings"): Whole("/embeddings"),
     ("openai_compatible", "moderations"): Whole("/moderations"),
+    ("openai_compatible", "rerank"): Reranking("/rerank", RerankDecoder),
     ("openai_compatible", "images_generations"): Whole("/images/generations"),
     ("openai_compatible", "images_edits"): Whole("/images/edits", form=True),
     ("openai_compatible", "audio_transcriptions"): Whole("/audio/transcriptions", TranscriptDecoder, form=True),

@@ -13,7 +13,14 @@ from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
 from gateway.wire.tooltext.decoder import ToolTextDecoder
 from gateway.wire.tooltext.formats import FORMATS
 from gateway.wire.values import Decoder
-from gateway.wire.whole_answers import JsonDecoder, OllamaEmbedDecoder, RawDecoder, SpeechDecoder, TranscriptDecoder
+from gateway.wire.whole_answers import (
+    JsonDecoder,
+    OllamaEmbedDecoder,
+    RawDecoder,
+    RerankDecoder,
+    SpeechDecoder,
+    TranscriptDecoder,
+)
 
 DECODERS: Mapping[str, Callable[[], Decoder]] = {
     made.name: made
@@ -32,6 +39,7 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
         SpeechDecoder,
         TranscriptDecoder,
         OllamaEmbedDecoder,
+        RerankDecoder,
     )
 }
 

@@ -11,6 +11,7 @@ from gateway.wire.forwarded import ImageEdits, Images, Moderations, Speech, Tran
 from gateway.wire.gemini.dialect import GenerateContentDialect
 from gateway.wire.messages.dialect import MessagesDialect
 from gateway.wire.openai_chat_dialect import ChatDialect
+from gateway.wire.rerank import RerankDialect
 from gateway.wire.responses.dialect import ResponsesDialect
 from gateway.wire.structured import StructuredDialect
 
@@ -22,6 +23,7 @@ IMAGES: Dialect = Images()
 IMAGE_EDITS: Dialect = ImageEdits()
 MESSAGES: Dialect = MessagesDialect()
 MODERATIONS: Dialect = Moderations()
+RERANK: Dialect = RerankDialect()
 RESPONSES: Dialect = ResponsesDialect()
 SPEECH: Dialect = Speech()
 STRUCTURED: Dialect = StructuredDialect()
@@ -29,8 +31,8 @@ TRANSCRIPTIONS: Dialect = Transcriptions()
 TRANSLATIONS: Dialect = Translations()
 
 _ALL = (
-    CHAT, COMPLETIONS, EMBEDDINGS, GENERATE_CONTENT, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RESPONSES, SPEECH,
-    STRUCTURED, TRANSCRIPTIONS, TRANSLATIONS,
+    CHAT, COMPLETIONS, EMBEDDINGS, GENERATE_CONTENT, IMAGES, IMAGE_EDITS, MESSAGES, MODERATIONS, RERANK, RESPONSES,
+    SPEECH, STRUCTURED, TRANSCRIPTIONS, TRANSLATIONS,
 )  # fmt: skip
 DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made for made in _ALL}
 

@@ -1,7 +1,7 @@
 """Answers that are no chat, read: one body, whose inside is its dialect's affair. What is read of it here is the usage.
 
 Formats: https://platform.openai.com/docs/api-reference for embeddings, images, audio and moderations;
-https://docs.ollama.com/api/embed.
+https://docs.ollama.com/api/embed; `gateway.wire.rerank` names those for reranking.
 """
 
 from __future__ import annotations
@@ -102,6 +102,30 @@ class OllamaEmbedDecoder(WholeDecoder):
         return [Body(body), Meta(usage=usage, usage_raw=counts)]
 
 
+class RerankDecoder(WholeDecoder):
+    """Documents' relevance. Usage is Jina's, or what Cohere has in `meta`."""
+
+    name = "rerank.1"
+    __slots__ = ()
+
+    def body(self, frame: bytes) -> list[Piece]:
+        value = object_of(frame)
+        self._finished = True
+        if value.get("error"):
+            return [Meta(error=error_of(value["error"], 502))]
+        raw = next((value[name] for name in ("usage", "meta") if isinstance(value.get(name), dict)), None)
+        cost, model = (raw or {}).get("cost"), value.get("model")
+        return [
+            Body(frame),
+            Meta(
+                usage=usage_of_ranking(raw) if raw else None,
+                usage_raw=raw,
+                cost_reported=str(cost) if type(cost) in (int, float) else None,
+                model=model if isinstance(model, str) else None,
+            ),
+        ]
+
+
 def _object_if(frame: bytes) -> dict[str, Any] | None:
     """The object that a body is, if it is one: sound can begin with any byte."""
     try:
@@ -130,3 +154,16 @@ def usage_of_work(raw: Mapping[str, Any]) -> Usage | None:
         output_tokens=count(raw.get("output_tokens")),
         input_audio_tokens=count(audio),
     )
+
+
+def usage_of_ranking(raw: Mapping[str, Any]) -> Usage | None:
+    """The usage of a reranking: tokens of the query and the documents, which some only give as a total. None for one
+    that counts searches."""
+    for counted in (raw, raw.get("tokens"), raw.get("billed_units")):
+        if not isinstance(counted, dict):
+            continue
+        if (usage := usage_of_work(counted)) is not None:
+            return usage
+        if "total_tokens" in counted:
+            return Usage(input_tokens=count(counted["total_tokens"]))
+    return None

@@ -99,6 +99,11 @@ def moderation(model: str, text: str, stream: bool) -> Ask:
     return Ask("/v1/moderations", {"model": "openai-compatible/m", "input": text})
 
 
+def reranking(model: str, text: str, stream: bool) -> Ask:
+    asked = {"query": text, "documents": ["one", {"text": "two"}], "return_documents": True}
+    return Ask("/v1/rerank", {"model": "openai-compatible/r", **asked})
+
+
 def _form(path: str, name: str, data: bytes, **fields: str) -> Ask:
     """As RFC 7578 has it."""
     parts = [f'name="{key}"\r\n\r\n{value}'.encode() for key, value in fields.items()]
@@ -110,6 +115,6 @@ def _form(path: str, name: str, data: bytes, **fields: str) -> Ask:
 
 ENDPOINTS = (
     chat, gemini, response, speech, tools, message, background, image, on_socket, completion, chat, transcription,
-    json_chat, edit, message, moderation, structured, embedding, response,
+    json_chat, edit, message, moderation, structured, embedding, response, reranking,
 )  # fmt: skip
 """Those that stream stand apart, so that any few of them in a row have one."""

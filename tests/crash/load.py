@@ -37,6 +37,7 @@ async def upstream() -> AsyncIterator[ScriptedServer]:
         server.script("POST /v1/audio/speech", Script(PICTURE * 9, content_type="audio/wav", split=60, pace_s=PACE_S))
         server.script("POST /v1/audio/transcriptions", Script.json({"text": "All of it."}, delay_s=PACE_S))
         server.script("POST /v1/moderations", Script.json({"id": "m", "model": "m", "results": []}, delay_s=PACE_S))
+        server.script("POST /v1/rerank", Script.file("rerank/body.json", delay_s=PACE_S))
         server.script("POST /v1/messages", _anthropic)
         server.script("POST /api/chat", _family("ollama", "ndjson"))
         yield server

@@ -29,6 +29,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/audio/translations": {"file": {"filename": "a.wav", "data": "aGk="}},
     "/v1/audio/speech": {"input": "Hi", "voice": "alloy"},
     "/v1/moderations": {"input": "Hi"},
+    "/v1/rerank": {"query": "Hi", "documents": ["you"]},
 }
 NATIVE = {
     "/completions": Script.file("completions/body.json"),
@@ -39,6 +40,7 @@ NATIVE = {
     "/audio/translations": Script.json({"text": "Hi"}),
     "/audio/speech": Script(b"sound", content_type="audio/mpeg"),
     "/moderations": Script.json({"id": "m", "results": []}),
+    "/rerank": Script.json({"results": [{"index": 0, "relevance_score": 0.5}]}),
 }
 PROVIDERS = [*PLACES, "demo"]
 

@@ -76,6 +76,14 @@ def test_a_verbatim_line_has_the_whole_prompt_and_answer(here: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_verbatim_line_has_the_query_and_what_it_ranked(tmp_path: Path) -> None:
+    log = Ledger()
+    log.add(node_started(), *answered("r1", body={"query": "a panda?", "documents": ["a bear", {"text": "bread"}]}))
+    fold(tmp_path, log, REGISTRY)
+    (line,) = [line for path in tmp_path.glob("verbatim_*") for line in lines(path)]
+    assert (line["prompt"], line["documents"]) == ("a panda?", ["a bear", {"text": "bread"}])
+
+
 def test_a_payload_line_has_the_whole_body(here: Path) -> None:
     by_request = {line["request_id"]: line for line in lines(here / "logs" / "20261121-payloads.jsonl")}
     assert by_request["r6"]["payload"] == {

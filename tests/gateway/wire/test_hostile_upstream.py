@@ -37,6 +37,7 @@ FAMILIES: Mapping[str, tuple[str, Callable[[], Framer]]] = {
     "speech.1": ("whole/*.json", BodyFramer),
     "transcript.1": ("whole/*.json", BodyFramer),
     "ollama_embed.1": ("ollama_embed/*.json", BodyFramer),
+    "rerank.1": ("rerank/*.json", BodyFramer),
 }
 DEEP = json.loads("[" * 300 + "]" * 300)
 HOSTILE = st.sampled_from([
