@@ -16,7 +16,7 @@ from gateway.wire.dialects import GENERATE_CONTENT
 from gateway.wire.gemini.dialect import as_chat
 
 METHODS = ("generateContent", "streamGenerateContent", "countTokens")
-NO_CHAT = "text-embedding"
+NO_CHAT = ("text-embedding", "text-reranking")
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -47,7 +47,8 @@ async def list_models(request: web.Request) -> web.Response:
     """The models that chat, in Google's shape"""
     given = services(request)
     listings = await given.discovery.listings(None)
-    found = [model_object(listing, model) for listing in listings for model in listing.models if model.type != NO_CHAT]
+    listed = ((listing, model) for listing in listings for model in listing.models)
+    found = [model_object(listing, model) for listing, model in listed if model.type not in NO_CHAT]
     return json_response({"models": [_shown(model) for model in [*virtual_objects(given), *found]]})
 
 

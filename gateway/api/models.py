@@ -13,7 +13,7 @@ from gateway.routing.virtual import Virtual
 from gateway.services import Services
 from gateway.upstreams.upstream import ModelInfo
 
-TYPES = ("text-generation", "text-embedding")
+TYPES = ("text-generation", "text-embedding", "text-reranking")
 OWNER = "abstractcore"
 """Whose the virtual models are."""
 

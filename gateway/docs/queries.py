@@ -53,7 +53,7 @@ class ModelsQuery(TypedDict, total=False):
     """Which models."""
 
     provider: str
-    type: Literal["text-generation", "text-embedding"]
+    type: Literal["text-generation", "text-embedding", "text-reranking"]
 
 
 class EventsQuery(TypedDict, total=False):

@@ -111,7 +111,7 @@ class Model(TypedDict):
     object: Literal["model"]
     created: int
     owned_by: str
-    type: NotRequired[Literal["text-generation", "text-embedding"]]
+    type: NotRequired[Literal["text-generation", "text-embedding", "text-reranking"]]
     context_length: NotRequired[Count]
     capabilities: NotRequired[list[str]]
     strategy: NotRequired[str]

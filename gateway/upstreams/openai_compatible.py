@@ -112,8 +112,13 @@ def _model(item: dict[str, Any]) -> ModelInfo:
     context = item.get("context_length") or item.get("max_model_len") or item.get("max_context_length")
     return ModelInfo(
         id=item["id"],
-        type="text-embedding" if "embed" in item["id"].lower() else "text-generation",
+        type=_type(item["id"].lower()),
         created=created if isinstance(created, int) else None,
         owned_by=owner if isinstance(owner, str) else None,
         context_length=context if isinstance(context, int) else None,
     )
+
+
+def _type(name: str) -> str:
+    """What a model is for, by its name: the lists of this family do not say."""
+    return "text-reranking" if "rerank" in name else "text-embedding" if "embed" in name else "text-generation"

@@ -41,7 +41,8 @@ class Call:
 
 @value
 class ModelInfo:
-    """A model that a provider lists. `type` is `text-generation` or `text-embedding`, None where it cannot be told."""
+    """A model that a provider lists. `type` is `text-generation`, `text-embedding` or `text-reranking`, None where it
+    cannot be told."""
 
     id: str
     type: str | None = None

@@ -112,6 +112,7 @@ async def test_models() -> None:
     listed = [
         {"id": "gpt-x", "object": "model", "created": 1, "owned_by": "openai"},
         {"id": "text-embedding-3", "object": "model"},
+        {"id": "BAAI/bge-Reranker-v2", "object": "model"},
         {"id": "anthropic/claude", "context_length": 200_000},
         {"object": "model"},
     ]
@@ -122,9 +123,10 @@ async def test_models() -> None:
         with pytest.raises(UpstreamFailure):
             await OpenAICompatible(http).models(provider("openai_compatible", server.base_url), "k")
     assert [(model.id, model.type) for model in models] == [
-        ("gpt-x", "text-generation"), ("text-embedding-3", "text-embedding"), ("anthropic/claude", "text-generation"),
+        ("gpt-x", "text-generation"), ("text-embedding-3", "text-embedding"),
+        ("BAAI/bge-Reranker-v2", "text-reranking"), ("anthropic/claude", "text-generation"),
     ]  # fmt: skip
-    assert models[2].context_length == 200_000
+    assert models[3].context_length == 200_000
     assert server.requests[0].headers["authorization"] == "Bearer k"
 
 
