@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.upstreams.anthropic import NativeMessages
-from gateway.upstreams.local.family import LocalEmbeddings
+from gateway.upstreams.local.family import LocalEmbeddings, LocalReranking
 from gateway.upstreams.openai_compatible import set_stream_options
 from gateway.upstreams.upstream import Call, Provider, Speech
 from gateway.wire import multipart
@@ -108,5 +108,6 @@ NATIVES: Mapping[tuple[str, str], Speech] = {
     ("anthropic", "messages"): NativeMessages(),
     ("ollama", "embeddings"): OllamaEmbeddings("/api/embed", OllamaEmbedDecoder),
     ("huggingface", "embeddings"): LocalEmbeddings(),
+    ("huggingface", "rerank"): LocalReranking(),
 }
 """By family and `Dialect.wire`."""

@@ -1,4 +1,4 @@
-"""A worker's messages as an upstream's answer: OpenAI's chunks, one body of them, or a list of vectors."""
+"""A worker's messages as an upstream's answer: OpenAI's chunks, one body of them, a list of vectors or of results."""
 
 from __future__ import annotations
 
@@ -119,6 +119,18 @@ class Vectors(WorkerAnswer):
         return orjson.dumps(
             {"object": "list", "data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
         )
+
+
+class Ranking(WorkerAnswer):
+    """Jina's list of results, in the order of the documents."""
+
+    async def read(self) -> bytes:
+        if self._whole:
+            return b""
+        (message,) = await self._messages()
+        self._whole = True
+        tokens = message["tokens"]
+        return orjson.dumps({"results": message["results"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
 
 def usage(prompt: int, answer: int) -> dict[str, int]:

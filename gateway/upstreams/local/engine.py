@@ -91,6 +91,17 @@ class EmbeddingEngine(Protocol):
         Raises `EngineError`."""
 
 
+class RerankingEngine(Protocol):
+    """A loaded model that says how relevant documents are."""
+
+    device: str
+    memory_bytes: int
+
+    def rank(self, query: str, documents: Sequence[str], tokens_per_document: int | None) -> tuple[list[float], int]:
+        """A score for each document, higher ones being more relevant, and how many tokens all pairs had. Of each
+        document at most `tokens_per_document` are read. Raises `EngineError`."""
+
+
 def templated(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
     """The conversation by a Hugging Face tokenizer's template; one line a message where it has none.
 

@@ -13,20 +13,22 @@ from eventstore.value import value
 from gateway.errors import NotOffered
 from gateway.upstreams.chat_spoken import OwnAnswers
 from gateway.upstreams.local import found
-from gateway.upstreams.local.answers import RefusedAnswer, StreamedChat, Vectors, WholeChat, WorkerAnswer
+from gateway.upstreams.local.answers import Ranking, RefusedAnswer, StreamedChat, Vectors, WholeChat
 from gateway.upstreams.local.host import Host
 from gateway.upstreams.local.process import Refused
 from gateway.upstreams.local.request import encode
 from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, UpstreamFailure
+from gateway.wire.chat_request import Fields
+from gateway.wire.rerank import texts_of
 from gateway.wire.values import Decoder, Framer, Unsupported
-from gateway.wire.whole_answers import JsonDecoder
+from gateway.wire.whole_answers import JsonDecoder, RerankDecoder
 from gateway.wire.whole_body import BodyFramer
 
 
 @value
 class Library:
     """What runs a family's models. `engine` chats, `packages` must be there for it, `extra` brings them; `for_mlx`:
-    it lists what mlx wrote; `embeds`: it lists embedding models too."""
+    it lists what mlx wrote; `embeds`: it lists models that embed or rank too."""
 
     engine: str
     packages: tuple[str, ...]
@@ -52,6 +54,7 @@ SENTENCES = Library("sentences", ("torch", "sentence_transformers"), "huggingfac
 SENTENCES_ONNX = Library("sentences_onnx", ("torch", "sentence_transformers", "optimum", "onnxruntime"), "onnx")
 EMBEDDING = {"torch": SENTENCES, "onnx": SENTENCES_ONNX}
 """By the setting `embedding_backend`."""
+CROSS_ENCODER = Library("cross_encoder", ("torch", "sentence_transformers"), "huggingface")
 MLX = Library("mlx", ("mlx", "mlx_lm"), "mlx", for_mlx=True)
 
 
@@ -83,8 +86,8 @@ class LocalModels(OwnAnswers):
 
     async def _answer(self, provider: str, asked: Mapping[str, Any], place: found.Place, streamed: bool) -> Answer:
         """Load the model where it is not, hand it the request, and wait until it has begun. Raises `Refused`."""
-        name = "embed" if "embed" in asked else "chat"
-        engine = self._embedding.engine if name == "embed" else self._library.engine
+        name = next(name for name in ("embed", "rank", "chat") if name in asked)
+        engine = {"embed": self._embedding, "rank": CROSS_ENCODER, "chat": self._library}[name].engine
         slot, process = await self._host.acquire(provider, engine, asked["model"], place)
         inbox = process.ask({name: asked[name]})
 
@@ -97,8 +100,9 @@ class LocalModels(OwnAnswers):
         except BaseException:
             end()
             raise
-        made: type[WorkerAnswer] = Vectors if name == "embed" else StreamedChat if streamed else WholeChat
-        return made(inbox, begun, end)
+        if name == "chat":
+            return (StreamedChat if streamed else WholeChat)(inbox, begun, end)
+        return (Vectors if name == "embed" else Ranking)(inbox, begun, end)
 
     async def models(self, provider: Provider, api_key: str | None) -> list[ModelInfo]:
         if not found.installed(self._library.packages):
@@ -107,7 +111,7 @@ class LocalModels(OwnAnswers):
         return [each.info for each in listed if self._runs(each)]
 
     def _runs(self, model: found.Found) -> bool:
-        if model.info.type == "text-embedding":
+        if model.info.type != "text-generation":
             return self._library.embeds
         return model.for_mlx == self._library.for_mlx
 
@@ -133,6 +137,26 @@ class LocalEmbeddings:
 
     def decoder(self, streamed: bool) -> Decoder:
         return JsonDecoder()
+
+
+class LocalReranking:
+    """Jina's reranking, by cross-encoders."""
+
+    def encode(self, provider: Provider, model: str, body: Mapping[str, Any]) -> Call:
+        CROSS_ENCODER.check()
+        fields = Fields(provider.name, body)
+        rank = {name: fields.take(name) for name in ("query", "documents", "max_tokens_per_doc", "return_documents")}
+        rank["documents"] = texts_of(rank["documents"])
+        fields.take("top_n")  # the renderer cuts
+        fields.settle()
+        asked = {"model": model, "rank": rank, "unload": body.get("unload_after") is True}
+        return Call("/rerank", orjson.dumps(asked), streamed=False, ignored=fields.ignored)
+
+    def framer(self, streamed: bool) -> Framer:
+        return BodyFramer()
+
+    def decoder(self, streamed: bool) -> Decoder:
+        return RerankDecoder()
 
 
 def _not_here(library: Library) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,13 @@ REPOSITORY = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0
 HEADER_LIMIT = 100 << 20
 """Bytes of a safetensors header, by its format: https://huggingface.co/docs/safetensors"""
 
-Kind = Literal["text-generation", "text-embedding"]
+Kind = Literal["text-generation", "text-embedding", "text-reranking"]
+CAPABILITY: Mapping[Kind, str] = {
+    "text-generation": "completion",
+    "text-embedding": "embedding",
+    "text-reranking": "reranking",
+}
+"""What a model of a kind can do, in Ollama's words where it has one."""
 
 
 @value
@@ -100,23 +107,29 @@ def _described(name: str, directory: Path) -> Found | None:
     if weights is None or kind is None:
         return None
     length = config.get("max_position_embeddings")
-    capabilities = ("completion",) if kind == "text-generation" else ("embedding",)
     info = ModelInfo(
         name,
         kind,
         created=int(weights.stat().st_mtime),
         context_length=length if type(length) is int else None,
-        capabilities=capabilities,
+        capabilities=(CAPABILITY[kind],),
     )
     return Found(info, _format(weights) == "mlx")
 
 
 def kind_of(directory: Path, config: dict[str, Any] | None = None) -> Kind | None:
     """What a model's files say that it is for; None where they do not say. `config` is its `config.json`."""
-    if (directory / "modules.json").is_file():  # the mark of sentence-transformers
+    config = _json(directory / "config.json") if config is None else config
+    names = [str(name) for name in config.get("architectures") or ()]
+    classifies = any(name.endswith("ForSequenceClassification") for name in names)
+    crosses = _json(directory / "config_sentence_transformers.json").get("model_type") == "CrossEncoder"
+    if (directory / "modules.json").is_file() and not crosses:  # the mark of sentence-transformers
         return "text-embedding"
-    names = (_json(directory / "config.json") if config is None else config).get("architectures") or ()
-    return "text-generation" if any(str(name).endswith("ForCausalLM") for name in names) else None
+    if classifies:  # one label is a score; several are classes. Without names there are two.
+        return "text-reranking" if len(config.get("id2label") or (0, 1)) == 1 else None
+    if crosses:
+        return "text-reranking"
+    return "text-generation" if any(name.endswith("ForCausalLM") for name in names) else None
 
 
 def _format(weights: Path) -> str | None:

@@ -1,10 +1,13 @@
 """The worker process: loads one model and serves requests in the order in which they came, until standard input ends.
 
-JSON lines. In:  {"id": 1, "chat": {…}}, {"id": 2, "embed": {"texts": […], "dimensions": null}}, {"cancel": 1}
+JSON lines. In:  {"id": 1, "chat": {…}}, {"id": 2, "embed": {"texts": […], "dimensions": null}}, {"cancel": 1},
+                 {"id": 3, "rank": {"query", "documents": […], "max_tokens_per_doc": null, "return_documents": null}}
 Out, once:       {"loaded": {"device": …, "memory_bytes": …}} or {"failed": {"message", "status", "code", "param"}}
 Out, by request: {"id": 1, "begun": 12} (tokens of the prompt), {"id": 1, "text": "…"}…,
                  {"id": 1, "ended": {"completion_tokens": 5, "finish_reason": "stop"}},
-                 {"id": 2, "vectors": […], "tokens": 7}, or {"id": 1, "failed": {…}}
+                 {"id": 2, "vectors": […], "tokens": 7},
+                 {"id": 3, "results": [{"index": 0, "relevance_score": 0.5}, …], "tokens": 7}, or
+                 {"id": 1, "failed": {…}}
 
 A thread reads, so that a cancelled request stops at its next token.
 """
@@ -24,7 +27,7 @@ from typing import IO, Any
 import orjson
 
 from gateway.upstreams.local.engine import Asked, EngineError, Sampling
-from gateway.upstreams.local.found import kind_of
+from gateway.upstreams.local.found import Kind, kind_of
 from gateway.upstreams.local.text import Stops
 
 ENGINES: Mapping[str, str] = {
@@ -32,10 +35,23 @@ ENGINES: Mapping[str, str] = {
     "mlx": "mlx",
     "sentences": "sentences",
     "sentences_onnx": "sentences_onnx",
+    "cross_encoder": "cross_encoder",
 }
 """Engine -> the module of this package that has its class `Engine`."""
-EMBEDDING = frozenset({"sentences", "sentences_onnx"})
-"""Engines whose models make embeddings."""
+KINDS: Mapping[str, Kind] = {
+    "huggingface": "text-generation",
+    "mlx": "text-generation",
+    "sentences": "text-embedding",
+    "sentences_onnx": "text-embedding",
+    "cross_encoder": "text-reranking",
+}
+"""Engine -> what its models are for."""
+DOES: Mapping[Kind, tuple[str, str]] = {
+    "text-generation": ("chats", "does not chat"),
+    "text-embedding": ("makes embeddings", "makes no embeddings"),
+    "text-reranking": ("ranks documents", "ranks no documents"),
+}
+"""What a model of a kind does, and what is said of one that does something else."""
 READ = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is fetched of a repository: no pickles, no code."""
 
@@ -74,6 +90,8 @@ class Worker:
             if "embed" in message:
                 vectors, tokens = engine.embed(message["embed"]["texts"], message["embed"]["dimensions"])
                 self._write({"id": number, "vectors": vectors, "tokens": tokens})
+            elif "rank" in message:
+                self._rank(engine, number, message["rank"])
             else:
                 self._chat(engine, number, asked_of(message["chat"]))
         except EngineError as error:
@@ -81,6 +99,14 @@ class Worker:
         except Exception as error:  # one request's misfortune; the next may fare better
             logger.warning("a request failed in the model", exc_info=error)
             self._write({"id": number, "failed": EngineError(f"{type(error).__name__} in the model", 500).said()})
+
+    def _rank(self, engine: Any, number: int, asked: Mapping[str, Any]) -> None:
+        documents = asked["documents"]
+        scores, tokens = engine.rank(asked["query"], documents, asked["max_tokens_per_doc"])
+        results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+        if asked["return_documents"]:
+            results = [each | {"document": {"text": documents[each["index"]]}} for each in results]
+        self._write({"id": number, "results": results, "tokens": tokens})
 
     def _chat(self, engine: Any, number: int, asked: Asked) -> None:
         prompt = engine.prompt(asked.messages)
@@ -146,11 +172,11 @@ def directory_of(model: str, is_directory: bool) -> str:
 
 def check_kind(engine: str, directory: Path) -> None:
     """Raises `EngineError` for a model that does what this engine is not for: libraries load it, and it babbles."""
-    kind, embeds = kind_of(directory), engine in EMBEDDING
-    if kind == "text-embedding" and not embeds:
-        raise EngineError("The model makes embeddings; it does not chat.", 400, "model_not_supported", "model")
-    if kind == "text-generation" and embeds:
-        raise EngineError("The model chats; it makes no embeddings.", 400, "model_not_supported", "model")
+    kind, wanted = kind_of(directory), KINDS[engine]
+    if kind == wanted or (kind is None and wanted != "text-reranking"):
+        return
+    does = DOES[kind][0] if kind is not None else "does something else"
+    raise EngineError(f"The model {does}; it {DOES[wanted][1]}.", 400, "model_not_supported", "model")
 
 
 def load(engine: str, model: str, is_directory: bool) -> Any:
