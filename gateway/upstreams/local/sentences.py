@@ -20,7 +20,10 @@ class Engine:
     def __init__(self, directory: str) -> None:
         quiet()
         self.device = best_device()
-        made: Any = SentenceTransformer(directory, device=self.device, backend=self.backend, local_files_only=True)
+        weights = {"use_safetensors": True} if self.backend == "torch" else None
+        made: Any = SentenceTransformer(
+            directory, device=self.device, backend=self.backend, local_files_only=True, model_kwargs=weights
+        )
         self._model = made
         self.memory_bytes = bytes_of(made) or _bytes_on_disk(directory)
 

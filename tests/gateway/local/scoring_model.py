@@ -6,6 +6,7 @@ they are, its last step asks for what relevant words have and the others have no
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -45,6 +46,21 @@ def write_scorer(directory: Path, labels: int = 1) -> None:
     )
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(directory)
+
+
+def write_embedder(directory: Path) -> None:
+    """The same BERT as an embedding model, by the mean of its words."""
+    write_scorer(directory)
+    parts = [(0, "", "Transformer"), (1, "1_Pooling", "Pooling")]
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for at, path, name in parts
+    ]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True})
+    )
 
 
 def pickle_weights(directory: Path) -> None:

@@ -20,7 +20,7 @@ NEEDED = ("torch", "transformers", "sentence_transformers")
 if missing := [package for package in NEEDED if find_spec(package) is None]:
     pytest.skip(f"not installed here: {', '.join(missing)}", allow_module_level=True)
 
-from tests.gateway.local.scoring_model import pickle_weights, write_scorer  # noqa: E402  it needs them
+from tests.gateway.local.scoring_model import WIDTH, pickle_weights, write_embedder, write_scorer  # noqa: E402  it needs them
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,6 +34,9 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     write_scorer(home / "models" / "classifier", labels=3)
     write_scorer(home / "models" / "pickled")
     pickle_weights(home / "models" / "pickled")
+    write_embedder(home / "models" / "embedder")
+    write_embedder(home / "models" / "pickled-embedder")
+    pickle_weights(home / "models" / "pickled-embedder")
     env = {
         "ABSTRACTCORE_MODELS_ROOT": str(home / "models"), "HF_HUB_OFFLINE": "1", "HOME": str(home),
         "OMP_NUM_THREADS": "1",
@@ -109,15 +112,23 @@ async def test_a_model_of_another_kind_is_refused(server: ServerProcess, model: 
 async def test_weights_that_can_hold_code_are_not_read(server: ServerProcess) -> None:
     status, answer, _ = await ask(server, model="huggingface/pickled")
     assert (status, answer["error"]["message"]) == (500, "The model could not be loaded: OSError.")
+    found = []
+    for model in ("embedder", "pickled-embedder"):
+        body = {"model": f"huggingface/{model}", "input": "a"}
+        async with aiohttp.ClientSession() as http, http.post(f"{server.url}/v1/embeddings", json=body) as answered:
+            found.append(answered.status)
+    assert found == [200, 500]
 
 
 async def test_they_would_be_without_a_word(tmp_path: Path) -> None:
     """The twin: the library reads them unless told not to."""
-    from sentence_transformers import CrossEncoder
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
-    write_scorer(tmp_path)
-    pickle_weights(tmp_path)
-    assert CrossEncoder(str(tmp_path), local_files_only=True).predict([("a", "b")]) > 0
+    for name, write in (("scorer", write_scorer), ("embedder", write_embedder)):
+        write(tmp_path / name)
+        pickle_weights(tmp_path / name)
+    assert CrossEncoder(str(tmp_path / "scorer"), local_files_only=True).predict([("a", "b")]) > 0
+    assert len(SentenceTransformer(str(tmp_path / "embedder"), local_files_only=True).encode("a")) == WIDTH
 
 
 async def test_it_is_listed_as_what_it_is(server: ServerProcess) -> None:
