@@ -59,6 +59,7 @@ class CompletionsRequest(TypedDict, total=False):
     frequency_penalty: Number | None
     logit_bias: dict[str, Number] | None
     user: str | None
+    metadata: dict[str, str] | None
     api_key: Credential | None
     base_url: str | None
     session_id: str | None

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from gateway.errors import InvalidRequest, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
-from gateway.wire.openai_chat_request import Credential, Text, validate
+from gateway.wire.openai_chat_request import Credential, Text, refuse_stream, validate
 from gateway.wire.values import Fold, Piece, WireError
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -36,6 +36,7 @@ class EmbeddingsRequest(TypedDict, total=False):
     dimensions: Annotated[int, Field(gt=0)] | None
     encoding_format: Literal["float", "base64"] | None
     user: str | None
+    metadata: dict[str, str] | None
     api_key: Credential | None
     base_url: str | None
     session_id: str | None
@@ -57,6 +58,7 @@ class EmbeddingsDialect(Dialect):
                 "Missing required parameter: 'input'.", param="input", code="missing_required_parameter"
             )
         validate(_ADAPTER, body)
+        refuse_stream(body)
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"encoding_format": body.get("encoding_format") or "float"}
@@ -80,7 +82,10 @@ class EmbeddingsBody:
 
     def completed(self, fold: Fold) -> bytes:
         """The body. Raises `WireError` where the provider's is not one of vectors."""
-        value = orjson.loads(fold.body or b"null")
+        try:
+            value = orjson.loads(fold.body or b"null")
+        except orjson.JSONDecodeError as error:  # such as NaN, which the decoder lets pass
+            raise WireError("the upstream's answer is not JSON") from error
         items = value.get("data") if isinstance(value, dict) else None
         if not isinstance(items, list):
             raise WireError("the upstream's answer has no vectors")

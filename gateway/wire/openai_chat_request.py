@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, UnsupportedParameter
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -106,6 +106,12 @@ def validate(adapter: TypeAdapter[Any], body: Mapping[str, Any]) -> None:
         adapter.validate_python(body)
     except ValidationError as error:
         raise _invalid(error) from None
+
+
+def refuse_stream(body: Mapping[str, Any]) -> None:
+    """Raises `UnsupportedParameter` where an answer that is one body is asked for as a stream."""
+    if body.get("stream"):
+        raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:

@@ -17,10 +17,10 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter, openai_error_body
+from gateway.errors import InvalidRequest, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.fastlane import loads_lenient
-from gateway.wire.openai_chat_request import Credential, Text, validate
+from gateway.wire.openai_chat_request import Credential, Text, refuse_stream, validate
 from gateway.wire.values import Fold, Piece, WireError
 
 LONGEST_ECHO = 64 * 1024
@@ -77,8 +77,7 @@ class RerankDialect(Dialect):
                 )
         _check_documents(body["documents"])
         validate(_ADAPTER, body)
-        if body.get("stream"):
-            raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")
+        refuse_stream(body)
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         said: dict[str, Any] = {"documents": len(body["documents"])}

@@ -103,6 +103,17 @@ async def test_a_vector_that_is_none_is_an_error(server: Front, client: AsyncOpe
     assert failed.value.code == "bad_response"
 
 
+@pytest.mark.parametrize("sent", [b'{"data": [{"embedding": [NaN]}]}', b'{"data": [{"embedding": [1e999]}]}'])
+@pytest.mark.parametrize("format", ["float", "base64"])
+async def test_numbers_that_json_has_not_are_an_error(
+    server: Front, client: AsyncOpenAI, sent: bytes, format: Any
+) -> None:
+    play(server, f"{OPENAI}/embeddings", Script(sent))
+    with pytest.raises(openai.InternalServerError) as failed:
+        await client.embeddings.create(model="openai/text-embedding-3-small", input="a", encoding_format=format)
+    assert (failed.value.status_code, failed.value.code) == (502, "bad_response")
+
+
 async def test_ollama_gives_vectors_too(server: Front, client: AsyncOpenAI) -> None:
     play(server, "/ollama/api/embed", Script.json({"model": "e", "embeddings": [VECTOR], "prompt_eval_count": 7}))
     answer = await client.embeddings.create(model="ollama/embeddinggemma", input="a")
@@ -121,7 +132,16 @@ async def test_a_provider_without_vectors_says_so(client: AsyncOpenAI) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"input": ""}, {"input": []}, {"input": [[]]}, {"input": "a", "dimensions": 0}, {"input": {"a": 1}}],
+    [
+        {},
+        {"input": ""},
+        {"input": []},
+        {"input": [[]]},
+        {"input": "a", "dimensions": 0},
+        {"input": {"a": 1}},
+        {"input": "a", "metadata": "b"},
+        {"input": "a", "stream": True},
+    ],
     ids=str,
 )
 async def test_what_is_no_input_is_refused(client: AsyncOpenAI, body: dict[str, Any]) -> None:
@@ -177,6 +197,11 @@ async def test_a_model_that_only_chats_continues_a_prompt(server: Front, client:
         await client.completions.create(model=model, prompt="a", suffix="b")
     with pytest.raises(openai.BadRequestError, match="one prompt"):
         await client.completions.create(model=model, prompt=["a", "b"])
+
+
+async def test_labels_that_are_none_are_refused(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="metadata"):
+        await client.completions.create(model="demo/echo", prompt="Hi", extra_body={"metadata": "a"})
 
 
 async def test_images_are_made_and_changed(server: Front, client: AsyncOpenAI) -> None:
