@@ -115,12 +115,13 @@ def submit(
 
 
 def most_cost(body: Mapping[str, Any], headers: Mapping[str, str]) -> Usd | None:
-    """What the answer may cost, from the body or else the header. Raises `InvalidRequest`."""
-    given = body.get("max_cost_usd")
-    if given is None:
-        given = headers.get(CAP_HEADER)
-        if given is None:
-            return None
+    """What the answer may cost: the smaller of what the body and the header say, which who stands between may have set.
+    Raises `InvalidRequest`."""
+    given = (body.get("max_cost_usd"), headers.get(CAP_HEADER))
+    return min((_cap(each) for each in given if each is not None), default=None)
+
+
+def _cap(given: object) -> Usd:
     try:
         most = Decimal(str(given))
     except InvalidOperation:

@@ -134,6 +134,9 @@ async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Pa
         for wrong in ("much", "-1", "nan", "1e400"):
             refused = await caller.ask(headers={"x-abstractcore-max-cost-usd": wrong})
             assert (refused.status, refused.json["error"]["param"]) == (400, "max_cost_usd")
+        for inner, outer in ((1, "0.0000001"), (0.0000001, "1")):
+            capped = await caller.ask(max_cost_usd=inner, headers={"x-abstractcore-max-cost-usd": outer})
+            assert capped.status == 402, "a proxy's cap is none if the body can raise it"
         assert upstream.requests == []
 
 
