@@ -44,7 +44,7 @@ def recorded_settings(settings: Settings, redactor: Redactor) -> dict[str, Any]:
     return {name: redactor.url(v) if isinstance(v, str) else v for name, v in settings.redacted().items()}
 
 
-def known(settings: Settings, port: int) -> tuple[Sequence[Backends], dict[str, Provider]]:
+def backends_and_providers(settings: Settings, port: int) -> tuple[Sequence[Backends], dict[str, Provider]]:
     """The backends that packages bring, and all providers, by their names. `port` is the one that we listen on."""
     offered = providers(settings, port)
     backends = load_backends(settings.backends, offered)
@@ -94,7 +94,7 @@ def media(settings: Settings, fetcher: Fetcher, capabilities: Capabilities) -> M
     return Media(fetcher, LocalFiles(settings.files_root), Extractor(), capabilities, settings.audio != "refuse")
 
 
-def reuse(settings: Settings) -> Caching:
+def caching(settings: Settings) -> Caching:
     """Which answers may be given to others, and for how long."""
     return Caching(settings.cache, settings.cache_max_age_s, settings.semantic_cache)
 
@@ -109,7 +109,7 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-def door(
+def edge(
     settings: Settings,
     node: str,
     redactor: Redactor,

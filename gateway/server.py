@@ -22,7 +22,7 @@ from eventstore.catalogue.event import Event
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog, wall_clock_us
-from gateway import listener
+from gateway import composition, listener
 from gateway.api.exchange import Desk, caller_of, outlet_for, pattern
 from gateway.api.sessions import CONVERSATIONS
 from gateway.app import EXCHANGES, PROTOCOLS, make_app
@@ -30,7 +30,6 @@ from gateway.archivist import Archivist
 from gateway.caches import open_caches, open_nearest
 from gateway.circuits import Circuits
 from gateway.commands import Commands
-from gateway.composition import door, known, limits, media, natives, policy, recorded_settings, reuse, rules, upstreams
 from gateway.config import Settings
 from gateway.configuration import Configuration
 from gateway.connection import Connection
@@ -122,7 +121,7 @@ class Server:
             self.configuration.load()
         listening = listener.bound(settings.host, settings.port)
         opened.callback(listening.close)
-        self.backends, self.providers = known(settings, listening.getsockname()[1])
+        self.backends, self.providers = composition.backends_and_providers(settings, listening.getsockname()[1])
         await self._open_log()
         await self._connect()
         self._compose()
@@ -146,7 +145,7 @@ class Server:
             for kept in set_aside(settings.data_dir, REGISTRY):
                 logger.warning("a file that was there before the log is kept as %s", kept.name)
         self.redactor = Redactor(load_key(settings.data_dir), settings.secrets())
-        shown = recorded_settings(settings, self.redactor)
+        shown = composition.recorded_settings(settings, self.redactor)
         await self._say(NodeStarted(node=self._node, release=release(), previous=self.log.previous, settings=shown))
         (started,) = await self.log.read_stream(f"node-{self.log.origin}")
         self.steady_us = self.clock(started.at)
@@ -197,7 +196,7 @@ class Server:
         """What handlers and exchanges share."""
         settings = self.settings
         self.models = Host(self._say_of_model, time.monotonic)
-        self.upstreams: Mapping[str, Upstream] = upstreams(settings, self.http, self.models, self.backends)
+        self.upstreams: Mapping[str, Upstream] = composition.upstreams(settings, self.http, self.models, self.backends)
         self.fetcher = Fetcher(settings.file_url_allowlist)
         self.discovery = Discovery(self.providers, self.upstreams, self.redactor, time.monotonic)
         refusing = settings.circuit == "refuse"
@@ -208,8 +207,8 @@ class Server:
         self.nearest = self.likeness(settings, self.log, self.models)
         self.desk = Desk(
             self.exchanges,
-            rules(settings, self.redactor),
-            caching=reuse(settings),
+            composition.rules(settings, self.redactor),
+            caching=composition.caching(settings),
             elsewhere=self.caches.elsewhere,
             nearest=self.nearest,
         )
@@ -231,7 +230,7 @@ class Server:
             self.discovery,
             self._capabilities,
             self.price,
-            policy(settings),
+            composition.policy(settings),
             settings.audio != "transcribe",
             self.steady_us,
             self._breakers,
@@ -251,13 +250,13 @@ class Server:
             now_us=self.steady_us,
             monotonic=time.monotonic,
             debug=settings.debug,
-            natives=natives(self.backends),
+            natives=composition.natives(self.backends),
             runner=self.tools.runner,
             tool_rounds=settings.tool_rounds,
             circuits=self._breakers,
             virtual=self.virtual,
             tools=ToolModes(rules_of(settings.tool_modes or ""), self._capabilities),
-            media=media(settings, self.fetcher, self._capabilities),
+            media=composition.media(settings, self.fetcher, self._capabilities),
             transcribe=settings.transcribe_model if settings.audio == "transcribe" else None,
         )
 
@@ -266,8 +265,8 @@ class Server:
         settings, opened = self.settings, self._opened
         self.reports = Reports(settings.data_dir)
         opened.callback(self.reports.close)
-        tickets = Tickets(time.monotonic)
-        edge = door(settings, self._node, self.redactor, tickets, (EXCHANGES, PROTOCOLS), self._record_refusal)
+        tickets, dialects = Tickets(time.monotonic), (EXCHANGES, PROTOCOLS)
+        edge = composition.edge(settings, self._node, self.redactor, tickets, dialects, self._record_refusal)
         app = make_app(self._services(tickets), self.desk, edge, self.tools)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         opened.push_async_callback(self._runner.cleanup)
@@ -306,7 +305,7 @@ class Server:
 
     def _works(self) -> Iterator[tuple[str, Work]]:
         """What goes on for as long as the server runs, by names for /health."""
-        yield "timeouts", Watch(self.exchanges.open, limits(self.settings), time.monotonic).run
+        yield "timeouts", Watch(self.exchanges.open, composition.limits(self.settings), time.monotonic).run
         yield "models in this process", self.models.watch
         yield "low-water mark", partial(self.recovery.keep_mark, self.mark_s)
         yield "recovery", self.recovery.end_what_comes_back
