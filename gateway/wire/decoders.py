@@ -9,7 +9,7 @@ from gateway.wire.anthropic_messages import MessagesBodyDecoder, MessagesStreamD
 from gateway.wire.completions_answer import TextBodyDecoder, TextStreamDecoder
 from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
 from gateway.wire.ollama import OllamaChatDecoder
-from gateway.wire.openai_chat import ChatBodyDecoder, ChatStreamDecoder
+from gateway.wire.openai_chat import ChatBodyDecoder, ChatBodyDecoder1, ChatStreamDecoder, ChatStreamDecoder1
 from gateway.wire.tooltext.decoder import ToolTextDecoder
 from gateway.wire.tooltext.formats import FORMATS
 from gateway.wire.values import Decoder
@@ -26,7 +26,9 @@ DECODERS: Mapping[str, Callable[[], Decoder]] = {
     made.name: made
     for made in (
         ChatStreamDecoder,
+        ChatStreamDecoder1,
         ChatBodyDecoder,
+        ChatBodyDecoder1,
         MessagesStreamDecoder,
         MessagesBodyDecoder,
         NativeStreamDecoder,

@@ -4,7 +4,7 @@ beginning."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from gateway.wire.values import ToolCallDelta
@@ -30,12 +30,14 @@ class StreamedCalls:
 
     Some servers give all parallel calls the same index (LMDeploy), or none (Gemini's endpoint, one call a chunk): there
     another id with a name begins the next call. Another id alone does not: older vLLMs make one for every piece. A call
-    whose name comes behind its id waits for it.
+    whose name comes behind its id waits for it. An id that another call has already is none (some servers give the
+    function's name as the id): results find their calls by it.
     """
 
-    __slots__ = ("_last", "_nameless", "_next", "_used")
+    __slots__ = ("_ids", "_last", "_nameless", "_next", "_used")
 
-    def __init__(self) -> None:
+    def __init__(self, ids: CallIds) -> None:
+        self._ids = ids
         self._last: dict[tuple[int, int], _Call] = {}
         self._nameless: dict[int, list[_Call]] = {}
         self._next: dict[int, int] = {}
@@ -47,11 +49,10 @@ class StreamedCalls:
             call = self._last.get((choice, piece.index))
             if call is None or (call.named and piece.name and piece.id and piece.id != call.given):
                 index = self._free(choice, piece.index)
-                call = _Call(index, piece.id or derived_id(frame, choice, index), piece.id)
+                call = _Call(index, self._ids.of(piece.id, frame, choice, index), piece.id)
                 self._last[choice, piece.index] = call
             if call.named:
-                piece.index = call.index
-                yield piece
+                yield self._ids.further(piece, call.index)
                 continue
             call.early.append(piece.arguments)
             if piece.name is not None:
@@ -72,6 +73,39 @@ class StreamedCalls:
         self._used.add((choice, index))
         self._next[choice] = max(self._next.get(choice, 0), index + 1)
         return index
+
+
+class CallIds:
+    """Gives each call of an answer an id of its own: what its server calls it, where no other call of its choice is
+    called so."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: set[tuple[int, str]] = set()
+
+    def of(self, given: str | None, frame: bytes, choice: int, index: int) -> str:
+        """The id of a call that began in this frame."""
+        if not given or (choice, given) in self._taken:
+            return derived_id(frame, choice, index)
+        self._taken.add((choice, given))
+        return given
+
+    def further(self, piece: ToolCallDelta, index: int) -> ToolCallDelta:
+        """A later piece of the call of this index, which has its id and name already."""
+        return ToolCallDelta(index, arguments=piece.arguments, type=piece.type)
+
+
+class CallIds1(CallIds):
+    """As the first versions of the decoders had it: every call, and every piece, has the id that its server gave it."""
+
+    __slots__ = ()
+
+    def of(self, given: str | None, frame: bytes, choice: int, index: int) -> str:
+        return given or derived_id(frame, choice, index)
+
+    def further(self, piece: ToolCallDelta, index: int) -> ToolCallDelta:
+        return replace(piece, index=index)
 
 
 def derived_id(frame: bytes, choice: int, index: int) -> str:

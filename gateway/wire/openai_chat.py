@@ -16,7 +16,7 @@ from eventstore.frames import Middles, Part, Template
 from gateway.wire.fastlane import BEHIND, Templates, first_frame, loads_lenient, read_run, whole_frames
 from gateway.wire.finish_reasons import failure_of, finish_reason_of
 from gateway.wire.halves import ESCAPE, Halves
-from gateway.wire.openai_calls import StreamedCalls, derived_id
+from gateway.wire.openai_calls import CallIds, CallIds1, StreamedCalls
 from gateway.wire.openai_texts import A_TEXT, KNOWN_DELTA, PADDING, is_extra, template_of
 from gateway.wire.sse import events_in, read_frame
 from gateway.wire.values import Delta, Meta, Piece, ToolCallDelta, UpstreamError, WireError, count, unreadable
@@ -35,12 +35,13 @@ MOST_INDEX = 65_535
 class ChatStreamDecoder:
     """Reads `data: {chat.completion.chunk}` frames, to the finish reason and `[DONE]`."""
 
-    name = "openai_chat_stream.1"
+    name = "openai_chat_stream.2"
+    _ids: type[CallIds] = CallIds
     __slots__ = ("_calls", "_done", "_finished", "_halves", "_last", "_plain", "_said", "_templates")
 
     def __init__(self) -> None:
         self._finished: dict[int, bool] = {}
-        self._calls = StreamedCalls()
+        self._calls = StreamedCalls(self._ids())
         self._halves = Halves()
         self._done = False
         self._said: dict[str, Any] = {}
@@ -146,8 +147,12 @@ class ChatStreamDecoder:
 class ChatBodyDecoder(WholeDecoder):
     """Reads one whole `chat.completion` body, as the single frame of a generation that was not streamed."""
 
-    name = "openai_chat_body.1"
+    name = "openai_chat_body.2"
     __slots__ = ()
+    _ids: type[CallIds] = CallIds
+
+    def _stream_decoder(self) -> ChatStreamDecoder:
+        return ChatStreamDecoder()
 
     def body(self, frame: bytes) -> list[Piece]:
         try:
@@ -155,13 +160,14 @@ class ChatBodyDecoder(WholeDecoder):
         except WireError:
             if (events := events_in(frame)) is None:
                 raise
-            return self._streamed(ChatStreamDecoder(), events)
+            return self._streamed(self._stream_decoder(), events)
         if body.get("error") and not body.get("choices"):
             return [Meta(error=error_of(body["error"], 502))]
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             raise WireError("the upstream's answer has no choices")
         pieces: list[Piece] = []
+        ids = self._ids()
         for position, choice in enumerate(choices):
             choice = _object(choice, "a choice")
             message = _object(choice.get("message"), "a message")
@@ -170,13 +176,35 @@ class ChatBodyDecoder(WholeDecoder):
                 pieces.append(Meta(error=failure))
             delta = delta_of(index, message, None if failure else reason, choice.get("logprobs"))
             for place, call in enumerate(delta.tool_calls):  # whatever index they carry, each is a whole call
-                call.index, call.id = place, call.id or derived_id(frame, index, place)
+                call.index, call.id = place, ids.of(call.id, frame, index, place)
             pieces.append(delta)
         self._finished = True
         usage = body.get("usage")
         top = {key: each for key, each in body.items() if key not in _OURS and each}
         pieces.append(meta_of(top, usage if isinstance(usage, dict) else None))
         return pieces
+
+
+class ChatStreamDecoder1(ChatStreamDecoder):
+    """Version 1, which left ids that a server repeats as they are."""
+
+    name = "openai_chat_stream.1"
+    __slots__ = ()
+    _ids = CallIds1
+
+    def _body_decoder(self) -> WholeDecoder:
+        return ChatBodyDecoder1()
+
+
+class ChatBodyDecoder1(ChatBodyDecoder):
+    """Version 1 likewise."""
+
+    name = "openai_chat_body.1"
+    __slots__ = ()
+    _ids = CallIds1
+
+    def _stream_decoder(self) -> ChatStreamDecoder:
+        return ChatStreamDecoder1()
 
 
 def _failure(choice: Mapping[str, Any], reason: str) -> UpstreamError | None:

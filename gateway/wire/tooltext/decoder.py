@@ -1,6 +1,6 @@
 """Tool calls in the text of an answer, whatever its family: a decoder around the family's own.
 
-Its name is composed (`openai_chat_stream.1+tools.hermes.1`), and recorded in `generation_started` like any other, so
+Its name is composed (`openai_chat_stream.2+tools.hermes.1`), and recorded in `generation_started` like any other, so
 that a replay finds the same calls in the recorded frames. Each frame's text is parsed on its own: how frames were
 batched makes no difference.
 """

@@ -24,7 +24,9 @@ from tests.gateway.wire.reading import SCRIPTS, fold, read
 
 FAMILIES: Mapping[str, tuple[str, Callable[[], Framer]]] = {
     "openai_chat_stream.1": ("openai/*.sse", SSEFramer),
+    "openai_chat_stream.2": ("openai/*.sse", SSEFramer),
     "openai_chat_body.1": ("openai/body*.json", BodyFramer),
+    "openai_chat_body.2": ("openai/body*.json", BodyFramer),
     "anthropic_messages_stream.1": ("anthropic/*.sse", SSEFramer),
     "anthropic_messages_body.1": ("anthropic/body*.json", BodyFramer),
     "anthropic_messages_native_stream.1": ("anthropic/*.sse", SSEFramer),

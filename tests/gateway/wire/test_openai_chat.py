@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from eventstore.catalogue.values import Usage
+from gateway.wire.decoders import decoder_named
 from gateway.wire.openai_chat import (
     ChatBodyDecoder,
     ChatStreamDecoder,
@@ -341,6 +342,46 @@ def test_a_call_finds_its_own_index_taken() -> None:
 def test_a_call_whose_pieces_repeat_its_id_or_make_another_up_is_one(again: dict[str, Any]) -> None:
     """SGLang repeats it; older vLLMs made a new one for every piece."""
     assert streamed_calls(piece('{"a"', "f", id="a", index=0), piece(":1}", **again, index=0)) == TWO[:1]
+
+
+SAME = [piece("{}", "f", id="f", index=0), piece('{"a":1}', "f", id="f", index=1)]
+
+
+def whole_calls(decoder: ChatBodyDecoder) -> list[str]:
+    """The ids of the same calls in a body."""
+    whole = orjson.dumps({"choices": [{"message": {"tool_calls": SAME}}]})
+    return [call["id"] for call in fold(decoder.decode([whole], None)).choices()[0]["message"]["tool_calls"]]
+
+
+def test_calls_of_one_id_get_ids_of_their_own() -> None:
+    """Gemini behind some proxies: the function's name is the id."""
+    one, other = streamed_calls(*SAME, piece(" ", id="f", index=1), piece(" ", id="f", index=0))
+    assert (one["id"], one["arguments"], other["arguments"]) == ("f", "{} ", '{"a":1} ')
+    assert other["id"].startswith("call_")
+    assert whole_calls(ChatBodyDecoder())[0] == "f" != whole_calls(ChatBodyDecoder())[1]
+    assert whole_calls(ChatBodyDecoder()) == whole_calls(ChatBodyDecoder())
+
+
+def test_each_choice_has_ids_of_its_own() -> None:
+    calls = {"tool_calls": SAME[:1]}
+    whole = orjson.dumps({"choices": [{"message": calls}, {"message": calls}]})
+    told = fold(ChatBodyDecoder().decode([whole], None)).choices()
+    assert [choice["message"]["tool_calls"][0]["id"] for choice in told] == ["f", "f"]
+
+
+def test_what_the_first_decoders_read_is_read_the_same() -> None:
+    stream, body = decoder_named("openai_chat_stream.1", ""), decoder_named("openai_chat_body.1", "")
+    pieces = stream.decode([chunk(delta={"tool_calls": SAME}), chunk(delta={}, finish_reason="stop")], None)
+    assert [call["id"] for call in fold(pieces).choices()[0]["message"]["tool_calls"]] == ["f", "f"]
+    assert isinstance(body, ChatBodyDecoder)
+    assert whole_calls(body) == ["f", "f"]
+
+
+def test_the_id_and_the_name_of_a_call_come_once() -> None:
+    told: list[Any] = ChatStreamDecoder().decode(
+        [chunk(delta={"tool_calls": [piece(text, "f", id="a", index=0)]}) for text in ("{", "}")], None
+    )
+    assert [(call.id, call.name) for delta in told for call in delta.tool_calls] == [("a", "f"), (None, None)]
 
 
 def test_a_name_that_comes_late_is_told_first() -> None:

@@ -107,7 +107,7 @@ async def test_a_streamed_call_in_text_is_a_tool_call(server: Front, client: Asy
     inputs, decoder = await route(server, request_id)
     assert inputs["tools"] == "prompted"
     assert inputs["tools_by"] == "request"
-    assert decoder == "openai_chat_stream.1+tools.qwen3.1"
+    assert decoder == "openai_chat_stream.2+tools.qwen3.1"
     again = await read(server, f"{request_id}/stream")
     assert call.id.encode() in again
     assert b"<tool_call>" not in again
