@@ -11,14 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from eventstore.archiving import position_before
 from eventstore.errors import LogLocked
 from eventstore.reader import Reader
 from eventstore.sqlite import SQLiteLog
 from gateway.archivist import Archivist
 from gateway.control import ControlError, NotRunning, ask
+from replay.output import tell
 from replay.recorded import ReplayError
 
 HELP = "move old history into compressed files, or drop it"
@@ -51,14 +50,14 @@ def run(options: argparse.Namespace) -> int:
         done = _asked(options.data_dir, {"command": command, "until": until}, locked)
     except ControlError as error:
         raise ReplayError(str(error)) from error
-    print(orjson.dumps(done).decode() if options.json else _told(done))
+    tell(done, options.json, _told)
     return 0
 
 
 def _until(options: argparse.Namespace, reader: Reader) -> int:
     """The last position that may go."""
     if options.keep_days is not None:
-        return position_before(reader, int((time.time() - options.keep_days * DAY_S) * 1_000_000))
+        return position_before(reader, int(max(0.0, time.time() - options.keep_days * DAY_S) * 1_000_000))
     before: int | datetime = options.drop_before if options.before is None else options.before
     if isinstance(before, int):
         return min(max(before - 1, 0), reader.head())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
+from replay.given import whole
 from replay.recorded import read_request
 
 HELP = "events as JSON lines, of one request or of a range"
@@ -16,8 +17,8 @@ HELP = "events as JSON lines, of one request or of a range"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `export` understands."""
     parser.add_argument("request_id", nargs="?", metavar="ID", help="only this request's events")
-    parser.add_argument("--after", type=int, default=0, metavar="POSITION", help="begin behind this position")
-    parser.add_argument("--until", type=int, metavar="POSITION", help="end with this position (default: the head)")
+    parser.add_argument("--after", type=whole, default=0, metavar="POSITION", help="begin behind this position")
+    parser.add_argument("--until", type=whole, metavar="POSITION", help="end with this position (default: the head)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,7 +26,6 @@ def run(options: argparse.Namespace) -> int:
     with Reader(options.data_dir) as reader:
         for event in _events(reader, options):
             sys.stdout.buffer.write(event.data + b"\n")
-    sys.stdout.flush()
     return 0
 
 

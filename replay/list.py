@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from eventstore.catalogue.request import TERMINAL
+from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
-from replay.recorded import moment, printable
+from replay.given import whole
+from replay.output import moment, printable, write_json
 
 HELP = "the newest requests, one a line"
 FIRST_WINDOW, LARGEST_WINDOW = 4_096, 65_536
@@ -21,7 +21,7 @@ SHOWN = ("provider", "model", "status", "attempts", "duration_ms", "cost_usd")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `list` understands."""
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: 20)")
+    parser.add_argument("--limit", type=whole, default=20, metavar="N", help="how many (default: 20)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     with Reader(options.data_dir) as reader:
         found = newest(reader, options.limit)
         if options.json:
-            print(orjson.dumps({"data": found, "position": reader.head()}).decode())
+            write_json({"data": found, "position": reader.head()})
         else:
             for request in found:
                 print(_line(request))
@@ -61,6 +61,8 @@ def _backwards(reader: Reader) -> Iterator[RecordedEvent]:
 
 def _told(first: RecordedEvent, end: RecordedEvent | None) -> dict[str, Any]:
     said = first.body if end is None else {**first.body, **end.body}
+    if said.get("cost_usd") is not None:
+        said = {**said, "cost_usd": Usd.parse(said["cost_usd"])}
     return {
         "request_id": first.body["request_id"],
         "state": "open" if end is None else end.type.removeprefix("request_"),

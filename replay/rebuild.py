@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from eventstore.errors import LogLocked
 from eventstore.lock import DirectoryLock
 from eventstore.reader import Reader
 from gateway.control import ControlError, NotRunning, ask
 from projections.engine import Engine
 from projections.registry import REGISTRY
+from replay.output import tell
 from replay.recorded import ReplayError
 
 HELP = "make projections anew from the log"
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         except LogLocked as locked:
             done = _asked(options.data_dir, names, locked)
         done["dropped"] = reader.dropped()
-    print(orjson.dumps(done).decode() if options.json else _told(done))
+    tell(done, options.json, _told)
     return 1 if any(state.get("halted") for state in done["projections"].values()) else 0
 
 

@@ -1,11 +1,9 @@
-"""One request as the log has it, and how it is written for people."""
+"""One request as the log has it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from eventstore.catalogue.request import TERMINAL
@@ -16,10 +14,9 @@ from gateway.exchange.ids import stream_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
 from gateway.exchange.runs import GENERATION_ENDS
 from gateway.exchange.shared import copy_of, render_shared, source_of
+from replay.output import printable
 
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
-CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""What JSON leaves as it is and a terminal obeys."""
 
 
 class ReplayError(Exception):
@@ -52,7 +49,10 @@ class RecordedRequest:
 
 def read_request(reader: Reader, request_id: str) -> RecordedRequest:
     """Raises `ReplayError` where the log has no such request."""
-    events = reader.read_stream(stream_of(request_id))
+    try:
+        events = reader.read_stream(stream_of(request_id))
+    except UnicodeEncodeError:  # an argument of bytes that are no UTF-8
+        events = []
     if not events:
         raise ReplayError(f"{reader.path} has no request {printable(request_id)}")
     return recorded_request(reader, events)
@@ -95,15 +95,3 @@ def _ends(event: RecordedEvent, attempt: int) -> bool:
 def own_fields(event: RecordedEvent) -> dict[str, Any]:
     """What the event says beyond its envelope."""
     return {name: value for name, value in event.body.items() if name not in ENVELOPE}
-
-
-def printable(value: Any) -> str:
-    """JSON on one line, texts of one word bare; nothing in it moves a terminal's cursor."""
-    if isinstance(value, str) and value.isascii() and value.isprintable() and value and " " not in value:
-        return value
-    return json.dumps(value, ensure_ascii=False).translate(CONTROLS)
-
-
-def moment(at: int) -> str:
-    """Microseconds since 1970 as `2026-11-21 01:26:13.123` UTC."""
-    return datetime.fromtimestamp(at / 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -13,8 +13,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from eventstore import rows
 from eventstore.archive import DIRECTORY
 from eventstore.catalogue.control import LogRepaired
@@ -28,6 +26,7 @@ from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
 from gateway.exchange.runs import run_of
+from replay.output import tell
 from replay.recorded import ReplayError
 from replay.repair_beside import repaired_beside
 from replay.repair_sources import copied_from, copied_of_bundled, emptied
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             report = asyncio.run(repaired(options.data_dir, options.nats))
     except LogLocked as locked:
         report = repaired_beside(options.data_dir, options.nats, locked)
-    print(orjson.dumps(report).decode() if options.json else _told(report))
+    tell(report, options.json, _told)
     return 1 if report["lost"] else 0
 
 

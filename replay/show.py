@@ -14,7 +14,8 @@ from eventstore.parts import join
 from eventstore.reader import Reader
 from gateway.exchange.render import NotRenderable
 from gateway.exchange.tokens import TokenComposer
-from replay.recorded import RecordedRequest, ReplayError, moment, own_fields, printable, read_request
+from replay.output import moment, printable
+from replay.recorded import RecordedRequest, ReplayError, own_fields, read_request
 
 HELP = "one request: its events, or the bytes that its client got"
 WIDTH = 160

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
-from replay.recorded import moment, own_fields, printable
+from replay.given import event_types, whole
+from replay.output import moment, printable
+from replay.recorded import own_fields
 
 HELP = "the newest events of all requests"
 LOOK_EVERY_S = 0.2
@@ -19,14 +21,16 @@ WIDTH = 60
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `tail` understands."""
-    parser.add_argument("--lines", "-n", type=int, default=20, metavar="N", help="how many to begin with (default: 20)")
+    parser.add_argument(
+        "--lines", "-n", type=whole, default=20, metavar="N", help="how many to begin with (default: 20)"
+    )
     parser.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
-    parser.add_argument("--types", metavar="TYPE,…", help="only these event types")
+    parser.add_argument("--types", type=event_types, metavar="TYPE,…", help="only these event types")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0."""
-    types = frozenset(options.types.split(",")) if options.types else None
+    types: frozenset[str] | None = options.types or None
     with Reader(options.data_dir) as reader:
         head = reader.head()
         for event in newest(reader, head, options.lines, types):

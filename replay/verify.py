@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
-
 from eventstore.archive_ends import ArchiveEnds
 from eventstore.database import NODE_UNKNOWN
 from eventstore.envelope import Recorded
@@ -21,6 +19,7 @@ from eventstore.wal import kept_beside, lost_behind
 from gateway.exchange.runs import run_of
 from projections.snapshots import damage
 from replay.decisions import check_decisions
+from replay.output import tell
 from replay.rerender import Requests
 from replay.rerender_parts import check_in_parts
 
@@ -54,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or 1 where anything was found. Requests without an end are reported, but are no finding."""
     with Reader(options.data_dir) as reader:
         report = verified(reader, options.decisions, options.jobs)
-    print(orjson.dumps(report).decode() if options.json else _told(report))
+    tell(report, options.json, _told)
     return 1 if report["findings"] else 0
 
 

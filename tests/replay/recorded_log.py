@@ -91,8 +91,8 @@ class Recorder:
         await self._append(
             stream,
             RequestCompleted(
-                request_id=request, status=200, attempts=1, duration_ms=6.0, overhead_ms=1.0, cost_usd=Usd(0),
-                **MODEL, **end,
+                request_id=request, status=200, attempts=1, duration_ms=6.0, overhead_ms=1.0,
+                **{"cost_usd": Usd(0), **MODEL, **end},
             ),
         )  # fmt: skip
 
