@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from eventstore.errors import LogError
+from eventstore.errors import LogCorrupt, LogError
 from gateway import config
 from replay import archive, export, rebuild, repair, show, tail, verify
 from replay import list as list_
@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, ModuleType] = {
 }
 OK, FINDINGS = 0, 1
 """Exit codes; argparse ends with 2 where the command line is wrong."""
+WHAT_TO_DO = "`abstractcore-replay verify` says what is damaged, `repair` makes it again"
 
 DATA_DIR = next(setting for setting in config.SETTINGS if setting.name == "data_dir")
 
@@ -53,6 +54,9 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     options.data_dir = _data_dir(options.data_dir, environ)
     try:
         code: int = COMMANDS[options.command].run(options)
+    except LogCorrupt as damage:
+        print(f"abstractcore-replay: {damage}; {WHAT_TO_DO}", file=sys.stderr)
+        return FINDINGS
     except (ReplayError, LogError, OSError, sqlite3.Error) as error:
         if isinstance(error, BrokenPipeError):
             raise

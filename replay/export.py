@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
 from replay.given import whole
-from replay.recorded import read_request
+from replay.recorded import read_request, sound_events
 
 HELP = "events as JSON lines, of one request or of a range"
 
@@ -22,8 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0. Raises `ReplayError` where there is no such request."""
-    with Reader(options.data_dir) as reader:
+    """Exit code 0. Raises `ReplayError` where there is no such request, `LogCorrupt` at the first event that is not
+    what was written."""
+    with Reader(options.data_dir, proving=True) as reader:
         for event in _events(reader, options):
             sys.stdout.buffer.write(event.data + b"\n")
     return 0
@@ -35,6 +36,4 @@ def _events(reader: Reader, options: argparse.Namespace) -> Iterator[RecordedEve
         events = read_request(reader, options.request_id).events
         yield from (event for event in events if options.after < event.position <= until)
         return
-    for row in reader.rows(options.after, until=until, frames=False):
-        if isinstance(row, RecordedEvent):
-            yield row
+    yield from sound_events(reader, options.after, until)

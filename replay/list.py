@@ -10,12 +10,11 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
+from replay.backwards import backwards, until_damage
 from replay.given import whole
 from replay.output import moment, printable, write_json
 
 HELP = "the newest requests, one a line"
-FIRST_WINDOW, LARGEST_WINDOW = 4_096, 65_536
-"""Positions read in the first step backwards; each further step takes twice as many, up to what fits into memory."""
 SHOWN = ("provider", "model", "status", "attempts", "duration_ms", "cost_usd")
 
 
@@ -25,38 +24,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0."""
+    """Exit code 0. Raises `LogCorrupt` where fewer than asked for can be read; those are shown."""
     with Reader(options.data_dir) as reader:
-        found = newest(reader, options.limit)
-        if options.json:
-            write_json({"data": found, "position": reader.head()})
-        else:
-            for request in found:
-                print(_line(request))
+        head = reader.head()
+
+        def show(found: list[dict[str, Any]]) -> None:
+            if options.json:
+                write_json({"data": found, "position": head})
+            else:
+                for request in found:
+                    print(_line(request))
+
+        until_damage(newest(reader, head, options.limit), show)
     return 0
 
 
-def newest(reader: Reader, limit: int) -> list[dict[str, Any]]:
+def newest(reader: Reader, head: int, limit: int) -> Iterator[dict[str, Any]]:
     """`{request_id, state, time, model, …}` of the newest requests; cost and status where they have ended."""
-    found: list[dict[str, Any]] = []
     ends: dict[str, RecordedEvent] = {}
-    for event in _backwards(reader):
-        if len(found) >= limit:
-            break
+    for event in backwards(reader, head) if limit else ():
         if event.type in TERMINAL:
             ends.setdefault(event.stream, event)
         if event.version == 1 and event.stream.startswith("request-"):
-            found.append(_told(event, ends.pop(event.stream, None)))
-    return found
-
-
-def _backwards(reader: Reader) -> Iterator[RecordedEvent]:
-    until, window = reader.head(), FIRST_WINDOW
-    while until > 0:
-        after = max(0, until - window)
-        rows = [row for row in reader.rows(after, until=until, frames=False) if isinstance(row, RecordedEvent)]
-        yield from reversed(rows)
-        until, window = after, min(window * 2, LARGEST_WINDOW)
+            yield _told(event, ends.pop(event.stream, None))
+            limit -= 1
+            if not limit:
+                return
 
 
 def _told(first: RecordedEvent, end: RecordedEvent | None) -> dict[str, Any]:

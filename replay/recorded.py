@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eventstore.catalogue.request import TERMINAL
+from eventstore.chain import unsound, well_typed
 from eventstore.envelope import RecordedEvent, RecordedFrames
+from eventstore.errors import LogCorrupt
+from eventstore.frames import FrameReader
 from eventstore.reader import Reader
 from gateway.exchange.copied import unpack
 from gateway.exchange.ids import stream_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
-from gateway.exchange.runs import GENERATION_ENDS
+from gateway.exchange.runs import GENERATION_ENDS, check_bound
 from gateway.exchange.shared import copy_of, render_shared, source_of
 from replay.output import printable
 
+STARTED = "generation_started"
+BEFORE = 4_096
+"""Positions before the first event to be shown in which the one that it follows is looked for."""
 ENVELOPE = frozenset({"type", "schema", "stream", "version", "origin", "oseq", "time", "request_id"})
 
 
@@ -39,6 +45,15 @@ class RecordedRequest:
         if not self.source.events:
             raise NotRenderable("the request whose answer it was given is gone")
         return render_shared(self.events, self.source.events, self.source.frames)
+
+    def prove(self) -> None:
+        """Raises `LogCorrupt` where frames are not those that the end of their generation binds."""
+        for index, event in enumerate(self.events):
+            if (end := _end_of(self.events, index)) is not None:
+                frames = FrameReader()
+                for row in self.frames.get(event.position, ()):
+                    frames.skip(row)
+                check_bound(frames, end)
 
     @property
     def state(self) -> str:
@@ -82,14 +97,46 @@ def frames_of(reader: Reader, events: Sequence[RecordedEvent]) -> dict[int, list
     """The rows of each generation among one request's events: up to the event that ends it, or all there are."""
     found: dict[int, list[RecordedFrames]] = {}
     for index, event in enumerate(events):
-        if event.type == "generation_started":
-            end = next((later.position for later in events[index:] if _ends(later, event.body["attempt"])), None)
-            found[event.position] = reader.read_frames(event.position, reader.head() if end is None else end)
+        if event.type == STARTED:
+            end = _end_of(events, index)
+            found[event.position] = reader.read_frames(event.position, reader.head() if end is None else end.position)
     return found
 
 
-def _ends(event: RecordedEvent, attempt: int) -> bool:
-    return event.type in GENERATION_ENDS and bool(event.body["attempt"] == attempt)
+def _end_of(events: Sequence[RecordedEvent], index: int) -> RecordedEvent | None:
+    """The event that ends the generation that begins with this one, if it does and has ended."""
+    if events[index].type != STARTED:
+        return None
+    attempt = events[index].body["attempt"]
+    return next((e for e in events[index:] if e.type in GENERATION_ENDS and e.body["attempt"] == attempt), None)
+
+
+def sound_events(reader: Reader, after: int, until: int) -> Iterator[RecordedEvent]:
+    """The ledger's events behind a position and up to another, each compared with itself and with the one before it in
+    its chain, if that is among them or not far before. Raises `LogCorrupt`."""
+    last = _ends(reader, after)
+    for event in _events(reader, after, until):
+        oseq, digest = last.get(event.origin, (-1, b""))
+        if what := unsound(event, digest if oseq + 1 == event.oseq else None):
+            raise LogCorrupt(event.position, what)
+        last[event.origin] = event.oseq, event.digest
+        yield event
+
+
+def _ends(reader: Reader, until: int) -> dict[str, tuple[int, bytes]]:
+    """Where the chains are at a position, of those that have events not far before it; as far as these can be read."""
+    found = {}
+    try:
+        for event in _events(reader, max(0, until - BEFORE), until):
+            if well_typed(event):
+                found[event.origin] = event.oseq, event.digest
+    except LogCorrupt:
+        return {}
+    return found
+
+
+def _events(reader: Reader, after: int, until: int) -> Iterator[RecordedEvent]:
+    return (row for row in reader.rows(after, until=until, frames=False) if isinstance(row, RecordedEvent))
 
 
 def own_fields(event: RecordedEvent) -> dict[str, Any]:

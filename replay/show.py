@@ -12,6 +12,7 @@ import orjson
 from eventstore.envelope import RecordedFrames
 from eventstore.parts import join
 from eventstore.reader import Reader
+from gateway.exchange.proven import check_bytes
 from gateway.exchange.render import NotRenderable
 from gateway.exchange.tokens import TokenComposer
 from replay.output import moment, printable
@@ -30,9 +31,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0; `ReplayError` where there is no such request, or its answer was not retained."""
-    with Reader(options.data_dir) as reader:
+    """Exit code 0. Raises `ReplayError` where there is no such request, or its answer was not retained, `LogCorrupt`
+    where the log has something else than was written."""
+    with Reader(options.data_dir, proving=True) as reader:
         request = read_request(reader, options.request_id)
+        request.prove()
         if options.as_sent:
             sys.stdout.buffer.write(as_sent(request))
         elif options.json:
@@ -44,11 +47,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_sent(request: RecordedRequest) -> bytes:
-    """The answer's bytes. Raises `ReplayError` where they cannot be rendered again."""
+    """The answer's bytes. Raises `ReplayError` where they cannot be rendered again, `LogCorrupt` where they are others
+    than were sent."""
     try:
-        return request.rendered().body
+        rendered = request.rendered()
     except NotRenderable as error:
         raise ReplayError(str(error)) from error
+    check_bytes(rendered.digest, request.events[-1])
+    return rendered.body
 
 
 def flat(request: RecordedRequest) -> Iterator[bytes]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import Recorded, RecordedEvent
 from eventstore.reader import Reader
+from replay.backwards import backwards, until_damage
 from replay.given import event_types, whole
 from replay.output import moment, printable
 from replay.recorded import own_fields
 
 HELP = "the newest events of all requests"
 LOOK_EVERY_S = 0.2
-WINDOW = 4_096
 WIDTH = 60
 
 
@@ -29,37 +30,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0."""
+    """Exit code 0. Raises `LogCorrupt` where fewer than asked for can be read; those are shown."""
     types: frozenset[str] | None = options.types or None
+
+    def show(found: list[RecordedEvent]) -> None:
+        for event in reversed(found):
+            _write(event, options.json)
+
     with Reader(options.data_dir) as reader:
         head = reader.head()
-        for event in newest(reader, head, options.lines, types):
-            _write(event, options.json)
+        until_damage(islice(_wanted(backwards(reader, head), types), options.lines), show)
         while options.follow:
             for row in reader.rows(head, frames=False):
                 head = row.position
-                if isinstance(row, RecordedEvent) and (types is None or row.type in types):
-                    _write(row, options.json)
+                for event in _wanted([row], types):
+                    _write(event, options.json)
             sys.stdout.flush()
             time.sleep(LOOK_EVERY_S)
     return 0
 
 
-def newest(reader: Reader, head: int, count: int, types: frozenset[str] | None) -> list[RecordedEvent]:
-    """The last `count` ledger events up to `head`, oldest first."""
-    found: list[RecordedEvent] = []
-    for events in _windows(reader, head):
-        found[:0] = [event for event in events if types is None or event.type in types]
-        if len(found) >= count:
-            break
-    return found[-count:] if count else []
-
-
-def _windows(reader: Reader, head: int) -> Iterator[list[RecordedEvent]]:
-    while head > 0:
-        after = max(0, head - WINDOW)
-        yield [row for row in reader.rows(after, until=head, frames=False) if isinstance(row, RecordedEvent)]
-        head = after
+def _wanted(rows: Iterable[Recorded], types: frozenset[str] | None) -> Iterator[RecordedEvent]:
+    return (row for row in rows if isinstance(row, RecordedEvent) and (types is None or row.type in types))
 
 
 def _write(event: RecordedEvent, as_json: bool) -> None:
