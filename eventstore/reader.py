@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ from eventstore import rows
 from eventstore.archive import DIRECTORY
 from eventstore.archived import Archive, Span
 from eventstore.blobs import checked_blob, damage
+from eventstore.database import VERSION
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt, LogUnavailable
+from eventstore.wal import has_content
 
 T = TypeVar("T")
 ALL = 1 << 62
@@ -44,13 +47,7 @@ class Reader:
         path = Path(path)
         self.path = path / rows.FILE if path.is_dir() else path
         self._archive, self._proving = Archive(self.path.parent), proving
-        try:
-            self._connection = sqlite3.connect(
-                rows.read_only(self.path), uri=True, isolation_level=None, check_same_thread=False, timeout=5
-            )
-            self._connection.execute("SELECT 1 FROM ledger LIMIT 1")
-        except sqlite3.Error as error:
-            raise LogUnavailable(f"cannot read {self.path}: {error}") from error
+        self._connection = _opened(self.path)
 
     def read(self, after: int, limit: int, *, until: int | None = None, frames: bool = True) -> list[Recorded]:
         """As `Log.read`."""
@@ -286,3 +283,44 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection that only reads. Where SQLite may not make its shared memory beside the file, as on a read-only
+    medium, and all is in the file itself, this is taken for one that nobody writes. Raises `LogUnavailable`."""
+    try:
+        try:
+            return _connected(rows.read_only(path))
+        except sqlite3.OperationalError:
+            if not _beyond_writing(path) or has_content(path):
+                raise
+            return _connected(rows.read_only(path) + "&immutable=1")
+    except sqlite3.Error as error:
+        if not path.exists():
+            raise LogUnavailable(f"there is no log at {path}") from error
+        hint = f"; copy {path.parent} to where you may write, and read that" if _beyond_writing(path) else ""
+        raise LogUnavailable(f"cannot read {path}: {error}{hint}") from error
+
+
+def _beyond_writing(path: Path) -> bool:
+    return path.exists() and not os.access(path.parent, os.W_OK)
+
+
+def _connected(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        check_version(connection)
+        connection.execute("SELECT 1 FROM ledger LIMIT 1")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def check_version(connection: sqlite3.Connection) -> None:
+    """Raises `LogUnavailable` for a log that a later release wrote in a way of its own."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise LogUnavailable(
+            f"this log is of schema version {version}, and this release knows {VERSION}: use the one that wrote it"
+        )

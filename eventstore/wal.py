@@ -112,6 +112,12 @@ def remove(database: Path) -> None:
         database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
+def has_content(database: Path) -> bool:
+    """Whether there is anything in its write-ahead log, be it in the file itself already or not."""
+    path = _beside(database)
+    return path.exists() and path.stat().st_size > 0
+
+
 def kept_beside(database: Path) -> list[str]:
     """The names of the damaged write-ahead logs that were kept, and not looked after yet."""
     return sorted(path.name for path in database.parent.glob(f"{database.name}{SUFFIX}{KEPT}????????"))

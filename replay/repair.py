@@ -20,7 +20,7 @@ from eventstore.database import spare
 from eventstore.envelope import ANY_VERSION, StreamWrite
 from eventstore.errors import LogCorrupt, LogLocked
 from eventstore.lock import DirectoryLock
-from eventstore.reader import Reader
+from eventstore.reader import Reader, check_version
 from eventstore.repair import Before, Copies, Mended, mend_events, mend_frames, missing
 from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
@@ -99,6 +99,7 @@ def _settle(path: Path) -> None:
     with suppress(LogCorrupt):
         spare(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        check_version(connection)
         if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise ReplayError(f"another process reads {path}: stop it first")
 
