@@ -16,7 +16,8 @@ import uvloop
 
 from eventstore.errors import LogCorrupt, LogError, LogLocked, LogUnavailable
 from gateway.auth import ensure_api_key
-from gateway.config import ConfigError, Settings, load
+from gateway.command_line import load
+from gateway.config import ConfigError, Settings
 from gateway.redaction import Redactor
 from gateway.reload import Reloader, without_flag
 from gateway.server import DISK_REFUSED, Server

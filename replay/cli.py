@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from eventstore.errors import LogCorrupt, LogError
-from gateway import config
+from gateway import command_line, config
 from replay import archive, export, rebuild, repair, show, tail, verify
 from replay import list as list_
 from replay.recorded import ReplayError
@@ -68,4 +68,4 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _data_dir(flag: str | None, environ: Mapping[str, str]) -> Path:
     """As the server finds it, and from nothing else in the environment."""
     relevant = {name: environ[name] for name in DATA_DIR.env if name in environ}
-    return config.load(["--data-dir", flag] if flag is not None else [], relevant).data_dir
+    return command_line.load(["--data-dir", flag] if flag is not None else [], relevant).data_dir

@@ -87,8 +87,8 @@ WORLD = frozenset(
 WORLD_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today"})
 
 ENVIRONMENT = frozenset({"environ", "getenv", "environb"})
-ENTRY_POINTS = frozenset({"gateway/config.py", "gateway/__main__.py", "replay/__main__.py"})
-"""config.py reads the environment; an entry point hands it over as an argument."""
+ENTRY_POINTS = frozenset({"gateway/command_line.py", "gateway/__main__.py", "replay/__main__.py"})
+"""command_line.py reads the environment; an entry point hands it over as an argument."""
 
 PROVIDERS = frozenset(
     {

@@ -16,7 +16,7 @@ from typing import NoReturn
 import uvloop
 
 from gateway.__main__ import greet
-from gateway.config import load
+from gateway.command_line import load
 from gateway.server import Server
 
 

@@ -58,7 +58,7 @@ def test_a_module_that_breaks_a_rule_is_found(tmp_path: Path, path: str, code: s
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        ("gateway/config.py", "import os\nx = os.environ"),
+        ("gateway/command_line.py", "import os\nx = os.environ"),
         ("gateway/upstreams/registry.py", "def f(p):\n    return p == 'ollama'"),
         ("gateway/exchange/run.py", "import asyncio"),
         ("gateway/wire/sse.py", "from datetime import time\nfrom collections.abc import AsyncIterator"),

@@ -16,7 +16,8 @@ import pytest
 
 from eventstore.log import Log
 from eventstore.sqlite import wall_clock_us
-from gateway.config import ConfigError, Settings, load
+from gateway.command_line import load
+from gateway.config import ConfigError, Settings
 from gateway.embedder import CannotEmbed
 from gateway.exchange.alike import Near, Question
 from gateway.server import Server

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from gateway.app import ROUTES
-from gateway.config import SETTINGS, Settings, load
+from gateway.command_line import load
+from gateway.config import SETTINGS, Settings
 from gateway.json_guard import LARGEST_BODY
 from gateway.nats_server import binary
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import ConfigError, load
+from gateway.command_line import load
+from gateway.config import ConfigError
 from gateway.wire.multipart import is_file
 from replay.cli import run as replay
 from tests.gateway.scripted import Script, ScriptedServer

@@ -14,7 +14,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from gateway.config import SETTINGS, load
+from gateway.command_line import load
+from gateway.config import SETTINGS
 from gateway.redaction import (
     CREDENTIAL_FIELDS,
     CREDENTIAL_HEADERS,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings, load, parser
+from gateway.command_line import load, parser
+from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings
 from gateway.tools.mcp_config import McpServer
 
 MCP = str(Path(__file__).parent.parent / "tools" / "servers.json")

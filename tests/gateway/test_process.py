@@ -13,7 +13,7 @@ import pytest
 
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
-from gateway.config import load
+from gateway.command_line import load
 from gateway.connection import Connection
 from gateway.server import Server
 from replay.recorded import read_request

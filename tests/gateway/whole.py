@@ -13,7 +13,7 @@ from typing import Any
 from eventstore.catalogue.request import TERMINAL
 from eventstore.envelope import RecordedEvent
 from gateway.api.outlet import Pace
-from gateway.config import load
+from gateway.command_line import load
 from gateway.exchange.ids import stream_of
 from gateway.server import Server
 from tests.crash.load import environ

@@ -13,7 +13,8 @@ from eventstore.catalogue.generation import GenerationStarted
 from eventstore.envelope import RecordedEvent
 from eventstore.frames import FrameRun
 from eventstore.reader import Reader
-from gateway.config import Settings, load
+from gateway.command_line import load
+from gateway.config import Settings
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recover import MARK, LowWater, open_streams
 from gateway.exchange.render import render_again
