@@ -14,7 +14,7 @@ from gateway.sessions.state import Conversation, Family, Session, Turn, conversa
 from gateway.sessions.store import Sessions
 from gateway.sessions.turn import PlannedTurn
 from gateway.wire.responses.sealed import unsigned
-from gateway.wire.tool_turn import signed_in_open_turn
+from gateway.wire.tool_turn import calls_told_again, signed_in_open_turn
 
 SUMMARY = "Summary of the conversation until here:"
 INSTRUCTIONS = (
@@ -80,7 +80,7 @@ class Contexts:
                 break
         history, carried = fitting.carried(len(said.turns))
         first = len(fixed) - len(body["messages"])
-        messages = signed_in_open_turn([*fixed[:first], *history, *fixed[first:]])
+        messages = signed_in_open_turn([*fixed[:first], *map(calls_told_again, history), *fixed[first:]])
         whole = {**body, "messages": messages, "session_id": session.session_id}
         if carried.dropped:
             whole = unsigned(whole)  # what stood before it when it was thought may be gone

@@ -10,6 +10,7 @@ from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.tools.values import Offered, Tool
 from gateway.wire.responses.sealed import BLOCKS
+from gateway.wire.tool_turn import calls_told_again
 from gateway.wire.values import Fold
 
 FIELD = "execute_tools"
@@ -86,7 +87,9 @@ def continued(
     """The body of the next round: with the calls of this one, the signed thinking that led to them, which its provider
     wants back, and their results by the ids of the calls. A tool that the model was made to call is not forced on it
     twice."""
-    asked = {"role": "assistant", "content": message.get("content"), "tool_calls": message["tool_calls"]}
+    asked = calls_told_again(
+        {"role": "assistant", "content": message.get("content"), "tool_calls": message["tool_calls"]}
+    )
     if message.get(BLOCKS):
         asked[BLOCKS] = message[BLOCKS]
     told = [{"role": "tool", "tool_call_id": call_id, "content": text} for call_id, text in results]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.tool_turn import signed_in_open_turn
+from gateway.wire.tool_turn import calls_told_again, signed_in_open_turn
 
 SYSTEM, USER, TOOL = ({"role": role, "content": "x"} for role in ("system", "user", "tool"))
 BARE: dict[str, Any] = {"role": "assistant", "content": "y"}
@@ -30,3 +30,31 @@ def test_it_stays_where_results_are_waited_for(messages: list[Any], expected: li
     given = [dict(message) for message in messages]
     assert signed_in_open_turn(messages) == expected
     assert messages == given, "what was given is as it was"
+
+
+def calling(arguments: Any) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"n": 18446744073709551616}', '{"n": 18446744073709551616}'),
+        ("", ""),
+        (None, None),
+        ('{"city"', '{"input":"{\\"city\\""}'),
+        ("[1]", '{"input":"[1]"}'),
+        ("null", '{"input":"null"}'),
+        ('```json\n{"a": 1}\n```', '{"a": 1}'),
+    ],
+)
+def test_arguments_are_told_again_as_an_object(arguments: Any, told: Any) -> None:
+    given = calling(arguments)
+    assert calls_told_again(given) == calling(told)
+    assert given == calling(arguments)
+
+
+def test_what_calls_no_function_is_told_as_it_is() -> None:
+    custom = {**BARE, "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "f", "input": "{"}}]}
+    assert [calls_told_again(message) for message in (custom, BARE, TOOL)] == [custom, BARE, TOOL]
