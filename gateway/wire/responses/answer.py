@@ -118,10 +118,10 @@ class ResponsesStream:
     def _delta(self, delta: Delta) -> None:
         if delta.reasoning:
             self._say("reasoning", delta.reasoning)
-        if delta.extra and self._form.options.get("sealed") and (signed := delta.extra.get(BLOCKS)):
+        if delta.extra and self._form.options.get("sealed") and (signed := _listed(delta.extra.get(BLOCKS))):
             self._sign(signed)
         if delta.text or delta.logprobs:
-            self._say("output_text", delta.text, (delta.logprobs or {}).get("content") or ())
+            self._say("output_text", delta.text, _listed((delta.logprobs or {}).get("content")))
         if delta.extra and (annotations := annotations_of(delta.extra)):
             self._annotate(annotations)
         if delta.refusal:
@@ -288,6 +288,11 @@ class _Silent(ResponsesStream):
 
     def _event(self, type_: str, **fields: Any) -> None:
         """Nobody listens."""
+
+
+def _listed(given: Any) -> list[Any]:
+    """A list of the upstream's; empty where what it calls so is none."""
+    return given if isinstance(given, list) else []
 
 
 class ResponsesBody:

@@ -190,3 +190,12 @@ def test_signed_thinking_is_sealed_where_it_was_asked_for() -> None:
 def test_thinking_that_nobody_may_read_is_an_item_too() -> None:
     thought, _ = whole([Delta(extra={"thinking_blocks": SIGNED[1:]}), Delta(text="t")], {"sealed": True})["output"]
     assert (thought["type"], unseal(thought["encrypted_content"])) == ("reasoning", SIGNED[1:])
+
+
+@pytest.mark.parametrize("given", [7, "x", {"token": "x"}, True])
+def test_what_is_no_list_is_left_out(given: Any) -> None:
+    """Log probabilities and signed thinking, as no API has them."""
+    piece = Delta(text="Oslo", logprobs={"content": given}, extra={"thinking_blocks": given})
+    told = events(rendered([[piece]], {"sealed": True}))
+    (part,) = told[-1]["response"]["output"][-1]["content"]
+    assert (part["text"], part["logprobs"]) == ("Oslo", [])
