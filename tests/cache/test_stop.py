@@ -19,6 +19,7 @@ from eventstore.reader import Reader
 from gateway.exchange.attempt import Attempt
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
+from gateway.exchange.submit import MOST_CAP
 from gateway.server import Server
 from replay.verify import verified
 from tests.cache.calls import CHAT, PRICED, serving
@@ -129,6 +130,8 @@ async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Pa
     async with serving(tmp_path, upstream) as (_, caller):
         unpriced = await caller.ask(model="openai/nobody-knows-its-price", max_cost_usd=1)
         assert (unpriced.status, unpriced.json["error"]["code"]) == (400, "no_price")
+        elsewhere = await caller.ask(base_url=f"{upstream.base_url}/v1", max_cost_usd=1)  # at a price of its own
+        assert (elsewhere.status, elsewhere.json["error"]["code"]) == (400, "no_price")
         little = await caller.ask(headers={"x-abstractcore-max-cost-usd": "0.0000001"})
         assert (little.status, little.json["error"]["code"]) == (402, "cost_cap")
         for wrong in ("much", "-1", "nan", "1e400"):
@@ -137,6 +140,9 @@ async def test_a_cap_that_cannot_be_held_is_refused_before_any_call(tmp_path: Pa
         for inner, outer in ((1, "0.0000001"), (0.0000001, "1")):
             capped = await caller.ask(max_cost_usd=inner, headers={"x-abstractcore-max-cost-usd": outer})
             assert capped.status == 402, "a proxy's cap is none if the body can raise it"
+        for wrong_value in (True, -1, MOST_CAP + 1):
+            refused = await caller.ask(max_cost_usd=wrong_value)
+            assert (refused.status, refused.json["error"]["param"]) == (400, "max_cost_usd")
         assert upstream.requests == []
 
 

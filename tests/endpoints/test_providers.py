@@ -18,6 +18,7 @@ from eventstore.rows import FILE
 from gateway.config import LentKey, Settings
 from gateway.errors import Forbidden
 from gateway.provider_settings import ProviderSettings
+from gateway.upstreams.registry import configured
 from gateway.upstreams.upstream import Provider
 from tests.clients.front import Front, front, saying
 from tests.gateway.scripted import Script
@@ -175,6 +176,7 @@ WRONG_CHANGES: list[tuple[str, Any, int, str | None]] = [
     ("new", {"base_url": HERE, "family": "demo"}, 400, "family"),
     ("new", {"base_url": HERE, "familly": "ollama"}, 400, "familly"),
     ("New%20one", {"base_url": HERE}, 400, "name"),
+    ("new%20one", {"base_url": HERE}, 400, "name"),
     ("openai", {"base_url": HERE, "family": "ollama"}, 409, None),
     ("demo", {"base_url": HERE}, 409, None),
 ]
@@ -241,6 +243,16 @@ class Careless(ProviderSettings):
         return None if lent is None else lent.value
 
 
+ELSEWHERE = (
+    "https://api.groq.com.evil.example/v1",
+    "https://evilapi.groq.com/v1",
+    "https://evil.api.groq.com/v1",
+    "https://groq.com/v1",
+    "https://evil.example/api.groq.com",
+    "http://localhost:1/v1",
+)
+
+
 @pytest.mark.parametrize("settings", [ProviderSettings, Careless])
 async def test_a_lent_key_goes_to_its_host_only(settings: type[ProviderSettings]) -> None:
     offered: dict[str, Provider] = {}
@@ -250,9 +262,31 @@ async def test_a_lent_key_goes_to_its_host_only(settings: type[ProviderSettings]
     found = await made.put(ProviderConfigured(base_url="https://api.groq.com/openai/v1", **asked))
     assert found.api_key == LENT
     stolen = False
-    for url in ("https://api.groq.com.evil.example/v1", "http://localhost:1/v1", "https://evil.example/api.groq.com"):
+    for url in ELSEWHERE:
         try:
             stolen |= (await made.put(ProviderConfigured(base_url=url, **asked))).api_key == LENT
         except Forbidden:
             continue
     assert stolen is (settings is Careless)
+
+
+async def test_a_key_that_is_lent_to_a_port_goes_to_no_other() -> None:
+    lent = Settings(provider_keys={"GROQ_API_KEY": LentKey("groq.example:8443", LENT)})
+    made = ProviderSettings(MemoryLog(), {}, lent)
+    asked = {"provider": "groq", "family": "openai_compatible", "key": "anonymous", "api_key_env": "GROQ_API_KEY"}
+    assert (await made.put(ProviderConfigured(base_url="https://GROQ.example:8443/v1", **asked))).api_key == LENT
+    for url in ("https://groq.example/v1", "https://groq.example:9/v1"):
+        with pytest.raises(Forbidden):
+            await made.put(ProviderConfigured(base_url=url, **asked))
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [("https://o.example/v1", True), ("https://o.example/v1/", True), ("https://o.example/v1.other", False),
+     ("https://o.example", False), ("https://o.example/v1/more", False)],
+)  # fmt: skip
+async def test_a_provider_that_is_moved_leaves_its_key_behind(url: str, same: bool) -> None:
+    known = Provider(name="o", family="openai_compatible", base_url="https://o.example/v1", api_key="ours")
+    asked = ProviderConfigured(provider="o", family="openai_compatible", base_url=url, key="anonymous")
+    made = configured(known, asked, None)
+    assert (made.base_url, made.api_key) == (("https://o.example/v1", "ours") if same else (url, None))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
 import pytest
 
-from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
+from eventstore.chain import Chain, chained, unsound
+from eventstore.envelope import NewEvent, Recorded, RecordedEvent, RecordedFrames
 from eventstore.frames import FrameRun
 from eventstore.memory import MemoryLog
 from eventstore.verify import Finding, verify
@@ -41,6 +43,7 @@ EVENT_CHANGES: dict[str, Callable[[RecordedEvent], RecordedEvent]] = {
     "schema": lambda row: replace(row, data=row.data.replace(b'"schema":1', b'"schema":2')),
     "no schema": lambda row: replace(row, data=row.data.replace(b'"schema":1', b'"schema":x')),
     "digest": lambda row: replace(row, digest=bytes(32)),
+    "codec": lambda row: replace(row, codec=1),
 }
 
 
@@ -77,6 +80,76 @@ async def test_a_missing_row_is_found(missing: int) -> None:
     rows = await recorded()
     del rows[missing]
     assert findings(rows) != []
+
+
+@pytest.mark.parametrize("missing", [2, 3])
+async def test_a_missing_row_behind_the_archive_is_found(missing: int) -> None:
+    """Frames, whose run begins in the archive, and which no chain binds."""
+    rows = await recorded()
+    found = [row for row in rows[1:] if row.position != missing + 1]
+    assert missing + 2 in {finding.position for finding in findings(found, sealed=1)}
+
+
+async def test_a_row_that_is_there_twice_is_found() -> None:
+    rows = await recorded()
+    assert any("positions" in finding.what for finding in findings([*rows, rows[2]], sealed=2))
+
+
+def told(*events: tuple[int, int]) -> list[Recorded]:
+    """A stream of these versions, at these microseconds: otherwise as it should be, the chain included."""
+    chain, rows = Chain("n1"), list[Recorded]()
+    for position, (version, at) in enumerate(events, 1):
+        chain.at = at - 1
+        data = chain.link(happened(), "a", version, at)
+        row = RecordedEvent(position, "n1", chain.oseq, "a", version, "thing_happened", at, 0, data, chain.digest)
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        ((2, 20), None),
+        ((3, 20), "version 3 of a follows 1"),
+        ((1, 20), "version 1 of a follows 1"),
+        ((2, 10), "the clock of n1 went back"),
+        ((2, 9), "the clock of n1 went back"),
+    ],
+)
+def test_an_event_that_a_chain_binds_must_follow_in_version_and_time(second: tuple[int, int], what: str | None) -> None:
+    assert [finding.what for finding in findings(told((1, 10), second))] == ([what] if what else [])
+
+
+def test_an_envelope_that_does_not_end_where_it_should_is_found() -> None:
+    (row,) = told((1, 10))
+    assert isinstance(row, RecordedEvent)
+    data = row.data.replace(b'Z"', b'Z"x')
+    changed = replace(row, data=data, digest=chained(b"", data))
+    assert [finding.what for finding in findings([changed])] == ["the columns and the data differ"]
+
+
+def test_a_row_alone_is_sound_where_its_digest_is_that_of_the_chain() -> None:
+    first, second, third = (row for row in told((1, 10), (2, 20), (3, 30)) if isinstance(row, RecordedEvent))
+    wrong = "the digest does not match the data and the digest before it"
+    assert [unsound(first, None), unsound(second, first.digest), unsound(third, second.digest)] == [None] * 3
+    assert unsound(second, None) is None, "what came before is not here"
+    assert [unsound(second, bytes(32)), unsound(third, first.digest)] == [wrong] * 2
+    assert unsound(replace(first, digest=bytes(32)), None) == wrong, "before the first there is nothing"
+    assert unsound(replace(second, at=21), first.digest) == "the columns and the data differ"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_end_that_binds_another_number_of_frames_is_found(count: int) -> None:
+    log = MemoryLog()
+    opened = await log.append(write("r", 0, NewEvent("run_opened", 1, b"{}")))
+    run = FrameRun(opened.last)
+    for frame in (b"x", b"y"):
+        await log.append(frames=run.pack([frame], offset_us=run.count)[0])
+    closing = orjson.dumps({"frames": count, "frames_digest": run.digest})
+    await log.append(write("r", 1, NewEvent("run_closed", 1, closing)))
+    assert [finding.what for finding in findings(await log.read(0, 9))] == [
+        f"the run of position 1 has 2 frames, its end says {count}"
+    ]
 
 
 async def test_exchanged_rows_are_found() -> None:

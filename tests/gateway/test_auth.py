@@ -66,7 +66,9 @@ def test_loopback(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", "", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.2", "example.com", "", "localhost.evil.example", "notlocalhost"]
+)
 def test_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
@@ -99,7 +101,8 @@ def test_no_key_is_made_where_none_is_needed(settings: Settings, tmp_path: Path)
     assert ensure_api_key(settings) == (settings, None)
 
 
-def test_an_empty_key_file_does_not_open_the_server(tmp_path: Path) -> None:
-    (tmp_path / "api_key").write_text("")
+@pytest.mark.parametrize("key", ["", "\n", "1234567", " 1234567 "])
+def test_a_key_file_with_no_usable_key_does_not_open_the_server(tmp_path: Path, key: str) -> None:
+    (tmp_path / "api_key").write_text(key)
     with pytest.raises(ConfigError):
         ensure_api_key(Settings(host="0.0.0.0", data_dir=tmp_path))

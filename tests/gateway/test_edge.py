@@ -73,10 +73,21 @@ def test_behind_a_key_or_on_a_public_address_a_proxys_name_is_let_in() -> None:
     HostCheck("0.0.0.0", keyed=False).check("api.example.com:443")
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost", "http://localhost:8001", ""])
-def test_a_foreign_page_may_not_post(origin: str) -> None:
+FOREIGN = ["http://evil.example", "null", "https://localhost", "http://localhost:8001", "", "http://localhost:80001"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_foreign_page_may_change_nothing(origin: str, method: str) -> None:
     with pytest.raises(Forbidden):
-        check_origin("POST", {"Origin": origin, "Host": "localhost:8000"})
+        check_origin(method, {"Origin": origin, "Host": "localhost:8000"})
+
+
+def test_names_that_were_let_in_are_remembered_within_bounds() -> None:
+    hosts = HostCheck("0.0.0.0", keyed=True)
+    for number in range(1_000):
+        hosts.check(f"host-{number}.example")
+    assert len(hosts._seen) <= 256
 
 
 def test_our_own_page_may_post_and_a_foreign_one_may_only_look() -> None:
@@ -164,6 +175,7 @@ CREDENTIALS = [
     {"authorization": f"bearer  {API_KEY}"},
     {"x-api-key": API_KEY},
     {"api-key": API_KEY},
+    {"x-goog-api-key": API_KEY},
 ]
 
 

@@ -65,6 +65,25 @@ def test_no_canary_survives_in_any_field(body: dict[str, Any]) -> None:
     assert body == before
 
 
+def test_what_was_once_a_credential_stays_one() -> None:
+    """The lists are what the other tests go by: what is taken out of one would be missed by them too."""
+    assert {
+        "access_token", "api-key", "apiKey", "api_key", "apikey", "authorization", "authorization_token",
+        "provider_api_key",
+    } <= CREDENTIAL_FIELDS  # fmt: skip
+    assert {"headers", "extra_headers", "default_headers"} <= HEADER_FIELDS
+    assert {"server_url", "base_url", "api_base", "url"} <= URL_FIELDS
+    assert {
+        "access_token", "api-key", "api_key", "apikey", "auth", "authorization", "client_secret", "key", "password",
+        "secret", "sig", "signature", "subscription-key", "token", "x-amz-credential", "x-amz-security-token",
+        "x-amz-signature", "x-goog-credential", "x-goog-signature",
+    } <= CREDENTIAL_PARAMETERS  # fmt: skip
+    assert {
+        "authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token",
+        "x-amz-security-token", "x-abstractcore-provider-api-key", "ocp-apim-subscription-key", "cookie", "set-cookie",
+    } <= CREDENTIAL_HEADERS  # fmt: skip
+
+
 def test_a_redactor_that_forgets_a_field_is_caught() -> None:
     """The deliberate bug."""
 
@@ -150,6 +169,10 @@ def test_a_callers_own_secret_is_cut_out_by_its_scrubber() -> None:
     assert "callers" not in scrubber.text("bad key sk-the-callers-key")
 
 
+def test_a_secret_of_eight_characters_is_cut_out() -> None:
+    assert "sk-12345" not in Redactor(KEY, ["sk-12345"]).text("bad key sk-12345")
+
+
 def test_a_secret_inside_another_goes_with_the_longer_one() -> None:
     scrubber = Redactor(KEY).scrubber(["sk-abcdefgh", "sk-abcdefgh-longer"])
     assert scrubber.text("sk-abcdefgh-longer") == Redactor(KEY).mark("sk-abcdefgh-longer")
@@ -176,6 +199,16 @@ def test_urls_in_texts_lose_their_credentials() -> None:
     assert "canary" not in text
     assert "@host/v1" in text
     assert text.endswith("see http://docs")
+
+
+@pytest.mark.parametrize("name", ["api%5Fkey", "api%5fKEY", "%6bey", "X-Amz-Signatur%65"])
+def test_a_credentials_parameter_is_known_however_its_name_is_written(name: str) -> None:
+    assert "canary" not in Redactor(KEY).url(f"https://host/p?{name}=sk-canary&b=2")
+
+
+def test_what_was_redacted_stays_as_it_is() -> None:
+    once = Redactor(KEY).url("https://bob:canary@host/v1?key=canary")
+    assert Redactor(KEY).url(once).partition("?")[2] == once.partition("?")[2]
 
 
 def test_the_installations_key_is_made_once_and_private(tmp_path: Path) -> None:

@@ -121,3 +121,21 @@ async def test_a_server_that_passes_headers_on_as_they_come_is_caught(tmp_path: 
     found = await refused(tmp_path, Careless)
     assert OURS.encode() in found
     assert THEIRS.encode() in found
+
+
+@pytest.mark.parametrize("field", ["authorization", "extra_headers"])
+async def test_a_credential_is_cut_out_without_its_scheme_too(tmp_path: Path, field: str) -> None:
+    """As providers say it: "Incorrect API key provided: …"."""
+
+    def refusing(request: Request) -> Script:
+        return Script.json({"error": {"message": f"Incorrect API key provided: {THEIRS}."}}, status=401)
+
+    said = f"Bearer {THEIRS}"
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(ScriptedServer())
+        upstream.script(COMPATIBLE, refusing)
+        served = await stack.enter_async_context(gateway(tmp_path, upstream.base_url))
+        answer = await served.ask(chat(**{field: said if field == "authorization" else {"Authorization": said}}))
+    assert b"provided: redacted:" in answer.body
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert THEIRS.encode() not in answer.body + written

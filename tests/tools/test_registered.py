@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.tools.http import check_endpoint
+from gateway.config import LentKey
+from gateway.errors import Forbidden, GatewayError, InvalidRequest
+from gateway.tools.http import check_endpoint, header_values
 from gateway.tools.registry import ToolRegistry
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.tools.running import Tooled, tooled
@@ -72,6 +75,49 @@ async def test_a_registration_in_an_archive_that_may_be_dropped_is_said_again(tm
         await registry.restore(head)
         assert not await registry.repeats(head)
         assert [event["type"] for event in await server.recorded("tools")] == ["tool_registered"] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "may"),
+    [
+        ("https://tools.example/run", True), ("http://tools.example:9/run", True), ("https://TOOLS.example", True),
+        ("https://evil-tools.example", False), ("https://tools.example.evil", False), ("http://a.tools.example", False),
+        ("https://secure.example", True), ("https://secure.example:443/x", True), ("http://secure.example", False),
+        ("https://secure.example:8443", False), ("http://plain.example:80", True), ("https://plain.example", False),
+    ],
+)  # fmt: skip
+def test_an_endpoint_is_on_the_list_by_its_whole_host_or_with_its_port(url: str, may: bool) -> None:
+    with nullcontext() if may else pytest.raises(Forbidden):
+        check_endpoint(url, {"tools.example", "secure.example:443", "plain.example:80"})
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "error"),
+    [
+        ("https://tools.example/run", {"X-Token": "TOKEN"}, None),
+        ("https://port.example:8443/run", {"X-Token": "PORTED"}, None),
+        ("https://port.example/run", {"X-Token": "PORTED"}, Forbidden),
+        ("https://other.example/run", {"X-Token": "TOKEN"}, Forbidden),
+        ("https://evil-tools.example/run", {"X-Token": "TOKEN"}, Forbidden),
+        ("https://tools.example/run", {"X-Token": "UNSET"}, Forbidden),
+        ("https://tools.example/run", {"X-Token": "PATH"}, Forbidden),
+        ("https://tools.example/run", {"HOST": "TOKEN"}, InvalidRequest),
+        ("https://tools.example/run", {"Transfer-Encoding": "TOKEN"}, InvalidRequest),
+    ],
+)
+def test_a_tools_secret_goes_to_the_host_that_it_is_lent_to(
+    url: str, headers: dict[str, str], error: type[GatewayError] | None
+) -> None:
+    lent = {
+        "TOKEN": LentKey("tools.example", "secret"),
+        "PORTED": LentKey("port.example:8443", "secret"),
+        "UNSET": LentKey("tools.example", None),
+    }
+    if error is None:
+        assert list(header_values(headers, url, lent).values()) == ["secret"]
+        return
+    with pytest.raises(error):
+        header_values(headers, url, lent)
 
 
 REFUSED: list[tuple[dict[str, Any], int, str | None]] = [

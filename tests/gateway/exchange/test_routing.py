@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import Forbidden, GatewayError, InvalidRequest, NotFound, Unauthorized
+from gateway.exchange.plan import at_url
 from gateway.routing.callers_url import check_base_url
 from gateway.routing.choose import choose, credential
 from gateway.routing.offered import not_offered, offering
@@ -63,6 +64,12 @@ def test_a_provider_that_needs_a_key_names_its_variable() -> None:
         credential(bare, None, None)
 
 
+def test_a_provider_at_a_url_of_its_callers_has_none_of_our_key() -> None:
+    elsewhere = at_url(PROVIDERS["openai"], "https://models.example/v1/")
+    assert PROVIDERS["openai"].api_key is not None
+    assert (elsewhere.api_key, elsewhere.base_url) == (None, "https://models.example/v1")
+
+
 ALLOWED = {"models.example", "other.example:8443"}
 
 
@@ -97,6 +104,7 @@ def test_hosts_that_a_caller_may_name(url: str, loopback: bool) -> None:
         ("https://models.example/v1?x=1", False, InvalidRequest),
         ("https://models.example/v1#x", False, InvalidRequest),
         ("https://models.example\\@evil.example", False, InvalidRequest),
+        ("https://models.example/\\v1", False, InvalidRequest),
         ("https://models.example/\r\nx: y", False, InvalidRequest),
         ("https://models.example/ x", False, InvalidRequest),
         ("https://models.example:99999", False, InvalidRequest),

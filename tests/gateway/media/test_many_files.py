@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.errors import TooLarge
 from gateway.exchange.inputs import Submission
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
@@ -94,3 +95,29 @@ async def test_a_client_that_leaves_stops_the_fetching_of_its_files(tmp_path: Pa
         end = await running.end_of(request_id)
         assert (end["type"], end["reason"]) == ("request_cancelled", "client_left")
         assert [request.path for request in web.requests] == ["/slow.txt"]
+
+
+def named(*paths: str) -> dict[str, Any]:
+    files = [{"type": "file", "file_url": {"url": path}} for path in paths]
+    return {"model": "openai-compatible/m", "messages": [{"role": "user", "content": files}]}
+
+
+async def test_no_more_than_so_many_and_so_many_bytes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "large.txt").write_bytes(b"a" * (9 << 20))
+    async with ScriptedServer() as web, gateway(
+        tmp_path / "logs", web.base_url, "--files-root", str(tmp_path / "files")
+    ) as running:  # fmt: skip
+        for count, status in ((prepare.MOST_FILES, 400), (prepare.MOST_FILES + 1, 413)):
+            assert (await running.ask(named(*["none.txt"] * count))).status == status
+        answer = await running.ask(named(*["large.txt"] * 4))
+        assert (answer.status, "together" in answer.json()["error"]["message"]) == (413, True)
+        assert web.requests == []
+
+
+def test_all_the_room_can_be_taken_and_no_more() -> None:
+    room = prepare._Room()
+    room.take(prepare.LARGEST_SUM - 1)
+    room.take(1)
+    with pytest.raises(TooLarge):
+        room.take(1)

@@ -18,6 +18,7 @@ from eventstore.catalogue.control import PricePublished
 from eventstore.catalogue.values import Usage, Usd
 from gateway.prices import package
 from gateway.prices.cost import cost
+from gateway.prices.rules import ModelPrices
 from gateway.prices.table import Booked, PriceTable
 
 PROVIDERS = ("anthropic", "deepseek", "google", "groq", "openai", "openrouter", "perplexity")
@@ -191,6 +192,53 @@ def test_a_price_begins_on_its_day_in_utc() -> None:
         table.book(Usage(input_tokens=10**6), prices="p", model="m", at=at).cost for at in (midnight - 1, midnight)
     ]
     assert amounts == [Usd.parse(1), Usd.parse(2)]
+
+
+def model(prices: list[dict[str, Any]], *variants: dict[str, Any]) -> ModelPrices:
+    return ModelPrices({"match": {"equals": "m"}, "prices": prices, "variants": variants}, "p/m")
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "inside", "outside"),
+    [
+        ("16:30:00", "00:30:00", ["16:30:00", "23:59:59.999999", "00:00:00", "00:29:59.999999"],
+         ["00:30:00", "12:00:00", "16:29:59.999999"]),
+        ("08:00:00Z", "20:00:00Z", ["08:00:00", "19:59:59.999999"], ["07:59:59.999999", "20:00:00", "00:00:00"]),
+        ("09:00:00+02:00", "10:00:00+02:00", ["07:00:00"], ["06:59:59.999999", "08:00:00", "09:00:00"]),
+    ],
+)  # fmt: skip
+def test_daily_hours_begin_at_their_first_moment_and_are_over_at_their_last(
+    begins: str, ends: str, inside: list[str], outside: list[str]
+) -> None:
+    hours = {"start_time": begins, "end_time": ends, "prices": {"input_mtok": 1}}
+    prices = model([{"prices": {"input_mtok": 2}}, hours])
+
+    def price(moment: str) -> int:
+        rule = prices.at(us(datetime.fromisoformat(f"2026-11-21T{moment}+00:00")))
+        assert rule is not None
+        return rule.tier(0).prices.input // 10**12
+
+    assert [price(moment) for moment in inside] == [1] * len(inside)
+    assert [price(moment) for moment in outside] == [2] * len(outside)
+
+
+def test_of_variants_in_force_the_first_has_its_price_and_all_are_named() -> None:
+    flex = {"when": {"service_tier": "flex"}, "prices": {"input_mtok": 1, "output_mtok": 2}}
+    near = {"when": {"region": "eu"}, "prices": {"input_mtok": 8, "cache_read_mtok": 9}}
+    later = {"when": {"region": "eu"}, "start_date": "2026-11-22", "prices": {"output_mtok": 99}}
+    prices = model([{"prices": {"input_mtok": 4, "output_mtok": 5}}], flex, near, later)
+
+    def found(**context: str) -> tuple[list[int], str]:
+        rule = prices.at(us(NOW), context)
+        assert rule is not None
+        tier = rule.tier(0)
+        amounts = (tier.prices.input, tier.prices.cache_read, tier.prices.output)
+        return [amount // 10**12 for amount in amounts], tier.name
+
+    assert found() == ([4, 4, 5], "p/m")
+    assert found(service_tier="flex", region="eu") == ([1, 9, 2], "p/m region=eu service_tier=flex")
+    assert found(region="eu") == ([8, 9, 5], "p/m region=eu")
+    assert found(region="us") == ([4, 4, 5], "p/m")
 
 
 def test_what_is_not_known_has_no_price() -> None:
