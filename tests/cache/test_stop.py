@@ -25,7 +25,7 @@ from replay.verify import verified
 from tests.cache.calls import CHAT, PRICED, serving
 from tests.crash.load import openai_body, openai_stream
 from tests.gateway.scripted import Script, ScriptedServer
-from tests.gateway.whole import Gateway
+from tests.gateway.whole import PATIENCE_S, Gateway
 
 WORDS = openai_stream(words=400, usage=False).split(b"\n\n")
 ENDLESS = b"\n\n".join(WORDS[:401]) + b"\n\n"
@@ -98,6 +98,28 @@ async def test_a_whole_answer_that_is_stopped_is_an_error(tmp_path: Path, upstre
 
 async def test_an_answer_ends_when_it_has_cost_what_it_may(tmp_path: Path, upstream: ScriptedServer) -> None:
     await capped(tmp_path, upstream, Server)
+
+
+EARLY = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}}\n\n'
+CALLS = b"\n\n".join(
+    b"data: " + orjson.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}}]})
+    for call in [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]
+    + [{"function": {"arguments": f" word{number}"}} for number in range(400)]
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [EARLY + ENDLESS, ENDLESS.replace(b'"content": " word', b'"reasoning": " word'), CALLS + b"\n\n"],
+    ids=["a count was sent before the answer", "thoughts", "calls"],
+)
+async def test_whatever_comes_is_counted(tmp_path: Path, upstream: ScriptedServer, body: bytes) -> None:
+    upstream.script(CHAT, Script(body, content_type="text/event-stream", split=400, hold=True))
+    async with serving(tmp_path, upstream) as (served, caller), asyncio.timeout(PATIENCE_S):
+        answer = await caller.begin(stream=True, max_cost_usd=0.0001)
+        await answer.rest()
+        assert (await served.end_of(answer.request_id))["reason"] == "cost_cap"
+    assert_sound(tmp_path)
 
 
 async def capped(tmp_path: Path, upstream: ScriptedServer, kind: type[Server]) -> None:
