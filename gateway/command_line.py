@@ -15,12 +15,10 @@ from urllib.parse import urlsplit
 
 from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings
 from gateway.errors import InvalidRequest
+from gateway.nats_urls import are_nats_urls
 from gateway.tools.mcp_config import McpServer, parse
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
-
-NATS_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
-"""What the NATS client speaks."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,7 +108,7 @@ def _check(values: dict[str, Any]) -> None:
             "--workers must be 1: one process writes one log, and serves thousands of streams. For more, start another "
             "server with a --port and a --data-dir of its own"
         )
-    if values["nats"] not in {"embedded", "off"} and not values["nats"].startswith(NATS_SCHEMES):
+    if values["nats"] not in {"embedded", "off"} and not are_nats_urls(values["nats"]):
         raise ConfigError("--nats must be embedded, off or a URL such as nats://127.0.0.1:4222")
     if values["files_root"] is not None and not values["files_root"].is_dir():
         raise ConfigError(f"--files-root: there is no folder {values['files_root']}")

@@ -26,6 +26,7 @@ from eventstore.repair_archive import MendedArchive, mend_archive
 from eventstore.repair_file import DAMAGED, kept, put_in_place, write_mended
 from eventstore.sqlite import SQLiteLog
 from gateway.exchange.runs import run_of
+from gateway.nats_urls import are_nats_urls
 from replay.output import tell
 from replay.recorded import ReplayError
 from replay.repair_beside import repaired_beside
@@ -38,8 +39,19 @@ HELP = "make damaged rows again from NATS; of a running server, its archive"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What `repair` understands."""
     parser.add_argument(
-        "--nats", metavar="URL", default="embedded", help="where the events are (default: embedded, the bundled server)"
+        "--nats",
+        metavar="URL",
+        type=_nats,
+        default="embedded",
+        help="where the events are (default: embedded, the bundled server)",
     )
+
+
+def _nats(text: str) -> str:
+    """Raises `ArgumentTypeError`, which does not say the URL: it may hold a password."""
+    if text != "embedded" and not are_nats_urls(text):
+        raise argparse.ArgumentTypeError("this is neither embedded nor a URL such as nats://127.0.0.1:4222")
+    return text
 
 
 def run(options: argparse.Namespace) -> int:

@@ -116,7 +116,9 @@ def test_every_switch_can_be_written_as_off(setting: Setting) -> None:
 WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--port", "65536"], {}), (["--port", "-1"], {}), (["--durability", "hope"], {}), (["--log-level", "loud"], {}),
     (["--nats", "maybe"], {}), ([], {"ABSTRACTCORE_DEBUG": "perhaps"}), ([], {"ABSTRACTCORE_API_KEY": "short"}),
-    (["--nats", "http://127.0.0.1:4222"], {}), (["--files-root", "/no/such/folder"], {}),
+    (["--nats", "http://127.0.0.1:4222"], {}), (["--nats", "nats://127.0.0.1:none"], {}), (["--nats", "nats://"], {}),
+    (["--nats", "nats://127.0.0.1:4222,http://127.0.0.1:4222"], {}), (["--nats", "nats://[::1"], {}),
+    (["--files-root", "/no/such/folder"], {}),
     ([], {"ABSTRACTCORE_AUDIO": "transcribe"}), (["--provider-keys", "GROQ_API_KEY"], {}),
     (["--mcp", "/no/such/file"], {}), ([], {"ABSTRACTCORE_TOOL_ROUNDS": "0"}),
     ([], {"ABSTRACTCORE_TOOL_TIMEOUT": "0"}), (["--workers", "4"], {}),

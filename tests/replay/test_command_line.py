@@ -44,6 +44,8 @@ def process(recorder: Recorder, command: str, shell: str = "", **environ: str) -
         "export --after -1",
         "export --until 1.5",
         "archive --keep-days nan",
+        "repair --nats nats://127.0.0.1:none",
+        "repair --nats off",
     ],
 )
 def test_a_value_that_means_nothing_is_exit_2(replay: Run, recorder: Recorder, wrong: str) -> None:
