@@ -1,4 +1,5 @@
-"""Print events as JSON lines: of one request, or of a range of positions; each line is the event as it was recorded."""
+"""Print the ledger's events as JSON lines: of one request, or of a range of positions; each line is the event as it was
+recorded. Tokens are in `show REQUEST-ID --json`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from eventstore.reader import Reader
 from replay.given import whole
 from replay.recorded import read_request, sound_events
 
-HELP = "events as JSON lines, of one request or of a range"
+HELP = "the ledger's events as JSON lines, of one request or of a range"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
