@@ -282,6 +282,15 @@ async def test_a_cap_holds_for_those_that_are_fallen_back_on(
     assert_sound(tmp_path)
 
 
+async def test_a_later_attempt_ends_at_what_the_first_has_left(tmp_path: Path, upstream: ScriptedServer) -> None:
+    upstream.script(CHAT, BROKEN, Script(ENDLESS, content_type="text/event-stream", split=400, hold=True))
+    async with serving(tmp_path, upstream) as (served, caller), asyncio.timeout(PATIENCE_S):
+        answer = await caller.ask(max_cost_usd=0.0005, fallback=["openai/gpt-4.1-nano"])
+        assert (answer.status, answer.json["error"]["code"], len(upstream.requests)) == (402, "cost_cap", 2)
+        assert (await served.end_of(answer.request_id))["cost_usd"] > 0.0005, "neither has cost that alone"
+    assert_sound(tmp_path)
+
+
 async def running(served: Gateway) -> str:
     """The id of the request whose upstream is called now."""
     while True:
