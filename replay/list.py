@@ -10,6 +10,7 @@ from eventstore.catalogue.request import TERMINAL
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
+from gateway.exchange.ids import REQUESTS
 from replay.backwards import backwards, until_damage
 from replay.given import whole
 from replay.output import moment, printable, write_json
@@ -45,7 +46,7 @@ def newest(reader: Reader, head: int, limit: int) -> Iterator[dict[str, Any]]:
     for event in backwards(reader, head) if limit else ():
         if event.type in TERMINAL:
             ends.setdefault(event.stream, event)
-        if event.version == 1 and event.stream.startswith("request-"):
+        if event.version == 1 and event.stream.startswith(REQUESTS):
             yield _told(event, ends.pop(event.stream, None))
             limit -= 1
             if not limit:

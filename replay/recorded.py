@@ -115,7 +115,7 @@ def sound_events(reader: Reader, after: int, until: int) -> Iterator[RecordedEve
     """The ledger's events behind a position and up to another, each compared with itself and with the one before it in
     its chain, if that is among them or not far before. Raises `LogCorrupt`."""
     last = _ends(reader, after)
-    for event in _events(reader, after, until):
+    for event in reader.events(after, until=until):
         oseq, digest = last.get(event.origin, (-1, b""))
         if what := unsound(event, digest if oseq + 1 == event.oseq else None):
             raise LogCorrupt(event.position, what)
@@ -127,16 +127,12 @@ def _ends(reader: Reader, until: int) -> dict[str, tuple[int, bytes]]:
     """Where the chains are at a position, of those that have events not far before it; as far as these can be read."""
     found = {}
     try:
-        for event in _events(reader, max(0, until - BEFORE), until):
+        for event in reader.events(max(0, until - BEFORE), until=until):
             if well_typed(event):
                 found[event.origin] = event.oseq, event.digest
     except LogCorrupt:
         return {}
     return found
-
-
-def _events(reader: Reader, after: int, until: int) -> Iterator[RecordedEvent]:
-    return (row for row in reader.rows(after, until=until, frames=False) if isinstance(row, RecordedEvent))
 
 
 def own_fields(event: RecordedEvent) -> dict[str, Any]:

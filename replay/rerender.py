@@ -10,6 +10,7 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogError
 from eventstore.reader import Reader
 from eventstore.verify import Finding
+from gateway.exchange.ids import REQUESTS
 from gateway.exchange.render import NotRenderable, Rendered
 from gateway.wire.values import WireError
 from replay.recorded import recorded_request
@@ -46,15 +47,15 @@ def check_requests(reader: Reader, until: int, requests: Requests, unsound: Coll
 
 def findings_of(reader: Reader, until: int, requests: Requests, mine: Mine) -> Iterator[tuple[int, Finding]]:
     """As `check_requests`, of the streams that are `mine`: each finding behind the position of its request's end."""
-    for row in reader.rows(0, until=until, frames=False):
-        if not isinstance(row, RecordedEvent) or not row.stream.startswith("request-") or not mine(row.stream):
+    for event in reader.events(until=until):
+        if not event.stream.startswith(REQUESTS) or not mine(event.stream):
             continue
-        if row.version == 1:
+        if event.version == 1:
             requests.seen += 1
-            requests.open[row.stream] = row.position
-        if row.type in TERMINAL and requests.open.pop(row.stream, None) is not None:
-            for finding in _ended(reader, row, requests):
-                yield row.position, finding
+            requests.open[event.stream] = event.position
+        if event.type in TERMINAL and requests.open.pop(event.stream, None) is not None:
+            for finding in _ended(reader, event, requests):
+                yield event.position, finding
 
 
 def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from hashlib import sha256
 import orjson
 
 from eventstore.catalogue.tool import ToolCompleted, ToolFailed
+from eventstore.catalogue.values import milliseconds
 from eventstore.value import value
 from gateway.redaction import Redactor
 from gateway.tools.registry import ToolRegistry
@@ -108,7 +109,7 @@ class ToolRunner:
         except ToolTrouble as trouble:
             text, kind = trouble.message, trouble.kind
         text, cut = capped(self.clean(text))
-        took = round((self._monotonic() - began) * 1000, 3)
+        took = milliseconds(self._monotonic() - began)
         return Outcome(text=text, kind=kind, cut=cut, duration_ms=took)
 
     async def _result(self, offered: Offered, job: Job, progress: Progress) -> str:

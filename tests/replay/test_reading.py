@@ -145,7 +145,7 @@ def test_a_long_search_backwards_reads_so_much_at_once_and_no_more() -> None:
         def head(self) -> int:
             return 10_000_000
 
-        def rows(self, after: int, *, until: int, frames: bool) -> list[RecordedEvent]:
+        def events(self, after: int, *, until: int) -> list[RecordedEvent]:
             windows.append(until - after)
             return []
 
