@@ -277,9 +277,17 @@ def credentials_in(body: Mapping[str, Any]) -> list[str]:
 def _credentials_of(holder: Mapping[str, Any]) -> list[str]:
     values = [holder[name] for name in CREDENTIAL_FIELDS & holder.keys()]
     for name in HEADER_FIELDS & holder.keys():
-        headers = holder[name] if isinstance(holder[name], dict) else {}
-        values += [value for header, value in headers.items() if header.lower() in CREDENTIAL_HEADERS]
+        values += [value for header, value in _header_pairs(holder[name]) if str(header).lower() in CREDENTIAL_HEADERS]
     return [form for value in values if isinstance(value, str) for form in {value, value.rpartition(" ")[2]}]
+
+
+def _header_pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
+    """Headers as an object, as pairs, or as objects of a name and a value each."""
+    if isinstance(headers, dict):
+        return headers.items()
+    each = headers if isinstance(headers, list) else []
+    named = [(one.get("name"), one.get("value")) for one in each if isinstance(one, dict)]
+    return named + [(one[0], one[1]) for one in each if isinstance(one, list) and len(one) == 2]
 
 
 def _readable(header: str) -> str:

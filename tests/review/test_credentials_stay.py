@@ -58,6 +58,8 @@ def repeating_body(request: Request) -> Script:
     "carried",
     [
         {"extra_headers": {"Authorization": f"Bearer {THEIRS}", "X-Title": "Words that stay"}},
+        {"extra_headers": [["Authorization", f"Bearer {THEIRS}"], ["X-Title", "Words that stay"]]},
+        {"tools": [{"server_label": "Words that stay", "headers": [{"name": "authorization", "value": THEIRS}]}]},
         {"extra_body": {"default_headers": {"X-Api-Key": THEIRS}, "note": "Words that stay"}},
         {"tools": [{"type": "mcp", "server_label": "Words that stay", "authorization": THEIRS}]},
     ],
