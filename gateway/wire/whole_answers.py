@@ -58,16 +58,14 @@ class JsonDecoder(WholeDecoder):
         self._finished = True
         if value.get("error"):
             return [Meta(error=error_of(value["error"], 502))]
-        raw, model = value.get("usage"), value.get("model")
-        raw = raw if isinstance(raw, dict) else None
-        return [
-            Body(frame),
-            Meta(
-                usage=usage_of_work(raw) if raw else None,
-                usage_raw=raw,
-                model=model if isinstance(model, str) else None,
-            ),
-        ]
+        meta = self._meta(value)
+        meta.model = model if isinstance(model := value.get("model"), str) else None
+        return [Body(frame), meta]
+
+    def _meta(self, value: Mapping[str, Any]) -> Meta:
+        """What was used, in the words of who says it."""
+        raw = value.get("usage")
+        return Meta(usage=usage_of_work(raw), usage_raw=raw) if isinstance(raw, dict) else Meta()
 
 
 class TranscriptDecoder(JsonDecoder):
@@ -102,28 +100,18 @@ class OllamaEmbedDecoder(WholeDecoder):
         return [Body(body), Meta(usage=usage, usage_raw=counts)]
 
 
-class RerankDecoder(WholeDecoder):
+class RerankDecoder(JsonDecoder):
     """Documents' relevance. Usage is Jina's, or what Cohere has in `meta`."""
 
     name = "rerank.1"
     __slots__ = ()
 
-    def body(self, frame: bytes) -> list[Piece]:
-        value = object_of(frame)
-        self._finished = True
-        if value.get("error"):
-            return [Meta(error=error_of(value["error"], 502))]
+    def _meta(self, value: Mapping[str, Any]) -> Meta:
         raw = next((value[name] for name in ("usage", "meta") if isinstance(value.get(name), dict)), None)
-        cost, model = (raw or {}).get("cost"), value.get("model")
-        return [
-            Body(frame),
-            Meta(
-                usage=usage_of_ranking(raw) if raw else None,
-                usage_raw=raw,
-                cost_reported=str(cost) if type(cost) in (int, float) else None,
-                model=model if isinstance(model, str) else None,
-            ),
-        ]
+        if raw is None:
+            return Meta()
+        cost = str(raw["cost"]) if type(raw.get("cost")) in (int, float) else None
+        return Meta(usage=usage_of_ranking(raw), usage_raw=raw, cost_reported=cost)
 
 
 def _object_if(frame: bytes) -> dict[str, Any] | None:
