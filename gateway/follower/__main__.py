@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
 import uvloop
 
@@ -28,22 +27,9 @@ async def follow(sock: socket.socket) -> None:
     await Process(channel, task).run()
 
 
-def step_back() -> None:
-    """Leave the processor to the gateway where both want it.
-
-    Linux weighs sessions against each other first (sched(7), autogroup), and the child has one of its own: its
-    niceness alone would only count against itself.
-    """
-    os.nice(NICENESS)
-    try:
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
-    except OSError:
-        pass  # not Linux, or no autogroups: niceness is all there is
-
-
 def main() -> None:
     """Run at low priority until told to stop, or left alone."""
-    step_back()
+    os.nice(NICENESS)
     uvloop.run(follow(socket.socket(fileno=int(sys.argv[1]))))
 
 
