@@ -82,6 +82,28 @@ def unsound(row: RecordedEvent, before: bytes | None) -> str | None:
     return None if sound else "the digest does not match the data and the digest before it"
 
 
+class Chains:
+    """Where the chains end of what was read so far, so that each next event can be compared with the one before it."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[int, bytes]] = {}
+
+    def learn(self, event: RecordedEvent) -> None:
+        """What comes next of its origin follows this event, which is taken as it is."""
+        self._ends[event.origin] = event.oseq, event.digest
+
+    def unsound(self, event: RecordedEvent) -> str | None:
+        """What is not as it was written of the next event, or None. The first one seen of an origin is compared with
+        itself alone, but for an origin's very first."""
+        oseq, digest = self._ends.get(event.origin, (None, None))
+        what = unsound(event, digest)
+        if what is None and oseq is not None and event.oseq != oseq + 1:
+            what = f"oseq {event.oseq} of {event.origin} follows {oseq}"
+        if what is None:
+            self.learn(event)
+        return what
+
+
 def schema_of(row: RecordedEvent) -> int | None:
     """The schema number that the data says, or None where it does not begin as an event of the row's type does."""
     lead = b'{"type":"%b","schema":' % row.type.encode()

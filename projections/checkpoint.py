@@ -19,7 +19,7 @@ CREATE = (
         event_digest    BLOB,
         state           TEXT NOT NULL DEFAULT '{}',  -- of a file projection, JSON
         halted_at       INTEGER,                     -- position of the event that it could not fold
-        halted_type     TEXT,
+        halted_type     TEXT,                        -- of it; NULL where damage has left none
         error           TEXT
     ) WITHOUT ROWID""",
     """
@@ -83,7 +83,8 @@ def position(rows: sqlite3.Connection, name: str) -> int:
 
 
 def statuses(rows: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """For health answers, by name: `{version, position, halted}`; `halted` is None or `{position, type, error}`."""
+    """For health answers, by name: `{version, position, halted}`; `halted` is None or `{position, type, error}`,
+    with no type (None) where the log's row has lost it."""
     return {name: status(checkpoint) for name, checkpoint in sorted(load(rows).items())}
 
 
@@ -147,7 +148,7 @@ def halt(rows: sqlite3.Connection, name: str, event: RecordedEvent, error: str) 
     """Record that a projection has folded everything before this event, and cannot fold this one."""
     rows.execute(
         "UPDATE projection_checkpoints SET position = ? - 1, halted_at = ?1, halted_type = ?, error = ? WHERE name = ?",
-        (event.position, event.type, error, name),
+        (event.position, event.type if isinstance(event.type, str) else None, error, name),
     )
 
 

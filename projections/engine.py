@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from eventstore.chain import Chains
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import LogUnavailable
 from projections import checkpoint as checkpoints
@@ -165,30 +166,47 @@ class Engine:
                 groups.setdefault(checkpoint.position, []).append(checkpoint)
         more = False
         for position, group in groups.items():
-            events = list(_ledger(self._reader, position, limit, head))
+            events, damaged = self._read(position, max(each.event_position for each in group), limit, head)
             if position == 0 and events and events[0].position > 1:
                 names = ", ".join(checkpoint.name for checkpoint in group)
                 logger.warning(
                     "%s: made anew from position %d on, what lay before was dropped", names, events[0].position
                 )
             full = len(events) == limit
-            reached = events[-1].position if full else head
+            reached = damaged[0].position - 1 if damaged else events[-1].position if full else head
             for checkpoint in group:
-                self._fold(checkpoint, events, reached)
+                if self._fold(checkpoint, events, reached) and damaged:
+                    checkpoints.halt(self._rows, checkpoint.name, *damaged)
             more = more or (full and reached < head)
         return more
 
-    def _fold(self, checkpoint: Checkpoint, events: Sequence[RecordedEvent], reached: int) -> None:
-        """Fold a batch into one projection; on failure event by event, up to the one that it cannot fold."""
+    def _read(
+        self, after: int, seen: int, limit: int, until: int
+    ) -> tuple[list[RecordedEvent], tuple[RecordedEvent, str] | None]:
+        """The next events, each compared with itself and the one before it in its chain; `seen` is the position of the
+        last one before them. Where one is not as it was written: those before it, that one, and what is wrong."""
+        chains, events = Chains(), list[RecordedEvent]()
+        for event in _ledger(self._reader, seen - 1, 1, seen) if seen else ():
+            chains.learn(event)
+        for event in _ledger(self._reader, after, limit, until):
+            if what := chains.unsound(event):
+                return events, (event, f"the log is damaged: {what}")
+            events.append(event)
+        return events, None
+
+    def _fold(self, checkpoint: Checkpoint, events: Sequence[RecordedEvent], reached: int) -> bool:
+        """Fold a batch into one projection; on failure event by event, up to the one that it cannot fold. Returns
+        whether it folded all."""
         last = events[-1] if events else None
         if self._try(checkpoint, events, reached, last) is None:
-            return
+            return True
         for event in events:
             error = self._try(checkpoint, [event], event.position, event)
             if error is not None:
                 checkpoints.halt(self._rows, checkpoint.name, event, _describe(error))
-                return
+                return False
             checkpoint = checkpoints.load(self._rows)[checkpoint.name]
+        return True
 
     def _try(
         self, checkpoint: Checkpoint, events: Sequence[RecordedEvent], to: int, last: RecordedEvent | None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eventstore.catalogue.request import TERMINAL
-from eventstore.chain import unsound, well_typed
+from eventstore.chain import Chains, well_typed
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.frames import FrameReader
@@ -114,24 +114,22 @@ def _end_of(events: Sequence[RecordedEvent], index: int) -> RecordedEvent | None
 def sound_events(reader: Reader, after: int, until: int) -> Iterator[RecordedEvent]:
     """The ledger's events behind a position and up to another, each compared with itself and with the one before it in
     its chain, if that is among them or not far before. Raises `LogCorrupt`."""
-    last = _ends(reader, after)
+    chains = _chains(reader, after)
     for event in reader.events(after, until=until):
-        oseq, digest = last.get(event.origin, (-1, b""))
-        if what := unsound(event, digest if oseq + 1 == event.oseq else None):
+        if what := chains.unsound(event):
             raise LogCorrupt(event.position, what)
-        last[event.origin] = event.oseq, event.digest
         yield event
 
 
-def _ends(reader: Reader, until: int) -> dict[str, tuple[int, bytes]]:
+def _chains(reader: Reader, until: int) -> Chains:
     """Where the chains are at a position, of those that have events not far before it; as far as these can be read."""
-    found = {}
+    found = Chains()
     try:
         for event in reader.events(max(0, until - BEFORE), until=until):
             if well_typed(event):
-                found[event.origin] = event.oseq, event.digest
+                found.learn(event)
     except LogCorrupt:
-        return {}
+        return Chains()
     return found
 
 

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from eventstore.catalogue import REGISTRY
-from eventstore.chain import unsound
+from eventstore.chain import Chains
 from eventstore.envelope import Recorded, RecordedEvent, RecordedFrames
 from eventstore.errors import LogCorrupt
 from eventstore.subscription import Subscription
@@ -164,7 +164,7 @@ class Listener:
         self._tokens = TokenReader(given.log)
         self._last_write = given.monotonic()
         self._history = 0
-        self._ends: dict[str, tuple[int, bytes]] = {}
+        self._chains = Chains()
 
     async def serve(self) -> None:
         """Until the listener leaves or stalls, the server stops, or the log is damaged."""
@@ -233,10 +233,8 @@ class Listener:
 
     def _check(self, event: RecordedEvent) -> None:
         """What was there before the listener was, against itself and its chain. Raises `LogCorrupt`."""
-        oseq, digest = self._ends.get(event.origin, (-1, b""))
-        if what := unsound(event, digest if oseq == event.oseq - 1 else None):
+        if what := self._chains.unsound(event):
             raise LogCorrupt(event.position, what)
-        self._ends[event.origin] = event.oseq, event.digest
 
     async def _shown_tokens(self, row: RecordedFrames) -> list[bytes]:
         shown = []

@@ -60,6 +60,6 @@ def degraded(status: Mapping[str, Any]) -> list[str]:
         reasons.append("relay: NATS holds history of this node that does not fit to the log: see the server's log")
     for name, projection in sorted((status.get("projections") or {}).items()):
         if halted := projection.get("halted"):
-            what = f"{halted['type']} at" if "type" in halted else "an event at"
+            what = f"{halted['type']} at" if halted.get("type") else "an event at"
             reasons.append(f"projection {name}: halted by {what} position {halted['position']}")
     return reasons

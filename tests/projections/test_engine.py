@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.errors import LogUnavailable
 from projections import checkpoint, db
 from projections.checkpoint import Checkpoint, CheckpointMoved
@@ -121,6 +122,70 @@ def test_a_halted_projection_tries_again_with_the_next_start(tmp_path: Path) -> 
     repaired.step()
     assert repaired.status()["listed"] == {"version": 1, "position": log.head(), "halted": None}
     assert view(tmp_path)[0]["listed"] == fold_apart(tmp_path, log, [Listed()])[0]["listed"]
+
+
+class Believing(Engine):
+    """The bug: what is read is what was written."""
+
+    def _read(self, after: int, seen: int, limit: int, until: int) -> tuple[list[RecordedEvent], None]:
+        rows = self._reader.read(after, limit, until=until, frames=False)
+        return [row for row in rows if isinstance(row, RecordedEvent)], None
+
+
+def damaged(log: Ledger, position: int, **columns: Any) -> Ledger:
+    """The log with a row that is not as it was written."""
+    event = log.rows[position - 1]
+    assert isinstance(event, RecordedEvent)
+    log.rows[position - 1] = replace(event, **columns)
+    return log
+
+
+DAMAGES = {
+    "data": {"data": b'{"type":"request_received"}'},
+    "digest": {"digest": bytes(32)},
+    "column": {"type": "request_completed"},
+    "kind": {"type": None},
+}
+
+
+@pytest.mark.parametrize("limit", [500, 7, 1])
+@pytest.mark.parametrize("columns", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_not_as_it_was_written_is_folded_into_nothing(
+    tmp_path: Path, columns: dict[str, Any], limit: int
+) -> None:
+    log = a_log()
+    whole = list(log.rows)
+    engine = Engine(tmp_path, damaged(log, 9, **columns))
+    for _ in range(12):
+        engine.step(limit)
+    for found in engine.status().values():
+        assert found["position"] == 8
+        assert found["halted"]["position"] == 9
+        assert found["halted"]["error"].startswith("the log is damaged: ")
+    log.rows = whole
+    mended = Engine(tmp_path, log)
+    while mended.step(limit):
+        pass
+    assert set(mended.positions().values()) == {log.head()}
+    assert view(tmp_path) == fold_apart(tmp_path, log, REGISTRY)
+
+
+def test_an_engine_that_believes_its_log_folds_it(tmp_path: Path) -> None:
+    engine = Believing(tmp_path, damaged(a_log(), 9, digest=bytes(32)))
+    engine.step()
+    assert not [name for name, found in engine.status().items() if found["halted"]]
+
+
+@pytest.mark.parametrize("limit", [500, 1])
+def test_an_event_that_is_missing_is_missed_by_the_next(tmp_path: Path, limit: int) -> None:
+    log = a_log()
+    gone, after = 9, 10
+    log.rows[gone - 1] = RecordedFrames(gone, 1, 0, 1, 1, 0, 0, b"data: {}")
+    engine = Engine(tmp_path, log, [Listed()])
+    for _ in range(12):
+        engine.step(limit)
+    halted = engine.status()["listed"]["halted"]
+    assert (halted["position"], halted["error"][:18]) == (after, "the log is damaged")
 
 
 @pytest.mark.parametrize("projection", REGISTRY, ids=lambda projection: projection.name)

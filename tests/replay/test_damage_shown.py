@@ -8,8 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from eventstore import rows
-from replay import recorded
+from eventstore import chain, rows
 from tests.replay.conftest import Run
 from tests.replay.recorded_log import Recorder
 
@@ -110,7 +109,7 @@ def test_without_the_comparison_this_would_be_seen(
     replay: Run, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what these tests demand fails where nobody compares."""
-    monkeypatch.setattr(recorded, "unsound", lambda *_: None)
+    monkeypatch.setattr(chain, "unsound", lambda *_: None)
     monkeypatch.setattr(rows, "unsound", lambda *_: None)
     cheapen(recorder, 1)
     for command in (["export"], ["tail", "--json"], ["show", recorder.ids[1], "--json"]):

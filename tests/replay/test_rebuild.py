@@ -14,6 +14,7 @@ import pytest
 from eventstore.lock import DirectoryLock
 from gateway.control import ControlError, ControlServer
 from projections.registry import REGISTRY
+from tests.durability.flipped import flipped
 from tests.replay.conftest import Run
 from tests.replay.recorded_log import Recorder
 
@@ -51,6 +52,23 @@ def test_rows_that_were_spoilt_are_whole_again(replay: Run, data_dir: Path) -> N
         connection.execute(f"DELETE FROM {spoilt}")
     assert tables(data_dir) != rows
     assert replay("rebuild", "--projection", "requests").returncode == 0
+    assert tables(data_dir) == rows
+
+
+def test_no_report_is_made_of_damage(replay: Run, data_dir: Path) -> None:
+    replay("rebuild")
+    rows = tables(data_dir)
+    assert flipped(data_dir, "ledger", "data", b"Goodbye", b"Goodbuy")
+    found = replay("rebuild", "--json")
+    states = orjson.loads(found.stdout)["projections"]
+    assert found.returncode == 1
+    assert len({state["position"] for state in states.values()}) == 1
+    for state in states.values():
+        assert state["halted"]["position"] == state["position"] + 1
+        assert "the log is damaged" in state["halted"]["error"]
+    assert "Goodbuy" not in str(tables(data_dir))
+    assert flipped(data_dir, "ledger", "data", b"Goodbuy", b"Goodbye")
+    assert replay("rebuild").returncode == 0
     assert tables(data_dir) == rows
 
 
