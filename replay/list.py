@@ -16,7 +16,8 @@ from replay.given import whole
 from replay.output import moment, printable, write_json
 
 HELP = "the newest requests, one a line"
-SHOWN = ("provider", "model", "status", "attempts", "duration_ms", "cost_usd")
+SHOWN = ("model_requested", "provider", "model", "status", "attempts", "duration_ms", "cost_usd")
+"""Named as `GET /v1/requests` names them: `model` is of the provider that answered."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def newest(reader: Reader, head: int, limit: int) -> Iterator[dict[str, Any]]:
-    """`{request_id, state, time, model, …}` of the newest requests; cost and status where they have ended."""
+    """`{request_id, state, time, model_requested, …}` of the newest requests; cost and status where they have ended."""
     ends: dict[str, RecordedEvent] = {}
     for event in backwards(reader, head) if limit else ():
         if event.type in TERMINAL:
@@ -54,13 +55,14 @@ def newest(reader: Reader, head: int, limit: int) -> Iterator[dict[str, Any]]:
 
 
 def _told(first: RecordedEvent, end: RecordedEvent | None) -> dict[str, Any]:
-    said = first.body if end is None else {**first.body, **end.body}
+    asked, ended = first.body, {} if end is None else end.body
+    said = {"model_requested": asked.get("model"), **ended}
     if said.get("cost_usd") is not None:
-        said = {**said, "cost_usd": Usd.parse(said["cost_usd"])}
+        said["cost_usd"] = Usd.parse(said["cost_usd"])
     return {
-        "request_id": first.body["request_id"],
+        "request_id": asked["request_id"],
         "state": "open" if end is None else end.type.removeprefix("request_"),
-        "time": first.body["time"],
+        "time": asked["time"],
         "at": first.at,
         **{name: said[name] for name in SHOWN if name in said},
     }

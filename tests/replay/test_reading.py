@@ -101,6 +101,11 @@ def test_list_shows_the_newest_first_with_their_state(replay: Run, recorder: Rec
         (recorder.ids[0], "completed"),
     ]
     assert replay("list", "--limit", "1").stdout.decode().splitlines()[0].startswith(recorder.ids[2])
+    assert [(request["model_requested"], request.get("model")) for request in found] == [
+        ("demo/echo", None),
+        ("demo/echo", "echo"),
+        ("demo/echo", "echo"),
+    ]
 
 
 async def test_a_cancelled_request_shows_what_was_sent_so_far(replay: Run, tmp_path: Path) -> None:
