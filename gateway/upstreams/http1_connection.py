@@ -46,12 +46,13 @@ class Connection(asyncio.BufferedProtocol):
         self.finished = True
 
     def _begin(self) -> None:
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # of no method of ours: a stream has a chunk for every token
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[str, str] = {}
         self._has_head = self.finished = self._until_eof = self._keeps = self._paused = False
         self._bare = self._unread = 0
-        self._body: list[bytes] = []
         self._failure: UpstreamFailure | None = None
 
     @property
@@ -82,9 +83,10 @@ class Connection(asyncio.BufferedProtocol):
             if self.finished:
                 return b""
             await self._news()
-        pieces, self._body = self._body, []
+        pieces = self._body.copy()
+        self._body.clear()
         if self._unread > READ_MOST:
-            self._body = _beyond(pieces)
+            self._body += _beyond(pieces)
         self._unread = sum(map(len, self._body)) + PIECE_COST * len(self._body)
         if self._paused and self._unread <= UNREAD_LIMIT:
             self._paused = False
@@ -126,12 +128,14 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(memoryview(SOCKET_BUFFER)[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        unread = self._unread
+        before = len(self._body)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("bad_response", "the provider's answer is not valid HTTP")
-        self._bare = self._bare + len(data) if self._unread == unread else 0
+        news = self._body[before:]
+        self._unread += sum(map(len, news)) + PIECE_COST * len(news)
+        self._bare = 0 if news else self._bare + len(data)
         if self._bare > BARE_LIMIT:
             self._fail("bad_response", "the head or the trailer of the provider's answer is too long")
         elif self._unread > UNREAD_LIMIT and not self._paused:
@@ -168,10 +172,6 @@ class Connection(asyncio.BufferedProtocol):
         chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
         self._until_eof = not chunked and "content-length" not in headers
         self._keeps = self._parser.should_keep_alive()
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-        self._unread += len(body) + PIECE_COST
 
     def on_message_complete(self) -> None:
         self.finished = self._has_head

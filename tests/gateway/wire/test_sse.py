@@ -33,6 +33,17 @@ def test_any_split_gives_the_same_frames(events: list[list[bytes]], end: bytes, 
     assert cut([data[i : i + 1] for i in range(len(data))]) == whole
 
 
+@given(st.lists(st.sampled_from([b"data: a", b"x", b""]), max_size=9))
+def test_blank_lines_are_found_whichever_way_lines_end(lines: list[bytes]) -> None:
+    assert cut([b"\n".join(lines)]) == [f.replace(b"\r\n", b"\n") for f in cut([b"\r\n".join(lines)])]
+
+
+def test_a_read_may_end_anywhere() -> None:
+    data = b"data: a\n\ndata: b\ndata: c\n\n\ndata: d\n\n"
+    for at in range(len(data)):
+        assert cut([data[:at], data[at:]]) == [b"data: a", b"data: b\ndata: c", b"data: d"]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_each_kind_of_line_end(end: bytes) -> None:
     data = end.join([b"event: a", b"data: 1", b"", b": comment", b"", b"data: 2", b"data: 3", b"", b""])
