@@ -14,7 +14,7 @@ from eventstore.reader import Reader
 from gateway.control import ControlError, NotRunning, ask
 from projections.engine import Engine
 from projections.registry import REGISTRY
-from replay.output import tell
+from replay.output import printable, tell
 from replay.recorded import ReplayError
 
 HELP = "make projections anew from the log"
@@ -73,8 +73,7 @@ def _asked(data_dir: Path, names: Sequence[str], locked: LogLocked) -> dict[str,
 
 def _told(done: Mapping[str, Any]) -> str:
     lines = [
-        f"{name}: folded to position {state.get('position')}"
-        + (f", halted: {state['halted']}" if state.get("halted") else "")
+        f"{name}: folded to position {state.get('position')}{_why(state.get('halted'))}"
         for name, state in done["projections"].items()
     ]
     if done["dropped"]:
@@ -82,3 +81,8 @@ def _told(done: Mapping[str, Any]) -> str:
             f"history up to position {done['dropped']} is gone: tables began with its snapshot, files begin behind it"
         )
     return "\n".join([*lines, f"by {done['by']} in {done['seconds']} s"])
+
+
+def _why(halted: Mapping[str, Any] | None) -> str:
+    """What it stopped at, and why."""
+    return f", halted by {halted['type']} at {halted['position']}: {printable(halted['error'])}" if halted else ""

@@ -67,6 +67,7 @@ def test_no_report_is_made_of_damage(replay: Run, data_dir: Path) -> None:
         assert state["halted"]["position"] == state["position"] + 1
         assert "the log is damaged" in state["halted"]["error"]
     assert "Goodbuy" not in str(tables(data_dir))
+    assert b", halted by " in replay("rebuild").stdout
     assert flipped(data_dir, "ledger", "data", b"Goodbuy", b"Goodbye")
     assert replay("rebuild").returncode == 0
     assert tables(data_dir) == rows
