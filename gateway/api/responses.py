@@ -177,7 +177,9 @@ async def _stream(request: web.Request, request_id: str, after: int) -> web.Stre
                 await writer.write(event, drain=False)
                 await taken(writer, partial(unread, request), request.app[DESK].pace.stalled_s)
     except Cut:
-        response.force_close()
+        writer.send_headers()  # where nothing came before the cut
+        if request.transport is not None:
+            request.transport.close()  # behind what waits for it, and without the end that a whole answer has
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()

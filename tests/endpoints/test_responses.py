@@ -20,6 +20,7 @@ from replay.cli import run as replay
 from tests.clients.front import MODELS, Front, front
 from tests.endpoints.families import FAMILIES, Reply
 from tests.endpoints.test_messages import calling
+from tests.gateway.raw import RawClient, ask, request
 from tests.gateway.scripted import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -465,6 +466,31 @@ async def test_work_in_the_background_can_be_cancelled(server: Front, client: As
     waited = await client.responses.create(model=MODELS["openai"], input="Hi")
     with pytest.raises(openai.BadRequestError, match="background"):
         await client.responses.cancel(waited.id)
+
+
+async def test_a_stream_of_what_was_cancelled_breaks_off(server: Front, client: AsyncOpenAI) -> None:
+    """It has no end that a whole answer has, for who follows it and for those who ask later, whether anything came."""
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Once upon"}, "finish_reason": None}]}
+    said = b"data: %b\n\n" % json.dumps(chunk).encode()
+    server.answer("openai", Script(said, content_type="text/event-stream", hold=True), Script(b"", hold=True))
+    body = {"model": MODELS["openai"], "input": "A tale!", "background": True}
+    follower = await RawClient.connect(server.process.url)
+    await follower.send(request({**body, "stream": True}, "/v1/responses"))
+    await follower.until(b"Once upon")
+    begun = f"resp_{follower.received.request_id}"
+    silent = (await ask(server.process.url, body, "/v1/responses")).json()["id"]
+    for name in (begun, silent):
+        await client.responses.cancel(name)
+    told = [await follower.answer()]
+    for name in (begun, silent):
+        later = await RawClient.connect(server.process.url)
+        await later.send(f"GET /v1/responses/{name}?stream=true HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        told.append(await later.answer())
+    assert [(each.status, each.whole, b"Once upon" in each.body) for each in told] == [
+        (200, False, True),
+        (200, False, True),
+        (200, False, False),
+    ]
 
 
 async def test_a_deleted_response_is_gone_for_clients_alone(server: Front, client: AsyncOpenAI) -> None:
