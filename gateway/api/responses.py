@@ -41,6 +41,7 @@ from gateway.exchange.plan import said_to
 from gateway.exchange.render import SSE_HEADERS, form
 from gateway.exchange.resume import Cut, follow_answer
 from gateway.exchange.running import Leave, running_of
+from gateway.exchange.submit import retained
 from gateway.json_guard import read_json
 from gateway.routing.choose import Route
 from gateway.upstreams.upstream import Upstream
@@ -146,6 +147,8 @@ async def _with_history(request: web.Request, body: dict[str, Any]) -> dict[str,
     """The body with the conversation that it goes on from before its own input, and without references."""
     if body.get("background"):
         check_no_key(request, "A response in the background")
+        if not retained(request.headers):  # nobody could have it, and it would be paid for
+            raise InvalidRequest("A background response must be stored.", param="background")
     log, previous = services(request).log, body.get("previous_response_id")
     items = items_of(body)
     if previous:

@@ -493,6 +493,15 @@ async def test_a_stream_of_what_was_cancelled_breaks_off(server: Front, client: 
     ]
 
 
+async def test_work_in_the_background_that_nobody_could_have_is_refused(server: Front) -> None:
+    asked = len(server.asked("openai"))
+    body = {"model": MODELS["openai"], "input": "Hi", "background": True}
+    for refused, retention in (({**body, "store": False}, "full"), (body, "none")):
+        answer = await ask(server.process.url, refused, "/v1/responses", x_abstractcore_retention=retention)
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "background")
+    assert len(server.asked("openai")) == asked
+
+
 async def test_a_deleted_response_is_gone_for_clients_alone(server: Front, client: AsyncOpenAI) -> None:
     server.play("openai")
     made = await client.responses.create(model=MODELS["openai"], input="Hi")
