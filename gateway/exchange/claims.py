@@ -21,6 +21,7 @@ from eventstore.envelope import RecordedEvent, StreamWrite
 from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
+from gateway.json_guard import check_utf8
 from gateway.media.parts import mentions
 from gateway.wire.dialects import RESPONSES
 
@@ -127,6 +128,7 @@ def places(submission: Submission, headers: Mapping[str, str], caching: Caching,
 def _by_key(submission: Submission, given: str, path: str) -> Place:
     if not given.strip() or len(given) > LONGEST_KEY:
         raise InvalidRequest(f"Idempotency-Key must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
+    check_utf8(given, "Idempotency-Key")
     if not submission.retained:
         raise InvalidRequest("An Idempotency-Key needs an answer that is retained.", param="Idempotency-Key")
     stream = f"idempotency-{_digest(submission.key, given)}"

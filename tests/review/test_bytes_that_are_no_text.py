@@ -30,7 +30,17 @@ async def test_a_header_that_is_only_recorded(served: Gateway) -> None:
     assert received["headers"]["user-agent"] == "caf\ufffd/1.0"
 
 
-@pytest.mark.parametrize("header", ["x-abstractcore-tags", "x-abstractcore-session-id", "x-abstractcore-retention"])
+MEANING = [
+    "idempotency-key",
+    "x-abstractcore-cache",
+    "x-abstractcore-max-cost-usd",
+    "x-abstractcore-retention",
+    "x-abstractcore-session-id",
+    "x-abstractcore-tags",
+]
+
+
+@pytest.mark.parametrize("header", MEANING)
 async def test_a_header_that_means_something(served: Gateway, header: str) -> None:
     answer = await served.ask(chat(), **{header: "a=\xff"})
     assert answer.status == 400
