@@ -229,7 +229,8 @@ def usage_report(
     attempt ended. A group has its own columns, then `requests`, `attempts`, `tokens_input` (cached included),
     `tokens_input_cached`, `tokens_output`, `cost_usd` (`Usd`; None where something was used and none of it has a price,
     else the sum of what has) and `requests_unpriced`, the requests that this sum leaves out in whole or in part.
-    `total` is over all groups, not the page's: `limit` groups behind the group `after` (`provider/model` for a model).
+    `total` is over all groups, not the page's: `limit` groups behind the group `after` (`provider/model` for a
+    model, empty for what has no session).
     Raises `ValueError` for an unknown `group_by`.
     """
     if group_by not in get_args(GroupBy):

@@ -18,15 +18,17 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 async def usage(request: web.Request) -> web.Response:
     """`?group_by=model|provider|key|session|day&since=&until=`: the report, with what was just answered in it.
 
+    `after` names the last group of the page before (`provider/model`; empty for that of no session).
     `since` (inclusive) and `until` (exclusive) are ISO dates or times, UTC where they do not say, or Unix seconds.
     """
     group_by = request.query.get("group_by", "model")
     if group_by not in GROUPS:
         raise InvalidRequest(f"group_by must be one of {', '.join(GROUPS)}.", param="group_by")
     since, until, asked = moment(request, "since"), moment(request, "until"), page(request)
+    after = request.query.get("after")  # an empty one too: behind the group of what has no session
     stale = await caught_up(request, UsageProjection.name)
     report = await services(request).read_projections(
-        lambda rows: usage_report(rows, cast(GroupBy, group_by), since, until, asked.limit, asked.after)
+        lambda rows: usage_report(rows, cast(GroupBy, group_by), since, until, asked.limit, after)
     )
     return json_response(report | stale)
 

@@ -42,7 +42,7 @@ class Fresh(TypedDict, total=False):
 
 
 class UsageQuery(FreshPaging, total=False):
-    """`since` and `until`: ISO dates or times, or Unix seconds."""
+    """`since` and `until`: ISO dates or times, or Unix seconds. `after`: a group's name, empty for what has none."""
 
     group_by: Literal["model", "provider", "key", "session", "day"]
     since: str

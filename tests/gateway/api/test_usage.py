@@ -65,6 +65,18 @@ async def test_every_grouping(tmp_path: Path, group: str) -> None:
         assert body["total"]["requests"] == 1
 
 
+async def test_pages_go_on_behind_what_has_no_session(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        for session in (None, "a", "b"):
+            await served.add(*answered(new_id(), session_id=session))
+        seen, after = [], ""
+        for _ in range(3):
+            _, body, _ = await served.get(f"/v1/usage?group_by=session&limit=1{after}")
+            seen += [group["session_id"] for group in body["data"]]
+            after = f"&after={seen[-1] or ''}"
+        assert seen == [None, "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("span", "counted"),
     [
