@@ -1,14 +1,15 @@
 """Which addresses are on the public internet. Pure.
 
 `ipaddress.is_global` follows IANA's special-purpose registries; what it calls global and still leads inside (networks
-that carry IPv4 addresses in IPv6 ones) is refused as a whole, because nobody serves files there.
+that carry IPv4 addresses in IPv6 ones, and where clouds answer their machines) is refused as a whole, because nobody
+serves files there.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address, ip_network
 
-_CARRIERS = tuple(
+_INSIDE = tuple(
     ip_network(network)
     for network in (
         "::/96",  # IPv4-compatible, deprecated
@@ -18,6 +19,8 @@ _CARRIERS = tuple(
         "2002::/16",  # 6to4
         "fec0::/10",  # site-local, deprecated
         "192.88.99.0/24",  # 6to4 relays
+        "192.0.0.0/24",  # the IETF's protocols, of which older Pythons know a part; Oracle's metadata are at .192
+        "168.63.129.16/32",  # Azure's platform, as its machines see it
     )
 )
 
@@ -33,6 +36,6 @@ def is_public(address: str) -> bool:
             return False
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-    if any(ip.version == network.version and ip in network for network in _CARRIERS):
+    if any(ip.version == network.version and ip in network for network in _INSIDE):
         return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
