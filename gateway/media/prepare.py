@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from eventstore.value import value
 from gateway.errors import InvalidRequest, TooLarge
@@ -29,6 +29,8 @@ AT_ONCE = 4
 """Files of one request that are fetched at the same time."""
 _ASIDE = 256 * 1024
 """Base64 characters from which on they are decoded in a thread."""
+
+T = TypeVar("T")
 
 
 @value
@@ -67,7 +69,7 @@ class _Read:
 
 
 class _Room:
-    """What is left for the files of one request: so many at a time, so many bytes together."""
+    """What is left for the files of one request, or for their texts: so many at a time, so many bytes together."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Semaphore(AT_ONCE)
@@ -102,7 +104,8 @@ class Media:
             raise TooLarge(f"There are more than {MOST_FILES} files.", param="messages")
         read = await self._all(found)
         self._check_sight(read, provider, model)
-        given = await asyncio.gather(*(self._given(file, provider) for file in read))
+        texts = _Room()
+        given = await _all_of(self._given(file, provider, texts) for file in read)
         parts = [(file.found, part) for file, (part, _) in zip(read, given, strict=True)]
         return Prepared(replaced(body, parts), tuple(attached for _, attached in given))
 
@@ -124,14 +127,9 @@ class Media:
         return file.image and file.source == "url" and "image_urls" in provider.traits
 
     async def _all(self, found: list[Found]) -> list[_Read]:
-        """The bytes of all of them, a few at a time. The first that cannot be had ends the others."""
+        """The bytes of all of them, a few at a time."""
         room = _Room()
-        tasks = [asyncio.create_task(self._one(file, room)) for file in found]
-        try:
-            read = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        read = await _all_of(self._one(file, room) for file in found)
         return [one for one in read if one is not None]
 
     async def _one(self, file: Found, room: _Room) -> _Read | None:
@@ -177,8 +175,8 @@ class Media:
                 f"{model} cannot see images: choose a model with vision.", param=image.where, code="no_vision"
             )
 
-    async def _given(self, file: _Read, provider: Provider) -> tuple[Mapping[str, Any], Attached]:
-        """The part that takes the file's place, and what is recorded of it."""
+    async def _given(self, file: _Read, provider: Provider, texts: _Room) -> tuple[Mapping[str, Any], Attached]:
+        """The part that takes the file's place, and what is recorded of it. A small file can hold a large text."""
         where, kind = file.found.where, file.kind
         if kind.form == "image":
             png = await self.extractor.image(file.data, kind, where)
@@ -188,8 +186,20 @@ class Media:
             inner = {"filename": file.name, "file_data": _data_url(kind.media_type, file.data)}
             return {"type": "file", "file": inner}, _attached(file, "document")
         text = await self.extractor.text(file.data, kind, where)
+        data = text.encode()
+        texts.take(len(data))
         said = f'<file name="{file.name}">\n{text}\n</file>'
-        return {"type": "text", "text": said}, _attached(file, "text", text.encode())
+        return {"type": "text", "text": said}, _attached(file, "text", data)
+
+
+async def _all_of(wanted: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them give. The first that fails ends the others."""
+    tasks = [asyncio.create_task(each) for each in wanted]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _attached(file: _Read, given_as: str, text: bytes | None = None) -> Attached:

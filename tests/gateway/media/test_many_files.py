@@ -115,6 +115,18 @@ async def test_no_more_than_so_many_and_so_many_bytes_are_read(tmp_path: Path) -
         assert web.requests == []
 
 
+async def test_no_more_text_is_made_of_them_than_so_many_bytes(tmp_path: Path) -> None:
+    """A small file can hold a large text: here each byte is three of UTF-8."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "euros.txt").write_bytes(b"\x80" * (9 << 20))
+    async with ScriptedServer() as web, gateway(
+        tmp_path / "logs", web.base_url, "--files-root", str(tmp_path / "files")
+    ) as running:  # fmt: skip
+        answer = await running.ask(named(*["euros.txt"] * 2))
+        assert (answer.status, "together" in answer.json()["error"]["message"]) == (413, True)
+        assert web.requests == []
+
+
 def test_all_the_room_can_be_taken_and_no_more() -> None:
     room = prepare._Room()
     room.take(prepare.LARGEST_SUM - 1)
