@@ -9,15 +9,17 @@ from typing import Any
 import orjson
 
 from eventstore.catalogue.request import TERMINAL
+from eventstore.catalogue.values import dumps
 from eventstore.envelope import RecordedEvent
 from eventstore.log import Log
-from gateway.errors import InvalidRequest, NotFound
+from gateway.errors import InvalidRequest, NotFound, TooLarge
 from gateway.exchange.ids import stream_of
 from gateway.exchange.proven import prove
 from gateway.exchange.recorded import frames_of, whole_body
 from gateway.exchange.render import MakeForm, NotRenderable, recorded_form, render_again
 from gateway.exchange.resume import Reading
 from gateway.exchange.shared import source_of
+from gateway.json_guard import LARGEST_BODY
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import RESPONSES
 from gateway.wire.responses.objects import error_object, response_object
@@ -126,8 +128,10 @@ def _is_stored(events: list[RecordedEvent]) -> bool:
 
 
 async def history(log: Log, response_id: str) -> list[dict[str, Any]]:
-    """All items of a conversation up to and with a response. Raises `InvalidRequest` where a part of it is missing."""
+    """All items of a conversation up to and with a response. Raises `InvalidRequest` where a part of it is missing,
+    `TooLarge`."""
     turns: list[list[dict[str, Any]]] = []
+    room = _Room("previous_response_id")
     while response_id:
         if len(turns) == LONGEST_CHAIN:
             raise InvalidRequest("The conversation is too long.", param="previous_response_id")
@@ -145,15 +149,17 @@ async def history(log: Log, response_id: str) -> list[dict[str, Any]]:
                 code="previous_response_not_found",
             ) from error
         turns.append([*items_of(body), *output])
+        room.take(turns[-1])
         response_id = body.get("previous_response_id") or ""
     return [item for turn in reversed(turns) for item in turn]
 
 
 async def resolved(log: Log, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The items, references replaced by what they name. Raises `NotFound` for one that cannot be: the model would be
-    asked to go on from a conversation with a hole."""
+    """The items, references replaced by what they name. Raises `NotFound` for one that cannot be (the model would be
+    asked to go on from a conversation with a hole), `TooLarge`."""
     known: dict[str, dict[str, list[dict[str, Any]]]] = {}
     found: list[dict[str, Any]] = []
+    room = _Room("input")
     for item in items:
         name = referred(item)
         if name is None:
@@ -166,8 +172,23 @@ async def resolved(log: Log, items: Sequence[dict[str, Any]]) -> list[dict[str, 
             known[request_id] = await _issued(log, request_id)
         if name not in known[request_id]:
             raise NotFound(f"Item with id '{name[:80]}' not found.", param="input")
+        room.take(known[request_id][name])
         found += known[request_id][name]
     return found
+
+
+class _Room:
+    """What may stand before a request's own input: as much as a request may be. A few bytes can name megabytes, and as
+    often as they like."""
+
+    def __init__(self, param: str) -> None:
+        self._left, self._param = LARGEST_BODY, param
+
+    def take(self, items: Sequence[dict[str, Any]]) -> None:
+        """Raises `TooLarge`."""
+        self._left -= len(dumps(items))
+        if self._left < 0:
+            raise TooLarge(f"The conversation is over {LARGEST_BODY} bytes.", param=self._param)
 
 
 async def _issued(log: Log, request_id: str) -> dict[str, list[dict[str, Any]]]:

@@ -263,6 +263,28 @@ async def test_a_reference_to_nothing_is_refused(server: Front, client: AsyncOpe
     assert len(server.asked("openai")) == asked
 
 
+async def test_a_few_references_to_much_reach_no_provider(server: Front) -> None:
+    server.play("openai")
+    much = await ask(server.process.url, {"model": MODELS["openai"], "input": "x" * (5 << 20)}, "/v1/responses")
+    asked = len(server.asked("openai"))
+    named = reference(f"item_{request_id(much.json()['id'])}_0")
+    answer = await ask(server.process.url, {"model": MODELS["openai"], "input": [named] * 9}, "/v1/responses")
+    assert (answer.status, answer.json()["error"]["param"]) == (413, "input")
+    assert len(server.asked("openai")) == asked
+
+
+async def test_a_conversation_that_is_larger_than_a_request_may_be_goes_on_no_more(server: Front) -> None:
+    server.play("openai")
+    body: dict[str, Any] = {"model": MODELS["openai"], "input": "x" * (16 << 20)}
+    for _ in range(3):
+        answer = await ask(server.process.url, body, "/v1/responses")
+        body = {**body, "previous_response_id": answer.json()["id"]}
+    asked = len(server.asked("openai"))
+    refused = await ask(server.process.url, {**body, "input": "And now?"}, "/v1/responses")
+    assert (refused.status, refused.json()["error"]["param"]) == (413, "previous_response_id")
+    assert len(server.asked("openai")) == asked
+
+
 async def test_what_is_left_out_is_named(server: Front) -> None:
     server.play("openai")
     body = {"model": MODELS["openai"], "input": "Hi", "tools": [{"type": "web_search"}], "truncation": "auto"}
