@@ -1,7 +1,8 @@
 """What of a conversation goes into a call. Pure. The policy, as answers and turns state it:
 
 The system prompt, the summary and the new messages always go. Of the earlier turns the newest go, whole, as long as
-they fit into the window together with room for the answer; none goes that answers a tool call left behind.
+they fit into the window together with room for the answer, and bring no more files than a request may; none goes that
+answers a tool call left behind.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 from eventstore.catalogue.values import dumps
 from eventstore.value import value
+from gateway.media.parts import find, inline_size
+from gateway.media.prepare import LARGEST_SUM, MOST_FILES
 
 BYTES_PER_TOKEN = 3
 """English has about four, other texts fewer: what is estimated too high is never refused by a provider."""
@@ -44,6 +47,20 @@ def _tokens(message: Message) -> int:
     return tokens - (-size // BYTES_PER_TOKEN)
 
 
+@value
+class Files:
+    """How many files messages bring, and about how many bytes, of those that are in them."""
+
+    count: int = 0
+    size: int = 0
+
+
+def files_of(messages: Sequence[Message]) -> Files:
+    """Rather too many bytes than too few. Raises `InvalidRequest` for a part that cannot be understood."""
+    found = find({"messages": messages})
+    return Files(len(found), sum(inline_size(file) for file in found if file.source in ("inline", "audio")))
+
+
 def room_for_answer(body: Mapping[str, Any], window: int) -> int:
     """Tokens that are left to the answer: as many as the request allows it, else a usual answer's."""
     asked = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -67,10 +84,11 @@ class Carried:
 
 @value
 class Words:
-    """The messages of a turn, and about how many tokens they are."""
+    """The messages of a turn, about how many tokens they are, and the files in them."""
 
     messages: list[dict[str, Any]]
     tokens: int
+    files: Files
 
 
 class Fitting:
@@ -79,13 +97,17 @@ class Fitting:
     def __init__(self, fixed: Sequence[Message], window: int, answer: int) -> None:
         self._window, self._tokens = window, tokens_of(fixed)
         self._room = window - answer - self._tokens
+        self._files = files_of(fixed)
         self._turns: list[Words] = []
 
     def take(self, turn: Words) -> bool:
         """Take a turn; False where it does not fit, and no older one may be offered."""
-        if turn.tokens > self._room:
+        files = Files(self._files.count + turn.files.count, self._files.size + turn.files.size)
+        too_many = turn.files.count and (files.count > MOST_FILES or files.size > LARGEST_SUM)
+        if turn.tokens > self._room or too_many:
             return False
         self._room -= turn.tokens
+        self._files = files
         self._turns.append(turn)
         return True
 

@@ -20,7 +20,7 @@ from gateway.errors import InvalidRequest
 from gateway.exchange.ids import stream_of
 from gateway.exchange.recorded import whole_body
 from gateway.sessions.errors import NoSession, SessionBusy
-from gateway.sessions.fitting import Words, tokens_of
+from gateway.sessions.fitting import Words, files_of, tokens_of
 from gateway.sessions.said import said
 from gateway.sessions.state import Family, Session, Turn, fold
 
@@ -98,7 +98,7 @@ class Sessions:
         known = kept.get(turn.request_id)
         if known is None:
             messages = await self._messages_of(turn.request_id)
-            known = Words(messages, tokens_of(messages))
+            known = Words(messages, tokens_of(messages), files_of(messages))
             kept.put(turn.request_id, known, len(dumps(messages)))
         return known
 

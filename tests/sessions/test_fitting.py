@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.sessions.fitting import TOKENS_PER_PART, Fitting, Words, room_for_answer, tokens_of
+from gateway.media.prepare import LARGEST_SUM, MOST_FILES
+from gateway.sessions.fitting import TOKENS_PER_PART, Fitting, Words, files_of, room_for_answer, tokens_of
 
 
 def message(size: int, role: str = "user", **fields: Any) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def fitted(turns: list[list[dict[str, Any]]], window: int, answer: int = 0) -> t
     """The turns offered as the gateway offers them: the newest first, until one is not taken."""
     fitting = Fitting([message(10)], window, answer)
     for turn in reversed(turns):
-        if not fitting.take(Words(turn, tokens_of(turn))):
+        if not fitting.take(Words(turn, tokens_of(turn), files_of(turn))):
             break
     return fitting.carried(len(turns))
 
@@ -48,6 +49,30 @@ def test_room_is_left_for_the_answer() -> None:
     turns = [[message(20)], [message(20)]]
     assert fitted(turns, window=50, answer=0)[1].turns == 2
     assert fitted(turns, window=50, answer=10)[1].turns == 1
+
+
+def images(count: int, size: int = 3) -> dict[str, Any]:
+    """A message with so many, each of about so many bytes."""
+    url = f"data:image/png;base64,{'a' * (size * 4 // 3)}"
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}] * count}
+
+
+def test_no_more_files_go_than_a_request_may_have() -> None:
+    half = MOST_FILES // 2
+    assert fitted([[images(1)], [images(half)], [images(half)]], window=1_000_000)[1].turns == 2
+    assert fitted([[images(half)], [message(20)], [images(half)]], window=1_000_000)[1].turns == 3
+
+
+def test_no_more_bytes_of_files_go_than_a_request_may_have() -> None:
+    large = images(1, LARGEST_SUM // 2 - 1000)
+    assert fitted([[message(20)], [large], [large], [message(20)]], window=1_000_000)[1].turns == 4
+    assert fitted([[images(1, 2000)], [large], [message(20)], [large]], window=1_000_000)[1].turns == 3
+
+
+def test_a_file_elsewhere_has_a_size_that_nobody_knows() -> None:
+    part = {"type": "file", "file_url": {"url": "https://example.com/a.pdf"}}
+    assert files_of([{"role": "user", "content": [part, *images(2, 30)["content"]]}]).count == 3
+    assert files_of([{"role": "user", "content": [part]}]).size == 0
 
 
 def test_the_result_of_a_tool_does_not_go_without_its_call() -> None:

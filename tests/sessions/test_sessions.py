@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from gateway.media.prepare import MOST_FILES
 from gateway.sessions.context import INSTRUCTIONS, SUMMARY
+from tests.gateway.media.made import data_url, image
 from tests.gateway.scripted import Script
 from tests.sessions.talk import CHAT, MODEL, Place, assistant, place, system, user
 
@@ -233,6 +235,15 @@ async def test_large_parts_of_a_message_are_joined_again(here: Place) -> None:
     assert (await session.say("and?")).status == 200
     assert here.told[0] == {"role": "user", "content": parts}
     assert (await session.messages())[0]["content"] == parts
+
+
+async def test_turns_with_files_go_on_beyond_what_a_request_may_have(here: Place) -> None:
+    session, picture = await here.open(context_tokens=1_000_000), data_url("image/png", image("png"))
+    look = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": picture}}] * (MOST_FILES // 2)}
+    for dropped in (0, 0, 1):
+        answer = await here.post(f"{session.path}/chat", {"messages": [look]})
+        assert (answer.status, answer.context["dropped"]) == (200, dropped)
+    assert (await session.post("compact")).status == 200
 
 
 async def test_context_survives_a_restart(tmp_path: Path) -> None:
