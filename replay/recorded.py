@@ -29,6 +29,10 @@ class ReplayError(Exception):
     """What a command cannot do; the message is for the person who asked."""
 
 
+class SourceGone(NotRenderable):
+    """The request whose answer this one was given is in the log no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """A request's events in order, and its frame rows by the position of their `generation_started`; `source` is the
@@ -39,11 +43,12 @@ class RecordedRequest:
     source: RecordedRequest | None = None
 
     def rendered(self) -> Rendered:
-        """The answer again. Raises `NotRenderable` where it cannot be, `LogCorrupt` where a row is damaged."""
+        """The answer again. Raises `NotRenderable` where it cannot be (`SourceGone`), `LogCorrupt` where a row is
+        damaged."""
         if self.source is None:
             return render_again(self.events, self.frames)
         if not self.source.events:
-            raise NotRenderable("the request whose answer it was given is gone")
+            raise SourceGone("the request whose answer it was given is gone")
         return render_shared(self.events, self.source.events, self.source.frames)
 
     def prove(self) -> None:

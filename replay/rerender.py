@@ -12,18 +12,20 @@ from eventstore.reader import Reader
 from eventstore.verify import Finding
 from gateway.exchange.ids import REQUESTS
 from gateway.exchange.render import NotRenderable, Rendered
+from gateway.exchange.shared import copy_of
 from gateway.wire.values import WireError
-from replay.recorded import recorded_request
+from replay.recorded import SourceGone, recorded_request
 
 
 @dataclass(slots=True)
 class Requests:
-    """What was found about requests: how many began, were rendered again, cannot be (their content was not retained),
-    and have no end yet, by stream."""
+    """What was found about requests: how many began, were rendered again, cannot be (their content was not retained, or
+    was another's that was dropped since), and have no end yet, by stream."""
 
     seen: int = 0
     rendered: int = 0
     unretained: int = 0
+    dropped: int = 0
     open: dict[str, int] = field(default_factory=dict)
 
     def add(self, others: Requests) -> None:
@@ -31,6 +33,7 @@ class Requests:
         self.seen += others.seen
         self.rendered += others.rendered
         self.unretained += others.unretained
+        self.dropped += others.dropped
         self.open |= others.open
 
 
@@ -69,8 +72,11 @@ def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[F
     if events[0].body.get("retention") == "none":
         requests.unretained += 1
         return
-    requests.rendered += 1
     rendered = _rendered(reader, events[: len(events) - len(after)])
+    if rendered is None:
+        requests.dropped += 1
+        return
+    requests.rendered += 1
     if isinstance(rendered, str):
         yield Finding(end.position, f"{end.stream} cannot be rendered again: {rendered}")
     elif rendered.digest != digest:
@@ -80,8 +86,13 @@ def _ended(reader: Reader, end: RecordedEvent, requests: Requests) -> Iterator[F
         )
 
 
-def _rendered(reader: Reader, events: Sequence[RecordedEvent]) -> Rendered | str:
+def _rendered(reader: Reader, events: Sequence[RecordedEvent]) -> Rendered | str | None:
+    """What is wrong, where it cannot be; None where its source was dropped. What is behind a drop has no gap, so that a
+    source which is not there was before it; a copy lies beside its own request."""
     try:
         return recorded_request(reader, events).rendered()
+    except SourceGone as error:
+        dropped = reader.dropped() and copy_of(events) is None
+        return None if dropped else f"{type(error).__name__}: {error}"
     except (NotRenderable, LogError, WireError) as error:
         return f"{type(error).__name__}: {error}"

@@ -97,6 +97,7 @@ def _verified(reader: Reader, decisions: bool, jobs: int | None) -> dict[str, An
         "requests": requests.seen,
         "rendered": requests.rendered,
         "unretained": requests.unretained,
+        "sources_dropped": requests.dropped,
         "open": sorted(requests.open),
         "findings": findings.count,
         "listed": findings.listed,
@@ -175,6 +176,8 @@ def _told(report: dict[str, Any]) -> str:
         lines.append(f"… and {report['findings'] - len(lines)} more")
     if report["dropped"]:
         lines.append(f"history up to position {report['dropped']} was dropped")
+    if report["sources_dropped"]:
+        lines.append(f"{report['sources_dropped']} later requests were given answers of it, which are gone with it")
     lines += [f"open: {stream}" for stream in report["open"]]
     lines.append(
         f"{report['rows']} rows ({report['events']} events) checked in {report['seconds_rows']} s"

@@ -24,6 +24,9 @@ from projections.engine import Engine
 from projections.metrics import Metrics
 from projections.projection import Rows
 from projections.usage import UsageProjection
+from tests.crash.load import openai_body
+from tests.gateway.scripted import Script, ScriptedServer
+from tests.gateway.whole import COMPATIBLE, chat, gateway
 from tests.replay import dropper
 from tests.replay.conftest import ROOT, Run
 from tests.replay.recorded_log import Recorder
@@ -86,6 +89,26 @@ def test_what_comes_after_the_drop_is_added(replay: Run, recorder: Recorder, tmp
     follow(recorder.data_dir)
     replay("rebuild", data_dir=tmp_path / "rebuilt")
     assert folded(tmp_path / "rebuilt") == folded(recorder.data_dir)
+
+
+def test_what_was_given_again_out_of_dropped_history_is_no_damage(replay: Run, tmp_path: Path) -> None:
+    assert asyncio.run(asked(tmp_path / "logs")) == "miss"
+    replay("archive", "--before", ALL)
+    assert asyncio.run(asked(tmp_path / "logs")) == "hit"
+    assert orjson.loads(replay("verify", "--json").stdout)["rendered"] == 2
+    assert len(orjson.loads(replay("archive", "--drop-before", ALL, "--json").stdout)["dropped"]) == 1
+    found = replay("verify", "--json")
+    report = orjson.loads(found.stdout)
+    assert (found.returncode, report["listed"]) == (0, [])
+    assert (report["requests"], report["rendered"], report["sources_dropped"]) == (1, 0, 1)
+    assert b"all well" in replay("verify").stdout
+
+
+async def asked(logs: Path) -> str:
+    """A server that caches is asked, and ends; what it said of its cache."""
+    async with ScriptedServer() as upstream, gateway(logs, upstream.base_url, "--cache") as running:
+        upstream.script(COMPATIBLE, Script.json(openai_body()))
+        return (await running.ask(chat())).headers["x-abstractcore-cache"]
 
 
 async def gone_on(recorder: Recorder) -> None:
