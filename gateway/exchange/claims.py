@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
+from math import nan
 from typing import Any, Literal
 
 import orjson
@@ -189,8 +190,17 @@ def _elsewhere(named: Any) -> bool:
 
 
 def by_chance(body: Mapping[str, Any]) -> bool:
-    """Whether the request wants answers that differ: it says a temperature above 0, or more than one choice."""
-    return bool(body.get("temperature")) or (body.get("n") or 1) > 1
+    """Whether the request wants answers that differ: it says a temperature above 0, or more than one choice. What is no
+    number may mean that too."""
+    return _number(body.get("temperature"), 0) != 0 or not _number(body.get("n"), 1) <= 1
+
+
+def _number(said: Any, usual: float) -> float:
+    """A field's number, which a form says as text; NaN for what is none."""
+    try:
+        return usual if said is None else float(said)
+    except (TypeError, ValueError):
+        return nan
 
 
 def _max_age_s(headers: Mapping[str, str], caching: Caching) -> float:

@@ -101,10 +101,18 @@ def test_a_file_that_the_request_holds_is_part_of_it(whole: Submission) -> None:
     assert cacheable(whole)
 
 
-@pytest.mark.parametrize("chance", [saying(temperature=0.7), saying(n=2)])
+CHANCE = [saying(temperature=0.7), saying(n=2), asking(n="2"), asking(temperature="0.7"), asking(n="two"), asking(n=[])]
+
+
+@pytest.mark.parametrize("chance", CHANCE)
 def test_who_wants_chance_must_ask_for_the_cache(chance: Submission) -> None:
     assert places(chance, {}, ON, "/") == ()
     assert len(places(chance, {"x-abstractcore-cache": "use"}, Caching(), "/")) == 1
+
+
+@pytest.mark.parametrize("plain", [saying(temperature=0), saying(n=1), asking(n="1"), asking(temperature="0.0")])
+def test_who_wants_no_chance_need_not(plain: Submission) -> None:
+    assert len(places(plain, {}, ON, "/")) == 1
 
 
 def test_an_idempotency_key_is_its_callers_own() -> None:
