@@ -163,11 +163,19 @@ def _recorded_headers(redactor: Redactor, headers: Mapping[str, str], kept: bool
 
 
 def _subject(session: str | None, body: Mapping[str, Any], key: str, redactor: Redactor) -> str:
-    """Whose data this is: the session's, else the end user's (hashed), else the key's."""
+    """Whose data this is: the session's, else the end user's (hashed), else the key's. Raises `InvalidRequest`."""
+    user = _text(body, "safety_identifier") or _text(body, "user")
     if session:
         return session if session.startswith("session-") else f"session-{session}"
-    user = body.get("safety_identifier") or body.get("user")
     return f"user-{redactor.fingerprint(user)}" if user else (key if key != ANONYMOUS else ANONYMOUS)
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    """A field that not every dialect checks. Raises `InvalidRequest`."""
+    said = body.get(name)
+    if said is None or isinstance(said, str):
+        return said
+    raise InvalidRequest(f"Invalid value for '{name}': it must be a string.", param=name, code="invalid_type")
 
 
 def _tags(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str] | None:

@@ -41,6 +41,22 @@ async def test_a_field_that_everybody_has_is_a_text_everywhere(server: Front, na
     assert (status, body["error"]["param"]) == (400, name)
 
 
+ELSEWHERE: dict[str, Any] = {
+    "/completions": {"prompt": "x"},
+    "/embeddings": {"input": "x"},
+    "/messages": {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5},
+    "/rerank": {"query": "x", "documents": ["y"]},
+}
+
+
+@pytest.mark.parametrize("name", ["user", "safety_identifier"])
+@pytest.mark.parametrize("path", ELSEWHERE)
+async def test_who_the_user_is_said_to_be_is_a_text(server: Front, path: str, name: str) -> None:
+    status, body = await post(server, path, {"model": "openai/gpt-5.2", **ELSEWHERE[path], name: [1]})
+    assert status == 400
+    assert name in body["error"]["message"]
+
+
 @pytest.mark.parametrize("more", [{"stream": "True"}, {"stream": 1}, {"stream_format": "sse"}], ids=str)
 async def test_what_cannot_be_streamed_says_so(server: Front, more: dict[str, Any]) -> None:
     status, body = await post(server, "/audio/speech", {"model": "openai/tts", "input": "x", "voice": "a", **more})
