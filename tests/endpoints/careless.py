@@ -1,16 +1,22 @@
-"""Bugs put in on purpose (see `tests/spoilt.py`): in how sound is heard, and in what a structured object is."""
+"""Bugs put in on purpose (see `tests/spoilt.py`): in how sound is heard, in what a structured object is, in how stored
+responses are given again, and in how much a request may bring."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from eventstore.catalogue.audio import AudioTranscribed
+from gateway.api import responses, stored_responses
 from gateway.exchange.inputs import Submission
+from gateway.exchange.resume import Cut
 from gateway.exchange.transcribe import Kept, Transcriber
+from gateway.media import prepare
 from gateway.media.parts import Found
 from gateway.wire.structured import BareObject, StructuredDialect
 from gateway.wire.values import Fold
@@ -78,4 +84,27 @@ def rewording() -> None:
     setattr(BareObject, "completed", anew)  # noqa: B010
 
 
-BUGS = {bug.__name__: bug for bug in (keeps_words, keeps_sound, leaves_it_running, hears_again, believing, rewording)}
+def polite() -> None:
+    """The stream of a response that was cut has the end of a whole one."""
+    follow = responses.follow_answer
+
+    async def followed(*given: Any, **more: Any) -> AsyncIterator[bytes]:
+        with suppress(Cut):
+            async for data in follow(*given, **more):
+                yield data
+
+    setattr(responses, "follow_answer", followed)  # noqa: B010
+
+
+def boundless() -> None:
+    """Nobody counts what references, earlier responses and the texts of files come to."""
+    for room in (stored_responses._Room, prepare._Room):
+        setattr(room, "take", lambda *_: None)  # noqa: B010
+
+
+BUGS = {
+    bug.__name__: bug
+    for bug in (
+        keeps_words, keeps_sound, leaves_it_running, hears_again, believing, rewording, polite, boundless,
+    )
+}  # fmt: skip

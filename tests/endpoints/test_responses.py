@@ -22,6 +22,7 @@ from tests.endpoints.families import FAMILIES, Reply
 from tests.endpoints.test_messages import calling
 from tests.gateway.raw import RawClient, ask, request
 from tests.gateway.scripted import Script
+from tests.spoilt import failure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -269,7 +270,8 @@ async def test_a_few_references_to_much_reach_no_provider(server: Front) -> None
     asked = len(server.asked("openai"))
     named = reference(f"item_{request_id(much.json()['id'])}_0")
     answer = await ask(server.process.url, {"model": MODELS["openai"], "input": [named] * 9}, "/v1/responses")
-    assert (answer.status, answer.json()["error"]["param"]) == (413, "input")
+    assert answer.status == 413
+    assert answer.json()["error"]["param"] == "input"
     assert len(server.asked("openai")) == asked
 
 
@@ -281,7 +283,8 @@ async def test_a_conversation_that_is_larger_than_a_request_may_be_goes_on_no_mo
         body = {**body, "previous_response_id": answer.json()["id"]}
     asked = len(server.asked("openai"))
     refused = await ask(server.process.url, {**body, "input": "And now?"}, "/v1/responses")
-    assert (refused.status, refused.json()["error"]["param"]) == (413, "previous_response_id")
+    assert refused.status == 413
+    assert refused.json()["error"]["param"] == "previous_response_id"
     assert len(server.asked("openai")) == asked
 
 
@@ -513,6 +516,19 @@ async def test_a_stream_of_what_was_cancelled_breaks_off(server: Front, client: 
         (200, False, True),
         (200, False, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("bug", "test", "said"),
+    [
+        ("polite", "test_a_stream_of_what_was_cancelled_breaks_off", "(200, True, True)"),
+        ("boundless", "test_a_few_references_to_much_reach_no_provider", "assert 200 == 413"),
+        ("boundless", "test_a_conversation_that_is_larger_than_a_request_may_be_goes_on_no_more", "assert 200 == 413"),
+    ],
+)
+async def test_twin_that_gives_again_carelessly(bug: str, test: str, said: str) -> None:
+    told = await asyncio.to_thread(failure, "tests.endpoints.careless", bug, f"endpoints/test_responses.py::{test}")
+    assert said in told
 
 
 async def test_work_in_the_background_that_nobody_could_have_is_refused(server: Front) -> None:

@@ -17,6 +17,7 @@ from gateway.media import prepare
 from gateway.server import Server
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import Gateway, gateway
+from tests.spoilt import failure
 
 PATIENCE_S = 60.0
 
@@ -125,6 +126,11 @@ async def test_no_more_text_is_made_of_them_than_so_many_bytes(tmp_path: Path) -
         answer = await running.ask(named(*["euros.txt"] * 2))
         assert (answer.status, "together" in answer.json()["error"]["message"]) == (413, True)
         assert web.requests == []
+
+
+def test_twin_that_counts_no_text() -> None:
+    test = "gateway/media/test_many_files.py::test_no_more_text_is_made_of_them_than_so_many_bytes"
+    assert "== (413, True)" in failure("tests.endpoints.careless", "boundless", test)
 
 
 def test_all_the_room_can_be_taken_and_no_more() -> None:
