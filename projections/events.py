@@ -12,6 +12,8 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import UnknownEventType
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = 1_000_000
+"""A millionth of a dollar, in 1e-12 USD."""
 
 
 def newest(event: RecordedEvent) -> dict[str, Any]:
@@ -29,6 +31,18 @@ def newest(event: RecordedEvent) -> dict[str, Any]:
 def money(value: float | None) -> int | None:
     """A recorded amount of dollars as whole 1e-12 USD; None stays None (no price is known)."""
     return None if value is None else int(Usd.parse(value))
+
+
+def summed(column: str) -> str:
+    """SQL for a sum of amounts, as two columns for `amount`: SQLite's own fails at nine million dollars, which are more
+    than 63 bits hold."""
+    whole = f"{column} / {_MICRO}"
+    return f"coalesce(sum({whole}), 0), coalesce(sum({column} - {whole} * {_MICRO}), 0)"
+
+
+def amount(high: int, low: int) -> Usd:
+    """The amount that `summed` found."""
+    return Usd(high * _MICRO + low)
 
 
 def moment(at: int) -> datetime:

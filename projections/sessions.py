@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from projections import checkpoint, db
-from projections.events import iso, money, newest
+from projections.events import amount, iso, money, newest, summed
 from projections.listing import newest_first
 from projections.projection import Rows
 
@@ -168,8 +168,8 @@ class Sessions:
 
 
 _COLUMNS = "id, key, model, title, metadata, parent_id, at, version, turn, busy, updated_at"
-_SUMS = """count(t.turn) FILTER (WHERE t.state = 'completed'), coalesce(sum(t.tokens_input), 0),
-    coalesce(sum(t.tokens_output), 0), coalesce(sum(t.cost), 0),
+_SUMS = f"""count(t.turn) FILTER (WHERE t.state = 'completed'), coalesce(sum(t.tokens_input), 0),
+    coalesce(sum(t.tokens_output), 0), {summed("t.cost")},
     count(t.turn) FILTER (WHERE t.state != 'running' AND t.cost IS NULL)"""
 _SHOWN = f"""
     SELECT {", ".join(f"s.{name}" for name in _COLUMNS.split(", "))}, {_SUMS}
@@ -209,14 +209,14 @@ def list_turns(rows: sqlite3.Connection, session_id: str, limit: int = 1000, aft
 
 
 def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
-    *columns, turns, tokens_input, tokens_output, cost, unpriced = row
+    *columns, turns, tokens_input, tokens_output, cost_high, cost_low, unpriced = row
     shown: dict[str, Any] = dict(zip(_COLUMNS.split(", "), columns, strict=True))
     parent, at = shown.pop("parent_id"), shown.pop("at")
     shown["forked_from"] = None if parent is None else {"id": parent, "at": at}
     shown["metadata"] = None if shown["metadata"] is None else json.loads(shown["metadata"])
     shown["busy"], shown["updated_at"] = bool(shown["busy"]), iso(shown["updated_at"])
     sums = {"turns": turns, "tokens_input": tokens_input, "tokens_output": tokens_output}
-    return {**shown, **sums, "cost_usd": Usd(cost), "turns_unpriced": unpriced}
+    return {**shown, **sums, "cost_usd": amount(cost_high, cost_low), "turns_unpriced": unpriced}
 
 
 def _turn_shown(row: tuple[Any, ...]) -> dict[str, Any]:

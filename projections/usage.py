@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 from eventstore.catalogue.request import TERMINAL
-from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
 from projections import checkpoint, db
-from projections.events import money, newest
+from projections.events import amount, money, newest, summed
 from projections.projection import Rows
 
 GroupBy = Literal["model", "provider", "key", "session", "day"]
@@ -185,7 +184,7 @@ class _Callers:
 
 _SUMS = (
     "sum(attempts), sum(requests), sum(requests_unpriced), sum(priced),"
-    " sum(tokens_input), sum(tokens_input_cached), sum(tokens_output), sum(cost)"
+    f" sum(tokens_input), sum(tokens_input_cached), sum(tokens_output), {summed('cost')}"
 )
 _WITHIN = """
     SELECT at, provider, model, key, session_id, attempts, requests, requests_unpriced, priced,
@@ -210,7 +209,7 @@ _GROUPS: dict[GroupBy, tuple[str, tuple[str, ...]]] = {
 _COLUMN = {"day": "date(at / 1000000, 'unixepoch')"}
 _FIGURES = (
     "attempts", "requests", "requests_unpriced", "priced",
-    "tokens_input", "tokens_input_cached", "tokens_output", "cost",
+    "tokens_input", "tokens_input_cached", "tokens_output", "cost_high", "cost_low",
 )  # fmt: skip
 _FOREVER = 2**62 - 2**62 % HOUR
 
@@ -282,6 +281,6 @@ def _shown(columns: Sequence[str], row: tuple[Any, ...]) -> dict[str, Any]:
         "tokens_input": figures["tokens_input"],
         "tokens_input_cached": figures["tokens_input_cached"],
         "tokens_output": figures["tokens_output"],
-        "cost_usd": None if unknown else Usd(figures["cost"]),
+        "cost_usd": None if unknown else amount(figures["cost_high"], figures["cost_low"]),
         "requests_unpriced": figures["requests_unpriced"],
     }

@@ -98,6 +98,18 @@ def test_a_refused_attempt_that_used_nothing_is_not_unpriced() -> None:
     }  # fmt: skip
 
 
+def test_more_than_nine_million_dollars_add_up() -> None:
+    """63 bits of 1e-12 USD end there."""
+    log, most = Ledger(), usd("10000")
+    for number in range(1_000):
+        log.add(received(f"r{number}"), generated(f"r{number}", cost_usd=most))
+        log.now += 60_000_000  # an hour's row holds as much as a sum
+    log.add(received("small"), generated("small", cost_usd=usd("0.000000000001")))
+    found = report(log)
+    assert found["total"]["cost_usd"].decimal() == "10000000.000000000001"
+    assert found["data"][0]["cost_usd"] == found["total"]["cost_usd"]
+
+
 def test_without_any_price_the_cost_is_unknown() -> None:
     log = Ledger()
     log.add(received("r"), started("r"), broke("r", tokens_output=3, began=True), started("r", 2))
