@@ -44,6 +44,7 @@ class McpConnection:
         self.tried = asyncio.Event()
         """Set once the first try has ended, one way or the other."""
         self._client: Client | None = None
+        self._calls = 0
         self._lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,6 +65,7 @@ class McpConnection:
         """What a tool gives. Raises `ToolTrouble`."""
         if self._client is None:
             raise ToolTrouble("unreachable", "The tool's server cannot be reached now.")
+        self._calls += 1
         try:
             result = await self._client.call_tool(tool, arguments, progress_callback=progress)
         except MCPError as error:
@@ -72,6 +74,8 @@ class McpConnection:
         except Exception as error:
             self._lost.set()
             raise ToolTrouble("unreachable", "The tool's server could not be reached.") from error
+        finally:
+            self._calls -= 1
         if result.is_error:
             raise ToolTrouble("tool_error", text_of(result))
         return text_of(result)
@@ -95,8 +99,17 @@ class McpConnection:
                 self.tried.set()
                 while True:
                     await self._pause()
-                    async with asyncio.timeout(CONNECT_S):
-                        await self._list(client)
+                    await self._look(client)
+
+    async def _look(self, client: Client) -> None:
+        """List its tools again. One that works on a call may do one thing at a time: its silence is no loss, and the
+        call has a timeout of its own."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._list(client)
+        except TimeoutError:
+            if not self._calls:
+                raise
 
     async def _pause(self) -> None:
         """Until it is time to look, or a call went wrong."""

@@ -1,0 +1,92 @@
+"""An MCP server over stdio that says what no library would: `python -m tests.tools.raw_mcp HOW`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ANSWER = b'{"jsonrpc": "2.0", "id": %d, "result": {"content": [{"type": "text", "text": "%s"}]}}\n'
+VERSION = "2025-06-18"
+
+
+def write(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+
+
+def tell(call_id: int, result: Any) -> None:
+    write(json.dumps({"jsonrpc": "2.0", "id": call_id, "result": result}).encode() + b"\n")
+
+
+def text(call_id: int, said: bytes) -> None:
+    write(ANSWER % (call_id, said))
+
+
+def busy(call_id: int) -> None:
+    """Hears nothing until a file is there."""
+    while not Path(os.environ["GATE"]).exists():
+        time.sleep(0.02)
+    text(call_id, b"done")
+
+
+def latin(call_id: int) -> None:
+    text(call_id, b"caf\xe9")
+
+
+def half(call_id: int) -> None:
+    text(call_id, rb"\ud83d!")
+
+
+def chatty(call_id: int) -> None:
+    write(b"Server is running\n" * 3)
+    text(call_id, b"ok")
+
+
+def large(call_id: int) -> None:
+    text(call_id, b"a" * int(os.environ["SIZE"]))
+
+
+def mutters(call_id: int) -> None:
+    print("my token is", os.environ["TOKEN"], file=sys.stderr, flush=True)
+    text(call_id, b"ok")
+
+
+def raves(call_id: int) -> None:
+    for _ in range(2000):
+        print("x" * 1000, file=sys.stderr)
+    print("the end", file=sys.stderr, flush=True)
+    text(call_id, b"ok")
+
+
+def main(how: str) -> None:
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        method, call_id = asked["method"], asked.get("id")
+        if method == "initialize":
+            about = {"name": "raw", "version": "1"}
+            tell(call_id, {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": about})
+        elif method == "tools/list":
+            tell(call_id, {"tools": TOOLS[how] if how in TOOLS else [tool(how)]})
+        elif method == "tools/call":
+            name = asked["params"]["name"]
+            tell(call_id, RESULTS[name]) if name in RESULTS else globals()[name](call_id)
+        elif call_id is not None:
+            write(
+                json.dumps({"jsonrpc": "2.0", "id": call_id, "error": {"code": -32601, "message": "no"}}).encode()
+                + b"\n"
+            )
+
+
+def tool(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "inputSchema": {"type": "object", "properties": {}}, **more}
+
+
+RESULTS: dict[str, Any] = {}
+TOOLS: dict[str, list[dict[str, Any]]] = {}
+
+if __name__ == "__main__":
+    main(sys.argv[1])
