@@ -1,7 +1,7 @@
 """MCP servers: their tools are offered as `<server>__<tool>`, for as long as they can be reached.
 
 Protocol: https://modelcontextprotocol.io/specification, spoken by the official library: over the standard streams of a
-command that the operator names, or over streamable HTTP. A server that cannot be reached is tried again.
+command that the operator names (`mcp_stdio`), or over streamable HTTP. A server that cannot be reached is tried again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from mcp import Client, MCPError, StdioServerParameters
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import CallToolResult
@@ -20,6 +20,7 @@ from mcp.types import Tool as McpToolSaid
 
 from gateway.errors import InvalidRequest
 from gateway.tools.mcp_config import McpServer
+from gateway.tools.mcp_stdio import stdio
 from gateway.tools.values import NAME, Offered, Progress, Tool, ToolTrouble, check_parameters
 
 CONNECT_S = 20.0
@@ -180,7 +181,7 @@ def text_of(result: CallToolResult) -> str:
 async def _transport(server: McpServer) -> AsyncIterator[Any]:
     """What the client library connects to: a command to start, or an open HTTP client."""
     if server.url is None:
-        yield StdioServerParameters(command=server.command or "", args=list(server.args), env=server.env or None)
+        yield stdio(server)
         return
     async with create_mcp_http_client(headers=server.headers) as client:
         yield streamable_http_client(server.url, http_client=client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -60,6 +61,19 @@ def raves(call_id: int) -> None:
         print("x" * 1000, file=sys.stderr)
     print("the end", file=sys.stderr, flush=True)
     text(call_id, b"ok")
+
+
+def clings(call_id: int) -> None:
+    """Has a child, and will not be told to end, nor will that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = os.fork()
+    if not child:
+        time.sleep(600)
+    with Path(os.environ["PIDS"]).open("a") as file:
+        file.write(f"{os.getpid()} {child} ")
+    text(call_id, b"ok")
+    if len(Path(os.environ["PIDS"]).read_text().split()) > 2:
+        time.sleep(600)
 
 
 def main(how: str) -> None:

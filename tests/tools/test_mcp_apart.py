@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.tools import mcp_client
 from gateway.tools.mcp_client import McpConnection
+from gateway.tools.mcp_stdio import LONGEST_MESSAGE, LONGEST_REMARK, MOST_REMARKS
 from tests.gateway.whole import PATIENCE_S
-from tests.serverprocess import ROOT
+from tests.serverprocess import ROOT, server_process
 from tests.tools.running import mcp_file, tooled
 
 CANARY = "canary-of-mcp-1234567890"
@@ -49,3 +52,58 @@ async def test_a_server_that_is_busy_with_a_call_is_not_given_up(
         gate.touch()
         assert (await running)["output"] == "done"
         assert (await server.execute("raw__busy"))["output"] == "done"
+
+
+async def run(tmp_path: Path, how: str, **env: str) -> dict[str, Any]:
+    """What the only tool of such a server gives; it has to give it twice."""
+    async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, how, **env))) as server:
+        first, second = await server.execute(f"raw__{how}"), await server.execute(f"raw__{how}")
+        assert (first["output"], first["error"]) == (second["output"], second["error"])
+        return first
+
+
+@pytest.mark.parametrize(("how", "said"), [("latin", "caf\ufffd"), ("half", "?!"), ("chatty", "ok")])
+async def test_what_is_no_text_costs_itself_and_no_more(tmp_path: Path, how: str, said: str) -> None:
+    assert (await run(tmp_path, how))["output"] == said
+
+
+async def test_what_is_no_message_is_told_of_once_and_without_its_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await run(tmp_path, "chatty")
+    assert [said.getMessage() for said in caplog.records if said.name.startswith(("gateway.tools", "mcp"))] == [
+        "the MCP server raw says what is no message; that is left out"
+    ]
+
+
+async def test_a_long_message_is_read_and_one_without_end_is_not(tmp_path: Path) -> None:
+    ran = await run(tmp_path, "large", SIZE=str(LONGEST_MESSAGE // 2))
+    assert (ran["cut"], ran["is_error"]) == (True, False)
+    async with tooled(tmp_path / "more", "--mcp", str(raw(tmp_path, "large", SIZE=str(LONGEST_MESSAGE * 2)))) as server:
+        assert (await server.execute("raw__large"))["is_error"]
+
+
+async def test_what_a_server_mutters_is_logged_without_secrets_and_only_so_much_of_it(tmp_path: Path) -> None:
+    args = ("--nats", "off", "--mcp", str(raw(tmp_path, "mutters", TOKEN="${MCP_TOKEN}")))
+    async with server_process(tmp_path / "logs", env={"MCP_TOKEN": CANARY}, args=args) as server:
+        async with aiohttp.ClientSession() as client:
+            await client.post(f"{server.url}/v1/tools/execute", json={"name": "raw__mutters"})
+            async with asyncio.timeout(PATIENCE_S):
+                while b"the MCP server raw: my token is redacted:" not in server.said:
+                    await asyncio.sleep(0.05)
+        assert CANARY.encode() not in server.said
+
+
+async def test_a_flood_on_standard_error_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert (await run(tmp_path, "raves"))["output"] == "ok"
+    said = [record.getMessage() for record in caplog.records if "x" * 100 in record.getMessage()]
+    assert (len(said), max(map(len, said)) < LONGEST_REMARK + 50) == (MOST_REMARKS, True)
+
+
+async def test_a_server_that_does_not_end_is_ended_with_its_children(tmp_path: Path) -> None:
+    await run(tmp_path, "clings", PIDS=str(tmp_path / "pids"))
+    for pid in (tmp_path / "pids").read_text().split():
+        async with asyncio.timeout(PATIENCE_S):
+            while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+                await asyncio.sleep(0.05)
