@@ -15,8 +15,17 @@ from typing import Any, Literal
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp.types import CallToolResult
+from mcp.types import (
+    CONNECTION_CLOSED,
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    ContentBlock,
+    TextResourceContents,
+)
 from mcp.types import Tool as McpToolSaid
+from pydantic import ValidationError
+from pydantic_core import to_json
 
 from gateway.errors import InvalidRequest
 from gateway.tools.mcp_config import McpServer
@@ -46,6 +55,8 @@ class McpConnection:
         """Set once the first try has ended, one way or the other."""
         self._client: Client | None = None
         self._calls = 0
+        self._known: dict[str, tuple[McpToolSaid, Offered | None]] = {}
+        """What was made of each tool as it was last listed."""
         self._lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -67,11 +78,16 @@ class McpConnection:
         if self._client is None:
             raise ToolTrouble("unreachable", "The tool's server cannot be reached now.")
         self._calls += 1
-        try:
-            result = await self._client.call_tool(tool, arguments, progress_callback=progress)
+        asked = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments))
+        try:  # not `call_tool`, which tries the server's own regular expressions on its result, however long that takes
+            result = await self._client.session.send_request(asked, CallToolResult, progress_callback=progress)
         except MCPError as error:
             self._lost.set()
+            if error.code == CONNECTION_CLOSED:
+                raise ToolTrouble("unreachable", "The connection to the tool's server was lost.") from error
             raise ToolTrouble("tool_error", f"The tool's server refused the call: {error}") from error
+        except ValidationError as error:
+            raise ToolTrouble("tool_error", "The tool's server answered with what is no result of a tool.") from error
         except Exception as error:
             self._lost.set()
             raise ToolTrouble("unreachable", "The tool's server could not be reached.") from error
@@ -130,7 +146,12 @@ class McpConnection:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        offered = [made for said in found if (made := self._offer(said)) is not None]
+        known, self._known = self._known, {}
+        for said in found:
+            before = known.get(said.name)
+            made = before[1] if before is not None and before[0] == said else self._offer(said)
+            self._known[said.name] = (said, made)
+        offered = [made for _, made in self._known.values() if made is not None]
         self.offered = {each.tool.name: each for each in offered}
 
     def _offer(self, said: McpToolSaid) -> Offered | None:
@@ -139,10 +160,10 @@ class McpConnection:
         try:
             check_parameters(said.input_schema)
         except InvalidRequest as error:
-            logger.warning("the tool %s is left out: %s", name, error.message)
+            logger.warning("the tool %.200r is left out: %s", name, error.message)
             return None
         if not NAME.fullmatch(name):
-            logger.warning("the tool %s is left out: models cannot call that name", name)
+            logger.warning("the tool %.200r is left out: models cannot call that name", name)
             return None
         tool = Tool(
             name=name,
@@ -172,9 +193,19 @@ class McpTool:
 
 
 def text_of(result: CallToolResult) -> str:
-    """The text of a result; of what is no text, its kind."""
-    parts = [part.text if part.type == "text" else f"[{part.type}]" for part in result.content]
-    return "\n".join(parts)
+    """The text of a result; where it has structured content alone, that as JSON."""
+    if not result.content and result.structured_content is not None:
+        return to_json(result.structured_content).decode()
+    return "\n".join(map(_text, result.content))
+
+
+def _text(part: ContentBlock) -> str:
+    """The text of a part, where a link leads; of what is neither, its kind."""
+    if part.type == "text":
+        return part.text
+    if part.type == "resource" and isinstance(part.resource, TextResourceContents):
+        return part.resource.text
+    return f"[{part.type}: {part.uri}]" if part.type == "resource_link" else f"[{part.type}]"
 
 
 @asynccontextmanager

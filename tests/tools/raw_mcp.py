@@ -99,8 +99,28 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "inputSchema": {"type": "object", "properties": {}}, **more}
 
 
-RESULTS: dict[str, Any] = {}
-TOOLS: dict[str, list[dict[str, Any]]] = {}
+def content(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"content": list(parts), **more}
+
+
+EVIL = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+TEXT = {"type": "text", "text": "t"}
+RESULTS: dict[str, Any] = {
+    "structured": content(structuredContent={"sky": "clear"}),
+    "both": content(TEXT, structuredContent={"sky": "clear"}),
+    "resource": content(TEXT, {"type": "resource", "resource": {"uri": "file:///a", "text": "in a file"}}),
+    "blob": content({"type": "resource", "resource": {"uri": "file:///a", "blob": "aGk="}}),
+    "link": content({"type": "resource_link", "uri": "file:///a", "name": "a"}),
+    "image": content({"type": "image", "data": "aGk=", "mimeType": "image/png"}),
+    "nothing": {},
+    "prose": content("t"),  # type: ignore[arg-type]  # that is what it is for
+    "evil": content(TEXT, structuredContent={"a": "a" * 40 + "!"}),
+    "unstructured": content(TEXT),
+}
+TOOLS: dict[str, list[dict[str, Any]]] = {
+    "results": [tool(name, **({"outputSchema": EVIL} if name in ("evil", "unstructured") else {})) for name in RESULTS],
+    "names": [tool("fine"), tool("with space"), tool("two\nlines"), tool("long" * 100)],
+}
 
 if __name__ == "__main__":
     main(sys.argv[1])

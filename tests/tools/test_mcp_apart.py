@@ -107,3 +107,47 @@ async def test_a_server_that_does_not_end_is_ended_with_its_children(tmp_path: P
         async with asyncio.timeout(PATIENCE_S):
             while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
                 await asyncio.sleep(0.05)
+
+
+RESULTS = [
+    ("structured", None, '{"sky":"clear"}'),
+    ("both", None, "t"),
+    ("resource", None, "t\nin a file"),
+    ("blob", None, "[resource]"),
+    ("link", None, "[resource_link: file:///a]"),
+    ("image", None, "[image]"),
+    ("nothing", "tool_error", "The tool's server answered with what is no result of a tool."),
+    ("prose", "tool_error", "The tool's server answered with what is no result of a tool."),
+    ("evil", None, "t"),
+    ("unstructured", None, "t"),
+]
+
+
+async def test_a_model_is_told_what_a_result_says(tmp_path: Path) -> None:
+    async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, "results"))) as server:
+        for name, error, said in RESULTS:
+            ran = await server.execute(f"raw__{name}")
+            assert (name, ran["error"], ran["output"]) == (name, error, said)
+
+
+async def test_what_is_left_out_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: asyncio.Queue[None] = asyncio.Queue()
+    listed = McpConnection._list
+
+    async def look(connection: McpConnection, client: Any) -> None:
+        await listed(connection, client)
+        looks.put_nowait(None)
+
+    monkeypatch.setattr(McpConnection, "_list", look)
+    monkeypatch.setattr(mcp_client, "LOOK_S", 0.05)
+    async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, "names"))) as server:
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(3):
+                await looks.get()
+        _, listed_now = await server.ask("GET", "")
+        assert "raw__fine" in [tool["name"] for tool in listed_now["data"]]
+    said = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+    assert len(said) == 3
+    assert not any("\n" in each or len(each) > 300 for each in said)
