@@ -63,6 +63,9 @@ def log_to_stderr(settings: Settings) -> None:
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a caller's broken form is the caller's error
+    logging.getLogger("mcp").setLevel(
+        logging.CRITICAL
+    )  # a traceback for each line of a broken MCP server; we say that it is
 
 
 def raise_open_files() -> None:

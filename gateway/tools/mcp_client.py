@@ -29,6 +29,7 @@ from pydantic_core import to_json
 
 from gateway.errors import InvalidRequest
 from gateway.tools.mcp_config import McpServer
+from gateway.tools.mcp_http import bounded
 from gateway.tools.mcp_stdio import stdio
 from gateway.tools.values import NAME, Offered, Progress, Tool, ToolTrouble, check_parameters
 
@@ -214,5 +215,6 @@ async def _transport(server: McpServer) -> AsyncIterator[Any]:
     if server.url is None:
         yield stdio(server)
         return
-    async with create_mcp_http_client(headers=server.headers) as client:
+    async with create_mcp_http_client(headers={**server.headers, "accept-encoding": "identity"}) as client:
+        client.event_hooks = {"response": [bounded]}
         yield streamable_http_client(server.url, http_client=client)
