@@ -7,12 +7,12 @@ to this host, by name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 
 from gateway.config import LentKey
 from gateway.errors import Forbidden, InvalidRequest
@@ -76,7 +76,7 @@ class HttpTools:
         said = {"content-type": "application/json", "user-agent": "abstractcore-server", **headers}
         try:
             async with self._client().post(
-                url, data=orjson.dumps(arguments), headers=said, allow_redirects=False
+                url, data=json.dumps(arguments).encode(), headers=said, allow_redirects=False
             ) as answer:
                 text = await _text(answer)
                 if answer.status >= 300:

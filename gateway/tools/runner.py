@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from hashlib import sha256
-
-import orjson
 
 from eventstore.catalogue.tool import ToolCompleted, ToolFailed
 from eventstore.catalogue.values import milliseconds
@@ -116,7 +115,7 @@ class ToolRunner:
         limit_s = offered.tool.timeout_s or self._timeout_s
         try:
             async with asyncio.timeout(limit_s), self._room:
-                arguments = orjson.loads(only_json(job.arguments) or "{}")
+                arguments = json.loads(only_json(job.arguments) or "{}")  # orjson makes floats of long integers
                 return await offered.run(arguments, self._cleaned(progress))
         except TimeoutError as error:
             raise ToolTrouble("timeout", f"The tool took longer than {limit_s:g} s.") from error

@@ -36,3 +36,8 @@ def halves() -> str:
 def raw() -> bytes:
     """No text at all."""
     return b"\xff\xfe"
+
+
+def exact(number: object) -> str:
+    """The number that it was given."""
+    return repr(number)

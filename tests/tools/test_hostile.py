@@ -14,10 +14,11 @@ from gateway.tools.execute import progress_of
 from gateway.tools.functions import PythonTool, Threads, load_functions
 from gateway.tools.runner import Job
 from gateway.tools.values import ToolTrouble
-from tests.gateway.scripted import ScriptedServer
+from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, chat
 from tests.tools.running import tooled
 from tests.tools.test_loop import call, whole
+from tests.tools.test_registered import host_of, registration
 
 ENDS = [
     ("leaves", "tool_error", "SystemExit"),
@@ -39,6 +40,20 @@ async def test_however_a_tool_ends_the_server_goes_on(tmp_path: Path) -> None:
             ran = await server.execute(name)
             assert (ran["error"], said in ran["output"]) == (kind, True), ran
         assert (await server.execute("tide", {"harbour": "Brest"}))["output"] == "Brest: 04:12"
+
+
+@pytest.mark.parametrize("number", ["123456789012345678901", "-9223372036854775809", "0.5"])
+async def test_a_number_reaches_a_tool_as_its_model_wrote_it(tmp_path: Path, number: str) -> None:
+    arguments = f'{{"number": {number}}}'
+    async with ScriptedServer() as upstream:
+        host = host_of(upstream)
+        upstream.script("POST /run", Script(b"ok", content_type="text/plain"))
+        env = {"ABSTRACTCORE_TOOL_URL_ALLOWLIST": host}
+        async with tooled(tmp_path / "logs", "--tools", "tests.tools.hostile", env=env) as server:
+            assert (await server.execute("exact", arguments))["output"] == number
+            await server.ask("POST", "/register", registration(f"http://{host}", parameters={"type": "object"}))
+            assert (await server.execute("forecast", arguments))["output"] == "ok"
+            assert upstream.requests[-1].body == arguments.encode()
 
 
 async def test_a_round_with_such_tools_has_an_end(tmp_path: Path) -> None:
