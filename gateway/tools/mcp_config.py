@@ -26,11 +26,14 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 CREDENTIALS = re.compile(r"auth|cookie|key|secret|token|passw", re.IGNORECASE)
 """In the name of a header whose value is one."""
 SECRET_NAME = re.compile(
-    r"(auth|authorization|cookie|credentials?|key|pass|passphrase|passwd|password|pat|pwd|secret|token)$", re.IGNORECASE
+    r"(auth|authorization|cookie|credentials?|key|pass|passphrase|passwd|password|pat|pwd|secret|token)([_-]?\d+)?$",
+    re.IGNORECASE,
 )
 """How the name of a variable or an argument ends whose value is one: `KEYBOARD` and `AUTHOR` are none."""
-_IN_URL = re.compile(r"://[^/?#\s]*?:([^/?#\s]+)@|[?&]([^=&#\s]+)=([^&#\s]+)")
-"""A password, or a parameter and its value."""
+_IN_URL = re.compile(r"(?:://[^/?#\s]*?:|https?://(?=[^/?#\s:@]+@))([^/?#\s]+)@|[?&]([^=&#\s]+)=([^&#\s]+)")
+"""A password, or for the web a user without one, which is a token; or a parameter and its value."""
+_HEADER = re.compile(r"(?:\A|=)([A-Za-z0-9-]+):\s*(?:(?:basic|bearer|token)\s+)?(\S.*)\Z", re.IGNORECASE)
+"""A header and its value, as `Authorization: Bearer …` stands behind `--header`."""
 LONGEST_SERVER_NAME = 32
 
 
@@ -121,11 +124,14 @@ class _Filled:
         return filled
 
     def arguments(self, args: Sequence[str]) -> None:
-        """Gather what stands behind `--token`, or in `--token=…`."""
+        """Gather what stands behind `--token`, or in `--token=…`, in `TOKEN=…` and in `Authorization: …`."""
         for arg, following in zip(args, [*args[1:], "-"], strict=False):  # without any, the second is longer
             name, equals, held = arg.partition("=")
-            if name.startswith("-") and SECRET_NAME.search(name) and (equals or not following.startswith("-")):
+            behind = name.startswith("-") and not following.startswith("-")
+            if SECRET_NAME.search(name) and (equals or behind):
                 self.secrets.append(held if equals else following)
+            if (header := _HEADER.search(arg)) is not None and SECRET_NAME.search(header[1]):
+                self.secrets.append(header[2])
 
     def _put(self, found: re.Match[str]) -> str:
         held = self._environ.get(found[1], "")

@@ -147,11 +147,18 @@ SECRET = [
     ({"command": "x", "args": ["--api-key", CANARY, "--verbose"]}, CANARY),
     ({"command": "x", "args": [f"--token={CANARY}"]}, CANARY),
     ({"command": "x", "args": ["https://far.example/mcp", "--header", "Authorization: Bearer ${T}"]}, "from-variable"),
+    ({"command": "x", "args": ["run", "-e", f"ISSUES_TOKEN={CANARY}", "image"]}, CANARY),
+    ({"command": "x", "args": ["https://far.example/mcp", "--header", f"Authorization: Bearer {CANARY}"]}, CANARY),
+    ({"command": "x", "args": [f"--header=X-Api-Key:{CANARY}"]}, CANARY),
+    ({"command": "x", "args": [f"git+https://{CANARY}@far.example/x"]}, CANARY),
+    ({"command": "x", "env": {"ISSUES_TOKEN_2": CANARY}}, CANARY),
     ({"url": f"https://me:{CANARY}@far.example/mcp"}, CANARY),
+    ({"url": f"https://{CANARY}@far.example/mcp"}, CANARY),
     ({"url": f"https://far.example/mcp?page=1&access_token={CANARY}"}, CANARY),
 ]
 INNOCENT = [
     {"command": "x", "args": ["--key", "--verbose", "--author=Jane"], "env": {"AUTHOR": "Jane", "KEYBOARD": "de"}},
+    {"command": "x", "args": ["LANG=de", "keycloak:production", "ssh://somebody@far.example", "https://a.b:8000/c@d"]},
     {"url": "https://far.example/mcp?page=1", "headers": {"X-Region": "eu"}},
 ]
 
