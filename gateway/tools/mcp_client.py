@@ -29,7 +29,7 @@ from pydantic_core import to_json
 
 from gateway.errors import InvalidRequest
 from gateway.tools.mcp_config import McpServer
-from gateway.tools.mcp_http import bounded
+from gateway.tools.mcp_http import bounded, hurried
 from gateway.tools.mcp_stdio import stdio
 from gateway.tools.values import NAME, Offered, Progress, Tool, ToolTrouble, check_parameters
 
@@ -55,6 +55,8 @@ class McpConnection:
         self.tried = asyncio.Event()
         """Set once the first try has ended, one way or the other."""
         self._client: Client | None = None
+        self._reached = False
+        """Whether it was connected in the try under way."""
         self._calls = 0
         self._known: dict[str, tuple[McpToolSaid, Offered | None]] = {}
         """What was made of each tool as it was last listed."""
@@ -65,11 +67,11 @@ class McpConnection:
         wait, said = SOONEST_S, None
         while True:
             why = await self._ended()
-            if self.status == "connected":
-                wait, said = SOONEST_S, None
+            if self._reached:
+                wait, said, self._reached = SOONEST_S, None, False
             if why != said:
                 logger.warning("the MCP server %s cannot be reached: %s", self.server.name, why)
-            self._client, self.offered, self.status, said = None, {}, "unreachable", why
+            self.status, said = "unreachable", why
             self.tried.set()
             await asyncio.sleep(wait)
             wait = min(wait * 2, LATEST_S)
@@ -113,11 +115,14 @@ class McpConnection:
             async with asyncio.timeout(CONNECT_S) as limit, client:
                 await self._list(client)
                 limit.reschedule(None)
-                self._client, self.status = client, "connected"
+                self._client, self.status, self._reached = client, "connected", True
                 self.tried.set()
-                while True:
-                    await self._pause()
-                    await self._look(client)
+                try:
+                    while True:
+                        await self._pause()
+                        await self._look(client)
+                finally:  # before the leave is taken, which takes its time
+                    self._client, self.offered, self.status = None, {}, "unreachable"
 
     async def _look(self, client: Client) -> None:
         """List its tools again. One that works on a call may do one thing at a time: its silence is no loss, and the
@@ -216,5 +221,5 @@ async def _transport(server: McpServer) -> AsyncIterator[Any]:
         yield stdio(server)
         return
     async with create_mcp_http_client(headers={**server.headers, "accept-encoding": "identity"}) as client:
-        client.event_hooks = {"response": [bounded]}
+        client.event_hooks = {"request": [hurried], "response": [bounded]}
         yield streamable_http_client(server.url, http_client=client)

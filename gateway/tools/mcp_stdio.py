@@ -116,7 +116,7 @@ async def _say(process: Process, said: Said, heard: Heard) -> None:
             try:
                 process.stdin.write(each.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 await process.stdin.drain()
-            except OSError:
+            except (OSError, RuntimeError):  # uvloop raises this for a stream that is closed
                 await heard.aclose()
                 return
 

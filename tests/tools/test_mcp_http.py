@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,10 @@ import orjson
 import pytest
 from aiohttp import web
 
+from gateway.tools.mcp_client import McpConnection
+from gateway.tools.mcp_config import McpServer
 from gateway.tools.mcp_stdio import LONGEST_MESSAGE
+from tests.gateway.whole import PATIENCE_S
 from tests.serverprocess import server_process
 from tests.tools.raw_mcp import VERSION, tool
 from tests.tools.running import mcp_file, tooled
@@ -29,7 +33,9 @@ async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=202)
     if asked["method"] == "initialize":
         about = {"name": "raw", "version": "1"}
-        return said(call_id, {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": about})
+        hello = said(call_id, {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": about})
+        hello.headers["mcp-session-id"] = "1"
+        return hello
     if asked["method"] == "tools/list":
         return said(call_id, {"tools": [tool(name) for name in TOOLS]})
     if asked["method"] != "tools/call":
@@ -46,6 +52,12 @@ async def answer(request: web.Request) -> web.StreamResponse:
     return said(call_id, {"content": [{"type": "text", "text": "a" * length}]}, packed=how in ("packed", "bomb"))
 
 
+async def hold(request: web.Request) -> web.Response:
+    """Never lets a session go."""
+    await asyncio.Event().wait()
+    return web.Response()
+
+
 def said(call_id: int, result: object, packed: bool = False) -> web.Response:
     body = orjson.dumps({"jsonrpc": "2.0", "id": call_id, "result": result})
     headers = {"content-type": "application/json", **({"content-encoding": "gzip"} if packed else {})}
@@ -57,7 +69,8 @@ async def raw_server() -> AsyncIterator[str]:
     """The server; its URL."""
     app = web.Application()
     app.router.add_post("/mcp", answer)
-    runner = web.AppRunner(app)
+    app.router.add_delete("/mcp", hold)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -88,3 +101,18 @@ async def test_a_broken_server_writes_no_tracebacks(tmp_path: Path) -> None:
                 async with client.post(f"{server.url}/v1/tools/execute", json=body) as answered:
                     assert (await answered.json())["is_error"]
         assert b"Traceback" not in server.said
+
+
+async def test_a_server_that_holds_on_to_a_session_keeps_nobody_waiting(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+    async with raw_server() as url, asyncio.timeout(PATIENCE_S):
+        connection = McpConnection(McpServer(name="raw", url=url))
+        running = asyncio.create_task(connection.run())
+        running.add_done_callback(lambda _: ended.set())
+        await connection.tried.wait()
+        assert connection.status == "connected"
+        running.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (connection.status, connection.offered, ended.is_set()) == ("unreachable", {}, False)
+        await ended.wait()
