@@ -152,13 +152,18 @@ class McpConnection:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        known, self._known = self._known, {}
-        for said in found:
-            before = known.get(said.name)
-            made = before[1] if before is not None and before[0] == said else self._offer(said)
-            self._known[said.name] = (said, made)
+        self._known = await asyncio.to_thread(self._looked_at, found)
         offered = [made for _, made in self._known.values() if made is not None]
         self.offered = {each.tool.name: each for each in offered}
+
+    def _looked_at(self, found: list[McpToolSaid]) -> dict[str, tuple[McpToolSaid, Offered | None]]:
+        """What is made of each tool, by name; what is new is checked. In a thread: a long schema takes a second."""
+        looked_at = {}
+        for said in found:
+            before = self._known.get(said.name)
+            made = before[1] if before is not None and before[0] == said else self._offer(said)
+            looked_at[said.name] = (said, made)
+        return looked_at
 
     def _offer(self, said: McpToolSaid) -> Offered | None:
         """A tool of the server under our name; None for one that no model could be told of."""

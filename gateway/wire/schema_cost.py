@@ -33,10 +33,19 @@ _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20
 
 
+def check_length(schema: Mapping[str, Any]) -> None:
+    """Raises `WireError` for a schema that is too long to find out whether it is one: that takes a second for the
+    longest. `RecursionError` for one that is too deep."""
+    try:
+        length = len(orjson.dumps(schema))
+    except TypeError as error:
+        raise RecursionError from error
+    if length > LONGEST_SCHEMA:
+        raise WireError(f"A schema must not be longer than {LONGEST_SCHEMA // 1024} KiB here.")
+
+
 def check_cost(schema: Mapping[str, Any]) -> None:
     """Raises `WireError` for a schema that cannot be checked in bounded time."""
-    if len(orjson.dumps(schema)) > LONGEST_SCHEMA:
-        raise WireError(f"A schema must not be longer than {LONGEST_SCHEMA // 1024} KiB here.")
     waiting: list[Any] = [schema]
     while waiting:
         at = waiting.pop()

@@ -20,7 +20,7 @@ from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from eventstore.value import value
 from gateway.wire.chat_request import json_schema
-from gateway.wire.schema_cost import check_cost, checker
+from gateway.wire.schema_cost import check_cost, check_length, checker
 from gateway.wire.values import WireError
 
 MOST_ATTEMPTS = 3
@@ -74,6 +74,7 @@ def wanted(body: Mapping[str, Any]) -> Structure | None:
     if not isinstance(schema.get("$schema", ""), str):
         raise WireError(f"{WHERE} is not a JSON Schema: its $schema is no text")
     try:
+        check_length(schema)
         _validator(schema).check_schema(schema)
     except SchemaError as error:
         raise WireError(f"{WHERE} is not a JSON Schema: {error.message[:200]}") from error

@@ -15,6 +15,7 @@ from eventstore.catalogue.values import Usage
 from gateway.wire.dialect import Form
 from gateway.wire.dialects import CHAT
 from gateway.wire.held import Held
+from gateway.wire.schema_cost import LONGEST_SCHEMA
 from gateway.wire.structure import Structure, corrected, only_json, prompted, wanted
 from gateway.wire.values import Delta, Fold, Meta, WireError
 
@@ -43,6 +44,11 @@ def test_what_is_wanted_is_read_from_the_format() -> None:
 def test_a_schema_that_is_none_is_refused() -> None:
     with pytest.raises(WireError, match="not a JSON Schema"):
         wanted(asking("json_schema", {"type": "nothing"}))
+
+
+def test_a_schema_that_is_too_long_is_not_even_looked_at() -> None:
+    with pytest.raises(WireError, match="longer than 256 KiB"):
+        wanted(asking("json_schema", {"type": "nothing", "title": "x" * LONGEST_SCHEMA}))
 
 
 @pytest.mark.parametrize(
