@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -53,6 +53,7 @@ class McpServer:
 
 @with_config(ConfigDict(extra="forbid", strict=True))
 class _Entry(TypedDict, total=False):
+    type: Literal["stdio", "http", "streamable-http"]  # as some clients write it; what else there is says the same
     command: str
     args: list[str]
     env: dict[str, str]

@@ -123,6 +123,7 @@ WRONG = [
     (b'{"mcpServers": {"a": {"url": "http://x", "headers": {"Authorization": "Bearer abc"}}}}', "must name its secret"),
     (b'{"mcpServers": {"a": {"command": "x", "env": {"A": "${NOT_SET}"}}}}', "NOT_SET, which is not set"),
     (b'{"mcpServers": {"a": {"command": 1}}}', "command"),
+    (b'{"mcpServers": {"a": {"type": "sse", "url": "http://x"}}}', "type: Input should be 'stdio', 'http'"),
 ]
 
 
@@ -174,6 +175,13 @@ def test_what_is_plainly_secret_is_known_as_such(entry: dict[str, Any], secret: 
 def test_what_is_plainly_none_is_not(entry: dict[str, Any]) -> None:
     [server] = parse(json.dumps({"mcpServers": {"a": entry}}).encode(), {})
     assert server.secrets == ()
+
+
+def test_what_some_clients_say_beside_it_is_no_mistake() -> None:
+    text = (
+        b'{"mcpServers": {"a": {"type": "http", "url": "http://x"}, "b": {"type": "stdio", "command": "x", "env": {}}}}'
+    )
+    assert [server.name for server in parse(text, {})] == ["a", "b"]
 
 
 def test_variables_are_filled_in_wherever_they_stand() -> None:
