@@ -14,6 +14,7 @@ from gateway.wire.tool_turn import calls_told_again
 from gateway.wire.values import Fold
 
 FIELD = "execute_tools"
+ALLOWED = "allowed_tools"
 _WHOLE = frozenset({None, "stop", "tool_calls"})
 """How a round ends whose calls are whole."""
 
@@ -71,7 +72,10 @@ class Looping:
         if not tools and asked:
             tools = [tool.function() for tool in self.toolbox.all()]
         said = [self._filled(tool) for tool in tools]
-        names = frozenset(name for tool in said if (name := _name(tool)) and self.toolbox.find(name) is not None)
+        among = _among(body.get("tool_choice"))
+        may = said if among is None else [tool for tool in among["tools"] if isinstance(tool, dict)]
+        told = {_name(tool) for tool in said}
+        names = frozenset(n for tool in may if (n := _name(tool)) in told and self.toolbox.find(n) is not None)
         return ({**body, "tools": said}, Loop(names, self.most)) if names else (body, None)
 
     def _filled(self, said: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def continued(
 ) -> dict[str, Any]:
     """The body of the next round: with the calls of this one, the signed thinking that led to them, which its provider
     wants back, and their results by the ids of the calls. A tool that the model was made to call is not forced on it
-    twice."""
+    twice; those that it may call stay the same."""
     asked = calls_told_again(
         {"role": "assistant", "content": message.get("content"), "tool_calls": message["tool_calls"]}
     )
@@ -94,9 +98,17 @@ def continued(
         asked[BLOCKS] = message[BLOCKS]
     told = [{"role": "tool", "tool_call_id": call_id, "content": text} for call_id, text in results]
     following = {**body, "messages": [*body["messages"], asked, *told]}
-    if body.get("tool_choice") not in (None, "none", "auto"):
-        following["tool_choice"] = "auto"
+    if (choice := body.get("tool_choice")) not in (None, "none", "auto"):
+        following["tool_choice"] = (
+            "auto" if (among := _among(choice)) is None else {**choice, ALLOWED: {**among, "mode": "auto"}}
+        )
     return following
+
+
+def _among(choice: Any) -> dict[str, Any] | None:
+    """What a `tool_choice` says of those that may be called of all that are told; None where it says nothing."""
+    among = choice.get(ALLOWED) if isinstance(choice, dict) else None
+    return among if isinstance(among, dict) and isinstance(among.get("tools"), list) else None
 
 
 def _name(call: Mapping[str, Any]) -> str:
