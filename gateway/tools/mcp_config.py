@@ -82,8 +82,10 @@ def parse(text: bytes, environ: Mapping[str, str]) -> tuple[McpServer, ...]:
 
 
 def _server(name: str, entry: _Entry, environ: Mapping[str, str]) -> McpServer:
-    if not NAME.fullmatch(name) or len(name) > LONGEST_SERVER_NAME or "__" in name:
-        raise ValueError(f"{name!r} is no name of a server: a-z, 0-9, - and _, at most {LONGEST_SERVER_NAME}")
+    if not NAME.fullmatch(name) or len(name) > LONGEST_SERVER_NAME or "__" in f"{name}_":
+        raise ValueError(
+            f"{name!r} is no name of a server: a-z, 0-9, -, _ (not twice, not at its end), up to {LONGEST_SERVER_NAME}"
+        )
     if ("command" in entry) == ("url" in entry):
         raise ValueError(f"{name} needs either a command or a url")
     for header, said in entry.get("headers", {}).items():

@@ -120,6 +120,7 @@ WRONG = [
     (b"{", "not JSON"),
     (b'{"mcpServers": {"a": {}}}', "either a command or a url"),
     (b'{"mcpServers": {"a b": {"command": "x"}}}', "no name"),
+    (b'{"mcpServers": {"a_": {"command": "x"}}}', "no name"),
     (b'{"mcpServers": {"a": {"url": "http://x", "headers": {"Authorization": "Bearer abc"}}}}', "must name its secret"),
     (b'{"mcpServers": {"a": {"command": "x", "env": {"A": "${NOT_SET}"}}}}', "NOT_SET, which is not set"),
     (b'{"mcpServers": {"a": {"command": 1}}}', "command"),
