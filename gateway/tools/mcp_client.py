@@ -58,6 +58,8 @@ class McpConnection:
         self._reached = False
         """Whether it was connected in the try under way."""
         self._calls = 0
+        self._silent = False
+        """Whether a call was given up since it last answered anything."""
         self._known: dict[str, tuple[McpToolSaid, Offered | None]] = {}
         """What was made of each tool as it was last listed."""
         self._lost = asyncio.Event()
@@ -84,6 +86,9 @@ class McpConnection:
         asked = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments))
         try:  # not `call_tool`, which tries the server's own regular expressions on its result, however long that takes
             result = await self._client.session.send_request(asked, CallToolResult, progress_callback=progress)
+        except asyncio.CancelledError:
+            self._silent = True
+            raise
         except MCPError as error:
             self._lost.set()
             if error.code == CONNECTION_CLOSED:
@@ -96,6 +101,7 @@ class McpConnection:
             raise ToolTrouble("unreachable", "The tool's server could not be reached.") from error
         finally:
             self._calls -= 1
+        self._silent = False
         if result.is_error:
             raise ToolTrouble("tool_error", text_of(result))
         return text_of(result)
@@ -125,13 +131,13 @@ class McpConnection:
                     self._client, self.offered, self.status = None, {}, "unreachable"
 
     async def _look(self, client: Client) -> None:
-        """List its tools again. One that works on a call may do one thing at a time: its silence is no loss, and the
-        call has a timeout of its own."""
+        """List its tools again. One that works on a call may do one thing at a time: its silence is no loss, until a
+        call is given up."""
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._list(client)
         except TimeoutError:
-            if not self._calls:
+            if self._silent or not self._calls:
                 raise
 
     async def _pause(self) -> None:
@@ -152,6 +158,7 @@ class McpConnection:
             cursor = page.next_cursor
             if cursor is None:
                 break
+        self._silent = False
         self._known = await asyncio.to_thread(self._looked_at, found)
         offered = [made for _, made in self._known.values() if made is not None]
         self.offered = {each.tool.name: each for each in offered}

@@ -54,6 +54,24 @@ async def test_a_server_that_is_busy_with_a_call_is_not_given_up(
         assert (await server.execute("raw__busy"))["output"] == "done"
 
 
+async def test_a_server_that_answers_no_call_is_given_up_while_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_client, "LOOK_S", 0.1)
+    env = {"ABSTRACTCORE_TOOL_TIMEOUT": "0.4"}
+    config = str(raw(tmp_path, "busy", GATE=str(tmp_path / "gate")))
+    async with tooled(tmp_path / "logs", "--mcp", config, env=env) as server:
+        monkeypatch.setattr(mcp_client, "CONNECT_S", 0.5)
+
+        async def call_on(after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            while (await server.ask("POST", "/execute", {"name": "raw__busy"}))[0] == 200:
+                pass
+
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(call_on(place * 0.1) for place in range(4)))
+
+
 async def run(tmp_path: Path, how: str, **env: str) -> dict[str, Any]:
     """What the only tool of such a server gives; it has to give it twice."""
     async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, how, **env))) as server:
