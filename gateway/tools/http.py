@@ -19,7 +19,8 @@ from gateway.errors import Forbidden, InvalidRequest
 from gateway.routing.callers_url import check_url
 from gateway.tools.values import OUTPUT_LIMIT, Progress, ToolTrouble
 
-SHOWN_OF_ERRORS = 500
+MOST_READ = 2 * OUTPUT_LIMIT
+"""Bytes of an answer: what is shown ends far before, so that no secret is cut in two, and then not known."""
 OURS = frozenset({"connection", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"})
 """Headers that say what a call is, and how long: no variable's to give."""
 CONNECT_S = 5.0
@@ -80,7 +81,7 @@ class HttpTools:
             ) as answer:
                 text = await _text(answer)
                 if answer.status >= 300:
-                    raise ToolTrouble("tool_error", f"The tool answered {answer.status}: {text[:SHOWN_OF_ERRORS]}")
+                    raise ToolTrouble("tool_error", f"The tool answered {answer.status}: ", text)
                 return text
         except (aiohttp.ClientError, OSError) as error:
             raise ToolTrouble("unreachable", "The tool could not be reached.") from error
@@ -106,10 +107,10 @@ class HttpTool:
 
 
 async def _text(answer: aiohttp.ClientResponse) -> str:
-    """The body, up to a byte more than anybody is shown."""
+    """The body, up to more than anybody is shown."""
     data = bytearray()
     async for chunk in answer.content.iter_chunked(16 * 1024):
         data += chunk
-        if len(data) > OUTPUT_LIMIT:
+        if len(data) > MOST_READ:
             break
-    return bytes(data[: OUTPUT_LIMIT + 1]).decode("utf-8", "replace")
+    return bytes(data[:MOST_READ]).decode("utf-8", "replace")

@@ -24,6 +24,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, jsonrpc_message_adapter
 
+from gateway.redaction import Redactor
 from gateway.tools.mcp_config import McpServer
 
 LONGEST_MESSAGE = 16 * 1024 * 1024
@@ -31,6 +32,8 @@ LONGEST_MESSAGE = 16 * 1024 * 1024
 CHUNK = 64 * 1024
 LONGEST_REMARK, MOST_REMARKS = 500, 200
 """Characters of a line on standard error that are logged, and how many lines of one connection."""
+SEEN = 8 * 1024
+"""Bytes of such a line that are searched for secrets before it is cut: half of one would not be known."""
 GRACE_S = 2.0
 """How long a command may take to end, once nobody speaks to it, and again once it is told to."""
 LOOK_S = 0.01
@@ -59,7 +62,7 @@ async def stdio(server: McpServer) -> AsyncIterator[Streams]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_hear, server.name, process, heard)
         tasks.start_soon(_say, process, said, heard)
-        tasks.start_soon(_log, server.name, process)
+        tasks.start_soon(_log, server, process)
         try:
             yield hears, says
         finally:
@@ -121,21 +124,23 @@ async def _say(process: Process, said: Said, heard: Heard) -> None:
                 return
 
 
-async def _log(name: str, process: Process) -> None:
+async def _log(server: McpServer, process: Process) -> None:
     """Write to our own log what the server says on its standard error: its first lines, and each line's beginning."""
     assert process.stderr is not None
     line, left = b"", MOST_REMARKS
+    scrubber = Redactor(b"standard error").scrubber(server.secrets)
     while chunk := await process.stderr.read(CHUNK):
         if left < 0:
             continue
         *lines, line = (line + chunk).split(b"\n")
-        line = line[:LONGEST_REMARK]
+        line = line[:SEEN]
         for each in filter(None, lines):
             left -= 1
             if left >= 0:
-                logger.info("the MCP server %s: %s", name, each[:LONGEST_REMARK].decode("utf-8", "backslashreplace"))
+                text = scrubber.text(each[:SEEN].decode("utf-8", "backslashreplace"))
+                logger.info("the MCP server %s: %s", server.name, text[:LONGEST_REMARK])
             else:
-                logger.info("the MCP server %s says more than %d lines; those are left out", name, MOST_REMARKS)
+                logger.info("the MCP server %s says more than %d lines; those are left out", server.name, MOST_REMARKS)
                 break
 
 

@@ -13,7 +13,7 @@ from eventstore.catalogue.values import milliseconds
 from eventstore.value import value
 from gateway.redaction import Redactor
 from gateway.tools.registry import ToolRegistry
-from gateway.tools.values import Offered, Progress, ToolTrouble, capped, problem_of
+from gateway.tools.values import SHOWN_OF_ERRORS, Offered, Progress, ToolTrouble, capped, problem_of
 from gateway.wire.structure import only_json
 
 AT_ONCE = 32
@@ -106,7 +106,7 @@ class ToolRunner:
                 raise ToolTrouble("removed", f"There is no tool {job.name!r} now.")
             text, kind = await self._result(offered, job, progress), None
         except ToolTrouble as trouble:
-            text, kind = trouble.message, trouble.kind
+            text, kind = trouble.message + self.clean(trouble.quoted)[:SHOWN_OF_ERRORS], trouble.kind
         text, cut = capped(self.clean(text))
         took = milliseconds(self._monotonic() - began)
         return Outcome(text=text, kind=kind, cut=cut, duration_ms=took)

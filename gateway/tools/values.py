@@ -15,6 +15,8 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 """What providers take as a function's name."""
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of a result that a model is shown, and that the log keeps."""
+SHOWN_OF_ERRORS = 500
+"""Characters of what a tool said when it gave no result."""
 CUT = "\n[cut: the result is longer]"
 
 
@@ -38,11 +40,12 @@ class Tool:
 
 
 class ToolTrouble(Exception):
-    """A tool gave no result. `kind` is a word of `tool_failed`; `message` is for the model, and for the log."""
+    """A tool gave no result. `kind` is a word of `tool_failed`; `message` is for the model, and for the log; `quoted`
+    is what the tool said, whose beginning is shown behind it."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, quoted: str = "") -> None:
         super().__init__(message)
-        self.kind, self.message = kind, message
+        self.kind, self.message, self.quoted = kind, message, quoted
 
 
 class Progress(Protocol):

@@ -52,7 +52,9 @@ def large(call_id: int) -> None:
 
 
 def mutters(call_id: int) -> None:
-    print("my token is", os.environ["TOKEN"], file=sys.stderr, flush=True)
+    print("my token is", os.environ["TOKEN"], file=sys.stderr)
+    print("x" * 480, os.environ["TOKEN"], file=sys.stderr)
+    print("that was it", file=sys.stderr, flush=True)
     text(call_id, b"ok")
 
 

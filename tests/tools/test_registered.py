@@ -190,6 +190,17 @@ async def test_the_search_for_the_secret_finds_one(tmp_path: Path, monkeypatch: 
         assert _holds(tmp_path / "logs", CANARY)
 
 
+@pytest.mark.parametrize(("status", "before"), [(500, 495), (200, 65_470)])
+async def test_a_secret_where_an_answer_is_cut_is_no_half_one(tmp_path: Path, status: int, before: int) -> None:
+    async with ScriptedServer() as upstream, tooled(tmp_path / "logs", env=allowing(upstream)) as server:
+        body = b"x" * before + CANARY.encode() * 5
+        upstream.script("POST /run", Script(body, status=status, content_type="text/plain"))
+        await server.ask("POST", "/register", registration(f"http://{host_of(upstream)}"))
+        ran = await server.execute("forecast", {"city": "Brest"})
+        assert (ran["is_error"], len(ran["output"]) > 500) == (status == 500, True)
+        assert CANARY[:4] not in ran["output"]
+
+
 async def test_errors_and_redirects_of_an_endpoint_are_no_results(tmp_path: Path) -> None:
     async with ScriptedServer() as upstream:
         upstream.script(
