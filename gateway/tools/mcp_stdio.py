@@ -59,18 +59,19 @@ async def stdio(server: McpServer) -> AsyncIterator[Streams]:
     )
     heard, hears = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     says, said = anyio.create_memory_object_stream[SessionMessage](0)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_hear, server.name, process, heard)
-        tasks.start_soon(_say, process, said, heard)
-        tasks.start_soon(_log, server, process)
-        try:
-            yield hears, says
-        finally:
-            hears.close()
-            says.close()
-            with anyio.CancelScope(shield=True):
-                await _end(process)
-            tasks.cancel_scope.cancel()
+    with heard, said:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_hear, server.name, process, heard)
+            tasks.start_soon(_say, process, said, heard)
+            tasks.start_soon(_log, server, process)
+            try:
+                yield hears, says
+            finally:
+                hears.close()
+                says.close()
+                with anyio.CancelScope(shield=True):
+                    await _end(process)
+                tasks.cancel_scope.cancel()
 
 
 def message_of(line: bytes) -> JSONRPCMessage | None:
