@@ -13,6 +13,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from gateway.tools import mcp_client
 from gateway.tools.mcp_client import McpConnection
 from gateway.tools.mcp_config import McpServer
 from gateway.tools.mcp_stdio import LONGEST_MESSAGE
@@ -116,3 +117,16 @@ async def test_a_server_that_holds_on_to_a_session_keeps_nobody_waiting(tmp_path
         await asyncio.sleep(0)
         assert (connection.status, connection.offered, ended.is_set()) == ("unreachable", {}, False)
         await ended.wait()
+
+
+async def test_a_client_that_bounds_nothing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bug put in: any answer is read to its end."""
+
+    async def unbounded(response: object) -> None:
+        """Looks at nothing."""
+
+    monkeypatch.setattr(mcp_client, "bounded", unbounded)
+    async with raw_server() as url:
+        config = mcp_file(tmp_path / "mcp.json", {"raw": {"url": url}})
+        async with tooled(tmp_path / "logs", "--mcp", str(config)) as server:
+            assert not (await server.execute("raw__bomb"))["is_error"]
