@@ -2,6 +2,7 @@
 
     GatewayError             status, type, code, param, message, fault domain, headers
     ├── InvalidRequest       400  the body or a parameter is wrong
+    │   ├── MissingParameter       400 `missing_required_parameter`
     │   └── UnsupportedParameter   400 `unsupported_parameter`: the provider's family cannot carry it
     ├── Unauthorized         401  no key, a wrong key, or no key for the provider
     ├── CostCapped           402  it would cost more than it allows itself
@@ -65,6 +66,16 @@ class InvalidRequest(GatewayError):
     """The body or a parameter is wrong."""
 
     status, type, fault_domain = 400, "invalid_request_error", "caller"
+
+
+class MissingParameter(InvalidRequest):
+    """A field that must be there is not; `message` where a protocol has words of its own for that."""
+
+    code = "missing_required_parameter"
+
+    def __init__(self, param: str, message: str | None = None) -> None:
+        found = {"field": param, "message": "Field required", "type": "missing"}
+        super().__init__(message or f"Missing required parameter: '{param}'.", param=param, details=[found])
 
 
 class UnsupportedParameter(InvalidRequest):

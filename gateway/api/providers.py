@@ -87,8 +87,7 @@ async def test(request: web.Request) -> web.Response:
     They obey the rules of a request's `api_key` and `base_url` (the provider's own URL is always good), and are not
     kept. The answer is 200 whatever came of it, and says what did."""
     given, (body, _) = services(request), await read_json(request, SMALL)
-    validate(_TEST, body)
-    _demand(body, "name")
+    validate(_TEST, body, "name")
     provider, base_url = _known(given, body["name"]), body.get("base_url")
     if base_url is not None and at_home(provider, base_url):
         base_url = None
@@ -112,8 +111,7 @@ async def configure(request: web.Request) -> web.Response:
         raise InvalidRequest(
             "Keys are not taken here: 'api_key_env' names the variable of one that the operator lends.", param="api_key"
         )
-    validate(_CHANGE, body)
-    _demand(body, "base_url")
+    validate(_CHANGE, body, "base_url")
     family = body.get("family") or given.provider_settings.family_of(name) or "openai_compatible"
     asked = ProviderConfigured(
         provider=name,
@@ -149,11 +147,6 @@ def provider_object(given: Services, listing: Listing) -> dict[str, Any]:
         "configured_by": "request" if given.provider_settings.at_run_time(provider.name) else "environment",
         "checked_seconds_ago": round(max(given.monotonic() - listing.at, 0.0), 3),
     }
-
-
-def _demand(body: dict[str, Any], name: str) -> None:
-    if name not in body:
-        raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
 
 
 async def _tried(given: Services, provider: Provider, callers: str | None, base_url: str | None) -> Listing:

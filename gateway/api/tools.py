@@ -12,7 +12,6 @@ from typing_extensions import TypedDict
 from eventstore.catalogue.tool import ToolRegistered
 from gateway.api.answers import json_response, page, services
 from gateway.edge import KEY_ID, request_id
-from gateway.errors import InvalidRequest
 from gateway.exchange.submit import retained
 from gateway.json_guard import read_json
 from gateway.tools.runner import Job, Outcome
@@ -62,8 +61,7 @@ async def list_all(request: web.Request) -> web.Response:
 async def register(request: web.Request) -> web.Response:
     """POST /v1/tools/register: offer an HTTP tool, for now and for later starts: a schema and an allowed endpoint"""
     body, _ = await read_json(request, LARGEST)
-    validate(_REGISTRATION, body)
-    _need(body, *REQUIRED)
+    validate(_REGISTRATION, body, *REQUIRED)
     asked = ToolRegistered(
         tool_name=body["name"],
         key=request[KEY_ID],
@@ -86,8 +84,7 @@ async def remove(request: web.Request) -> web.Response:
 async def execute(request: web.Request) -> web.Response:
     """POST /v1/tools/execute: run a tool; what it gave, or what went wrong (`is_error`), is an answer that is 200"""
     body, _ = await read_json(request)
-    validate(_EXECUTION, body)
-    _need(body, "name")
+    validate(_EXECUTION, body, "name")
     arguments = body.get("arguments", {})
     job = Job(
         id=f"call_{request_id(request)}",
@@ -118,11 +115,3 @@ def outcome_object(job: Job, outcome: Outcome) -> dict[str, Any]:
         "cut": outcome.cut,
         "duration_ms": outcome.duration_ms,
     }
-
-
-def _need(body: dict[str, Any], *names: str) -> None:
-    for name in names:
-        if name not in body:
-            raise InvalidRequest(
-                f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
-            )

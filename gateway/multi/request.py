@@ -56,9 +56,7 @@ class Group:
 
 def group_of(body: Mapping[str, Any]) -> Group:
     """What a body asks for. Raises `InvalidRequest`."""
-    if "models" not in body:
-        raise InvalidRequest("Missing required parameter: 'models'.", param="models", code="missing_required_parameter")
-    validate(_ADAPTER, body)
+    validate(_ADAPTER, body, "models")
     if (body.get("prompt") is None) == (body.get("messages") is None):
         raise InvalidRequest("Send either 'prompt' or 'messages'.", param="prompt")
     if body.get("model") is not None:

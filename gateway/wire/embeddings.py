@@ -14,7 +14,7 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, openai_error_body
+from gateway.errors import openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.openai_chat_request import Credential, Text, refuse_stream, validate
 from gateway.wire.values import Fold, Piece, WireError
@@ -53,11 +53,7 @@ class EmbeddingsDialect(Dialect):
     as_chat = False
 
     def check(self, body: Mapping[str, Any]) -> None:
-        if "input" not in body:
-            raise InvalidRequest(
-                "Missing required parameter: 'input'.", param="input", code="missing_required_parameter"
-            )
-        validate(_ADAPTER, body)
+        validate(_ADAPTER, body, "input")
         refuse_stream(body)
 
     def options(self, body: Mapping[str, Any]) -> dict[str, Any] | None:

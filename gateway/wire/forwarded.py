@@ -12,7 +12,7 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter, openai_error_body
+from gateway.errors import InvalidRequest, MissingParameter, UnsupportedParameter, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat_request import Credential, Text, validate
@@ -64,9 +64,7 @@ class Forwarded(Dialect):
     def check(self, body: Mapping[str, Any]) -> None:
         for name in self.required:
             if body.get(name) in (None, "", []):
-                raise InvalidRequest(
-                    f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
-                )
+                raise MissingParameter(name)
         validate(_ADAPTER, body)
         if str(body.get("stream")).lower() not in ("none", "false", "0", ""):
             raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")

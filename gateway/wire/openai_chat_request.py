@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -85,27 +85,25 @@ _ADAPTER: TypeAdapter[ChatRequest] = TypeAdapter(ChatRequest)
 
 def check(body: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest` naming the first wrong field as `param`; all of them are its `details`."""
-    if "messages" not in body:
-        raise InvalidRequest(
-            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
-        )
-    validate(_ADAPTER, body)
+    validate(_ADAPTER, body, "messages")
     for index, message in enumerate(body["messages"]):
         if "role" not in message:
-            param = f"messages[{index}].role"
-            raise InvalidRequest(
-                f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
-            )
+            raise MissingParameter(f"messages[{index}].role")
     if body.get("stream_options") and not body.get("stream"):
         raise InvalidRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
 
 
-def validate(adapter: TypeAdapter[Any], body: Mapping[str, Any]) -> None:
-    """Raises `InvalidRequest` where the body is not of the adapter's type."""
+def validate(adapter: TypeAdapter[Any], body: Mapping[str, Any], *required: str) -> None:
+    """Raises `InvalidRequest` where a required field is missing, or the body is not of the adapter's type: of all that
+    is wrong, its `details`, the first."""
+    found = [_found(name, "Field required", "missing") for name in required if name not in body]
     try:
         adapter.validate_python(body)
     except ValidationError as error:
-        raise _invalid(error) from None
+        listed = error.errors(include_url=False, include_context=False, include_input=False)
+        found += [_found(_path(item["loc"]), item["msg"], item["type"]) for item in listed]
+    if found:
+        raise _invalid(found)
 
 
 def refuse_stream(body: Mapping[str, Any]) -> None:
@@ -114,11 +112,11 @@ def refuse_stream(body: Mapping[str, Any]) -> None:
         raise UnsupportedParameter("The answer of this endpoint cannot be streamed.", param="stream")
 
 
-def _invalid(error: ValidationError) -> InvalidRequest:
-    found = [
-        {"field": _path(item["loc"]), "message": item["msg"], "type": item["type"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
+def _found(field: str, message: str, kind: str) -> dict[str, str]:
+    return {"field": field, "message": message, "type": kind}
+
+
+def _invalid(found: list[dict[str, str]]) -> InvalidRequest:
     field, kind = found[0]["field"], found[0]["type"]
     if kind == "missing":
         said, code = f"Missing required parameter: '{field}'.", "missing_required_parameter"

@@ -17,7 +17,7 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, openai_error_body
+from gateway.errors import InvalidRequest, MissingParameter, openai_error_body
 from gateway.wire.dialect import Dialect, Form, Renderer
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat_request import Credential, Text, refuse_stream, validate
@@ -72,9 +72,7 @@ class RerankDialect(Dialect):
     def check(self, body: Mapping[str, Any]) -> None:
         for name in ("query", "documents"):
             if body.get(name) is None:
-                raise InvalidRequest(
-                    f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
-                )
+                raise MissingParameter(name)
         _check_documents(body["documents"])
         validate(_ADAPTER, body)
         refuse_stream(body)

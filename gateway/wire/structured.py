@@ -59,11 +59,7 @@ class StructuredDialect(Dialect):
     checked = True
 
     def check(self, body: Mapping[str, Any]) -> None:
-        if NAME not in body:
-            raise InvalidRequest(
-                f"Missing required parameter: '{NAME}'.", param=NAME, code="missing_required_parameter"
-            )
-        validate(_ADAPTER, body)
+        validate(_ADAPTER, body, NAME)
         if (body.get("prompt") is None) == (body.get("messages") is None):
             raise InvalidRequest("Send either 'prompt' or 'messages'.", param="prompt")
         if body.get("stream"):

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.crash.load import openai_body
-from tests.gateway.raw import RawClient, Received, request
+from tests.gateway.raw import RawClient, Received, ask, request
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import COMPATIBLE, PATIENCE_S, PROMPT, Gateway, chat, gateway
 from tests.serverprocess import ServerProcess, server_process
@@ -193,6 +193,26 @@ async def test_debug_adds_the_field_errors(served: Gateway, debugging: Gateway) 
         ("top_p", True),
     ]
     assert (await served.ask(body)).json()["error"].keys() == KEYS
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fields"),
+    [
+        ("/v1/chat/completions", {"invalid": "data", "temperature": "hot"}, ["messages", "temperature"]),
+        ("/v1/chat/completions", {"messages": [{"content": "Hi"}]}, ["messages[0].role"]),
+        ("/v1/responses", {}, ["input"]),
+        ("/v1/embeddings", {"dimensions": "x"}, ["input", "dimensions"]),
+        ("/v1/moderations", {}, ["input"]),
+        ("/v1/rerank", {"query": "q"}, ["documents"]),
+    ],
+)
+async def test_debug_names_what_is_missing_too(
+    served: Gateway, debugging: Gateway, path: str, body: dict[str, Any], fields: list[str]
+) -> None:
+    details = (await ask(debugging.url, body, path)).json()["error"]["details"]
+    assert [detail["field"] for detail in details] == fields
+    assert all(detail["message"] for detail in details)
+    assert (await ask(served.url, body, path)).json()["error"].keys() == KEYS
 
 
 async def test_unknown_fields_reach_an_openai_compatible_provider(served: Gateway, upstream: ScriptedServer) -> None:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, with_confi
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.gemini.contents import marks, messages
 from gateway.wire.gemini.schema import json_schema
@@ -173,7 +173,7 @@ _MODES: Mapping[str, str] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "requir
 def check(body: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest`, `UnsupportedParameter` for a field that nothing here stands for."""
     if not body.get("contents"):
-        raise InvalidRequest("contents must not be empty.", param="contents", code="missing_required_parameter")
+        raise MissingParameter("contents", "contents must not be empty.")
     try:
         validate(_ADAPTER, _googles(body))
     except InvalidRequest as error:

@@ -13,7 +13,7 @@ import orjson
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
@@ -84,7 +84,7 @@ def check(body: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest`. https://docs.anthropic.com/en/api/messages says which fields must be there."""
     for name in ("messages", "max_tokens"):
         if body.get(name) is None:
-            raise InvalidRequest(f"{name}: Field required", param=name, code="missing_required_parameter")
+            raise MissingParameter(name, f"{name}: Field required")
     validate(_ADAPTER, body)
 
 

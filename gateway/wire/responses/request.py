@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from gateway.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 from gateway.wire.openai_chat_request import Credential, Number, Text, validate
 from gateway.wire.responses.custom import CUSTOM_TOOLS, chat_tool, has_grammar
 from gateway.wire.responses.items import left_out, messages, parts_left_out
@@ -95,7 +95,7 @@ _INCLUDED = frozenset({_LOGPROBS, ASKED})
 def check(body: Mapping[str, Any]) -> None:
     """Raises `InvalidRequest`. `messages`, as chat has them, stand for `input` too."""
     if body.get("input") is None and body.get("messages") is None:
-        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+        raise MissingParameter("input")
     validate(_ADAPTER, body)
     said = body["messages"] if body.get("input") is None else body["input"]
     if said == [] and not body.get("previous_response_id"):
