@@ -26,6 +26,7 @@ PLANTED = [
     ("gateway/exchange/render.py", "from datetime import datetime\nx = datetime.now()", "is pure and calls now"),
     ("gateway/routing/choose.py", "x = open('a')", "is pure and calls open"),
     ("eventstore/catalogue/request.py", "import sqlite3", "is pure and imports sqlite3"),
+    ("gateway/auth.py", '"""Who is calling. Pure."""', "is not on the list"),
     ("gateway/auth.py", "import os\nkey = os.environ['KEY']", "reads the environment"),
     ("gateway/auth.py", "from os import getenv\nkey = getenv('KEY')", "reads the environment"),
     ("gateway/app.py", "def f(p):\n    if p == 'ollama':\n        return 1", "compares with the provider ollama"),
