@@ -5,6 +5,7 @@ Each stands between `<!-- NAME -->` and `<!-- /NAME -->`; test_readme.py says wh
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -14,11 +15,14 @@ from eventstore.catalogue import REGISTRY
 from gateway.app import ROUTES
 from gateway.config import SETTINGS
 from replay.cli import COMMANDS
+from tests.architecture import PURE
 from tests.endpoints.matrix import FAMILIES, rows
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CLIENTS = ROOT / "gateway" / "wire" / "README.md"
+DOOR = ROOT / "gateway" / "README.md"
+EXCHANGE = ROOT / "gateway" / "exchange" / "README.md"
 PACKAGES = ("eventstore", "projections", "gateway", "replay", "tests")
 PAGES = [README, *sorted(path for package in PACKAGES for path in (ROOT / package).rglob("README.md"))]
 """The README, and the deeper documents: one for each package that has one."""
@@ -84,6 +88,20 @@ def commands() -> str:
     )
 
 
+def files(page: Path, pure: bool) -> str:
+    """One row a file of the page's folder: those that reach the world, or those that do not."""
+    folder = page.parent.relative_to(ROOT).as_posix()
+    paths = sorted(path for path in page.parent.glob("*.py") if not path.name.startswith("__"))
+    return table(
+        ("file", "what it is"),
+        (
+            (f"`{path.name}`", first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))))
+            for path in paths
+            if f"{folder}/{path.name}".startswith(PURE) == pure
+        ),
+    )
+
+
 def endpoints() -> str:
     """One row an endpoint, one column a provider."""
     return table(("endpoint", *FAMILIES), rows())
@@ -95,6 +113,9 @@ TABLES: Mapping[str, tuple[Path, Callable[[], str]]] = {
     "events": (README, events),
     "commands": (README, commands),
     "endpoints": (CLIENTS, endpoints),
+    "files": (DOOR, lambda: files(DOOR, pure=False)),
+    "shell": (EXCHANGE, lambda: files(EXCHANGE, pure=False)),
+    "pure": (EXCHANGE, lambda: files(EXCHANGE, pure=True)),
 }
 """Where each stands, and what it says."""
 

@@ -12,6 +12,7 @@ import pytest
 from eventstore.catalogue import REGISTRY
 from gateway.app import ROUTES
 from gateway.config import SETTINGS
+from gateway.exchange.run import Exchanges
 from replay.cli import COMMANDS
 from tests.readme import PAGES, README, ROOT, TABLES, block
 
@@ -189,6 +190,11 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 def test_one_request_can_be_followed(readme: str) -> None:
     assert list(missing_symbols(section(readme, FOLLOW))) == []
+
+
+def test_every_part_of_the_shell_is_named(readme: str) -> None:
+    parts = [f"`{cls.__module__.rpartition('.')[2]}.py`" for cls in Exchanges.__mro__[:-1]]
+    assert [part for part in parts if part not in section(readme, "### The way of a request")] == []
 
 
 @pytest.mark.parametrize(
