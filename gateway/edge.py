@@ -160,7 +160,7 @@ class Edge:
                 raise
             response = self._error_answer(request, error)
         if not response.prepared:
-            await _mark(request, response)
+            await mark(request, response)
         return response
 
     def _refusal(self, request: web.Request) -> GatewayError | None:
@@ -211,8 +211,9 @@ class Edge:
         return told
 
 
-async def _mark(request: web.Request, response: web.StreamResponse) -> None:
-    """The two headers, where the handler has not set them."""
+async def mark(request: web.Request, response: web.StreamResponse) -> None:
+    """Give an answer the two headers, where it has none yet: before its head is sent, so a handler that sends that
+    itself has to do it."""
     headers = response.headers
     if REQUEST_ID_HEADER not in headers:
         headers[REQUEST_ID_HEADER] = request_id(request)

@@ -22,6 +22,7 @@ from eventstore.errors import LogCorrupt
 from eventstore.subscription import Subscription
 from gateway.api.answers import services
 from gateway.api.generated import TokenReader
+from gateway.edge import mark
 from gateway.errors import InvalidRequest, damaged, openai_error_body
 from gateway.exchange.ids import stream_of
 from gateway.services import Handler, Services
@@ -58,6 +59,7 @@ def event_stream(pace: Pace = Pace()) -> Handler:
         wanted = wanted_of(request)
         cursor = await start_of(request, given)
         response = web.StreamResponse(headers=HEADERS)
+        await mark(request, response)
         await response.prepare(request)
         await Listener(_Sse(request, response), given, wanted, cursor, pace).serve()
         return response

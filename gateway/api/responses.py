@@ -33,8 +33,7 @@ from gateway.api.stored_responses import (
 )
 from gateway.api.unattended import Refusal, Unattended, begin
 from gateway.auth import ANONYMOUS
-from gateway.edge import KEY_ID, REQUEST_ID_HEADER
-from gateway.edge import request_id as own_id
+from gateway.edge import KEY_ID, mark
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Submission
 from gateway.exchange.plan import said_to
@@ -170,7 +169,8 @@ async def _in_background(request: web.Request, submission: Submission) -> web.St
 
 async def _stream(request: web.Request, request_id: str, after: int) -> web.StreamResponse:
     """The events whose numbers are beyond `after`, as they come, from the log. A client that takes none has left."""
-    response = web.StreamResponse(headers={**SSE_HEADERS, REQUEST_ID_HEADER: own_id(request)})
+    response = web.StreamResponse(headers=SSE_HEADERS)
+    await mark(request, response)
     writer = cast(StreamWriter, await response.prepare(request))
     pieces = follow_answer(services(request).log, request_id, form=streamed_form)
     try:

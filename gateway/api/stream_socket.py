@@ -24,7 +24,7 @@ from gateway.api.exchange import DESK
 from gateway.api.lanes import Lane, leave, run_lane
 from gateway.api.stored_responses import streamed_form
 from gateway.auth import ANONYMOUS
-from gateway.edge import KEY_ID, check_origin, new_id
+from gateway.edge import KEY_ID, check_origin, mark, new_id
 from gateway.errors import Conflict, GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.proven import for_a_caller
@@ -57,6 +57,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     if "upgrade" not in request.headers.get("Connection", "").lower():
         raise InvalidRequest("This is a WebSocket: it takes no plain GET.", code="upgrade_required")
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, timeout=GOODBYE_S, max_msg_size=LARGEST_BODY, compress=False)
+    await mark(request, socket)
     await socket.prepare(request)
     open_sockets = request.app[SOCKETS]
     open_sockets.add(socket)
