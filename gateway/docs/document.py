@@ -15,13 +15,14 @@ from aiohttp import web
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from gateway.docs.headers import AGAIN, ALWAYS, TOLD
 from gateway.docs.operations import FORM, JSON, OPERATIONS, TAGS, Operation, Tag
 from gateway.release import release
 
 ABOUT = """One server in front of every LLM, with an append-only log at its centre.
 
-Every answer under /v1 carries `x-request-id`, its id in the log, and `x-abstractcore-position`. Models are named
-`provider/model`."""
+Every answer carries `x-request-id`, by which the log knows a request to a model, and `x-abstractcore-position`, how far
+the log was. Models are named `provider/model`."""
 REFUSALS: Mapping[str, str] = {
     "4XX": "Refused, and why",
     "501": "The provider has no such service, or what it needs is not installed",
@@ -33,6 +34,9 @@ REFUSALS: Mapping[str, str] = {
 }
 """The statuses of errors. 500 is not among them: it is a bug."""
 _REFERENCE = "#/components/schemas/{model}"
+_PARAMETER = "#/components/parameters/{name}"
+_HEADER = "#/components/headers/{name}"
+_RESPONSE = "#/components/responses/{name}"
 _VARIABLE = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 _WITHOUT_BODY = frozenset({"GET", "DELETE"})
 
@@ -93,6 +97,9 @@ class Document:
             "paths": paths,
             "components": {
                 "schemas": components,
+                "parameters": _headers(kind for route in self.routes for kind in route.said.headers),
+                "responses": _refusals({route.said.error for route in self.routes}, schemas),
+                "headers": {name: {"description": why, "schema": schema} for name, (why, schema) in TOLD.items()},
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The server's API key"}},
             },
         }
@@ -112,7 +119,7 @@ Schemas = Mapping[Any, dict[str, Any]]
 def _described(routes: Iterable[Route]) -> tuple[Schemas, dict[str, Any]]:
     """The schemas of all types, and the components that they refer to."""
     operations = [route.said for route in routes]
-    kinds = {kind for said in operations for kind in (said.body, said.answer, said.error) if kind}
+    kinds = {kind for said in operations for kind in (said.body, said.own, said.answer, said.error) if kind}
     adapters = [(kind, "validation", TypeAdapter(kind)) for kind in sorted(kinds, key=str)]
     found, components = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE, schema_generator=Untitled)  # type: ignore[arg-type]  # any hashable key serves
     return {kind: schema for (kind, _), schema in found.items()}, components["$defs"]
@@ -125,7 +132,7 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         "tags": [_tag(route).name],
         "summary": summary[:1].upper() + " ".join(summary[1:].split()).rstrip("."),
         "operationId": _identifier(route.name),
-        "parameters": [*map(_in_path, route.variables), *_in_query(said)],
+        "parameters": [*map(_in_path, route.variables), *_given(said.query, "query"), *_in_headers(said)],
         "responses": _responses(said, schemas),
     }
     if rest:
@@ -147,17 +154,32 @@ def _in_path(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
-def _in_query(said: Operation) -> list[dict[str, Any]]:
-    if said.query is None:
+def _given(kind: Any, place: str) -> list[dict[str, Any]]:
+    if kind is None:
         return []
-    properties = TypeAdapter(said.query).json_schema(schema_generator=Untitled)["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    properties = TypeAdapter(kind).json_schema(schema_generator=Untitled)["properties"]
+    return [{"name": name, "in": place, "schema": schema} for name, schema in properties.items()]
+
+
+def _in_headers(said: Operation) -> list[dict[str, Any]]:
+    return [{"$ref": _PARAMETER.format(name=name)} for kind in said.headers for name in kind.__annotations__]
+
+
+def _headers(kinds: Iterable[Any]) -> dict[str, Any]:
+    """Each once, for all routes. Their words stand beside their schema, where readers of the document look for them."""
+    found = [parameter for kind in kinds for parameter in _given(kind, "header")]
+    return {each["name"]: {**each, "description": each["schema"].pop("description")} for each in found}
+
+
+def _told(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": _HEADER.format(name=name)} for name in names}
 
 
 def _body(said: Operation, schemas: Schemas) -> dict[str, Any]:
-    schema: dict[str, Any] = schemas[said.body] if said.body else {"type": "object"}
-    if said.required:
-        schema = {"allOf": [schema], "type": "object", "required": list(said.required)}
+    schemes = [schemas[kind] for kind in (said.body, said.own) if kind]
+    schema: dict[str, Any] = schemes[0] if schemes else {"type": "object"}
+    if said.required or said.own:
+        schema = {"allOf": schemes, "type": "object", "required": list(said.required)}
     content: dict[str, Any] = {"schema": schema}
     if said.example:
         content["example"] = said.example
@@ -167,7 +189,20 @@ def _body(said: Operation, schemas: Schemas) -> dict[str, Any]:
 def _responses(said: Operation, schemas: Schemas) -> dict[str, Any]:
     answer: dict[str, Any] = schemas[said.answer] if said.answer else {}
     content = {kind: {"schema": answer} if kind == JSON else {} for kind in said.media}
-    error = {JSON: {"schema": schemas[said.error]}}
-    shown: dict[str, Any] = {str(status): {"description": "The answer", "content": content} for status in said.status}
-    refusals = {status: {"description": why, "content": error} for status, why in REFUSALS.items()}
-    return refusals | shown
+    shown = {"description": "The answer", "headers": _told((*ALWAYS, *said.told)), "content": content}
+    refusals = {status: {"$ref": _RESPONSE.format(name=_refusal(said.error, status))} for status in REFUSALS}
+    return refusals | {str(status): shown for status in said.status}
+
+
+def _refusals(errors: Iterable[Any], schemas: Schemas) -> dict[str, Any]:
+    """Each once, for all routes whose errors have that shape."""
+    headers = _told((*ALWAYS, *AGAIN))
+    return {
+        _refusal(error, status): {"description": why, "headers": headers, "content": {JSON: {"schema": schemas[error]}}}
+        for error in sorted(errors, key=str)
+        for status, why in REFUSALS.items()
+    }
+
+
+def _refusal(error: Any, status: str) -> str:
+    return f"{error.__name__}{status}"

@@ -14,6 +14,8 @@ from gateway.api.stop import StopRequest
 from gateway.api.tools import REQUIRED as TOOL_NEEDS
 from gateway.api.tools import ToolExecution, ToolRegistration
 from gateway.docs import answers, queries, reports
+from gateway.docs.bodies import ChatFields, OwnFields
+from gateway.docs.headers import ANSWERED, ESTIMATED, SHARED, TURN, Asking, Labels, Resuming
 from gateway.multi.request import MultiRequest
 from gateway.wire.completions import CompletionsRequest
 from gateway.wire.embeddings import EmbeddingsRequest
@@ -31,18 +33,28 @@ JSON, SSE, TEXT, HTML, FORM = "application/json", "text/event-stream", "text/pla
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A route's documents. `body`, `query`, `answer`, `error` are types that pydantic can describe; no answer is any
-    JSON. `required` fields of the body are checked by more than their type. `media` are the content types of an answer,
-    the first being the usual one; only JSON has a schema. `example` is a body to try."""
+    JSON. `own` are fields that the body may have beside its protocol's. `required` fields of the body are checked by
+    more than their type. `media` are the content types of an answer, the first being the usual one; only JSON has a
+    schema. `headers` are types too, of those that are read, and `told` names those of an answer. `example` is a body to
+    try."""
 
     body: Any = None
+    own: Any = None
     required: tuple[str, ...] = ()
     forms: bool = False
     query: Any = None
+    headers: tuple[Any, ...] = ()
     answer: Any = None
+    told: tuple[str, ...] = ()
     media: tuple[str, ...] = (JSON,)
     status: tuple[int, ...] = (200,)
     error: Any = answers.Error
     example: Mapping[str, Any] | None = None
+
+
+EXCHANGE: Mapping[str, Any] = {"own": OwnFields, "headers": (Labels, Asking), "told": (*ANSWERED, *SHARED)}
+"""What is so of every route whose requests are exchanges."""
+CHAT: Mapping[str, Any] = {**EXCHANGE, "own": ChatFields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +81,26 @@ _SAY_HELLO = {"contents": [{"role": "user", "parts": [{"text": "Hello!"}]}]}
 _GOOGLES = {
     "generateContent": Operation(
         body=GenerateContentRequest, required=("contents",), answer=answers.GeneratedContent, error=answers.GoogleError,
-        example=_SAY_HELLO,
+        example=_SAY_HELLO, **EXCHANGE,
     ),
     "streamGenerateContent": Operation(
         body=GenerateContentRequest, required=("contents",), query=queries.StreamForm,
         answer=list[answers.GeneratedContent], media=(JSON, SSE), error=answers.GoogleError, example=_SAY_HELLO,
+        **EXCHANGE,
     ),
     "countTokens": Operation(
         body=GenerateContentRequest, required=("contents",), answer=answers.TotalTokens, error=answers.GoogleError,
-        example=_SAY_HELLO,
+        example=_SAY_HELLO, told=ESTIMATED,
     ),
 }  # fmt: skip
 _CHAT = Operation(
-    body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO
-)
+    body=ChatRequest, required=("messages",), answer=answers.ChatCompletion, media=(JSON, SSE), example=_HELLO,
+    **CHAT,
+)  # fmt: skip
 _TURN = Operation(
-    body=ChatRequest, required=("messages",), query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
-)
+    body=ChatRequest, required=("messages",), query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE),
+    **{**CHAT, "told": (*ANSWERED, *SHARED, *TURN)},
+)  # fmt: skip
 _SESSION = Operation(query=queries.Fresh, answer=reports.Session)
 _RESPONSE = Operation(answer=answers.ResponseObject)
 _METRICS = Operation(media=(TEXT,))
@@ -95,11 +110,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /{provider}/v1/chat/completions": _CHAT,
     "POST /v1/responses": Operation(
         body=ResponsesRequest, required=("input",), answer=answers.ResponseObject, media=(JSON, SSE),
-        example={"model": "demo/echo", "input": "Hello!"},
+        example={"model": "demo/echo", "input": "Hello!"}, **CHAT,
     ),
     "POST /v1/responses/input_tokens": Operation(
         body=ResponsesRequest, required=("input",), answer=answers.InputTokens,
-        example={"model": "demo/echo", "input": "Hello!"},
+        example={"model": "demo/echo", "input": "Hello!"}, told=ESTIMATED,
     ),
     "GET /v1/responses/{id}": Operation(query=queries.StoredQuery, answer=answers.ResponseObject, media=(JSON, SSE)),
     "DELETE /v1/responses/{id}": Operation(answer=answers.ResponseDeletion),
@@ -107,11 +122,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/responses/{id}/input_items": Operation(query=queries.ItemsQuery, answer=answers.ItemList),
     "POST /v1/messages": Operation(
         body=MessagesRequest, required=("messages", "max_tokens"), answer=answers.Message, media=(JSON, SSE),
-        error=answers.MessagesError, example={**_HELLO, "max_tokens": 100},
+        error=answers.MessagesError, example={**_HELLO, "max_tokens": 100}, **EXCHANGE,
     ),
     "POST /v1/messages/count_tokens": Operation(
         body=MessagesRequest, required=("messages",), answer=answers.TokenCount, error=answers.MessagesError,
-        example=_HELLO,
+        example=_HELLO, told=ESTIMATED,
     ),
     **{
         f"POST /{version}/models/{{model}}:{method}": operation
@@ -122,7 +137,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1beta/models/{model}": Operation(answer=answers.GoogleModel, error=answers.GoogleError),
     "POST /v1/completions": Operation(
         body=CompletionsRequest, answer=answers.TextCompletion, media=(JSON, SSE),
-        example={"model": "demo/echo", "prompt": "Hello!"},
+        example={"model": "demo/echo", "prompt": "Hello!"}, **EXCHANGE,
     ),
     "POST /v1/generate/structured": Operation(
         body=StructuredRequest, required=("response_model",),
@@ -131,26 +146,32 @@ OPERATIONS: Mapping[str, Operation] = {
             "prompt": '{"name": "Ada", "age": 36}',
             "response_model": {"name": {"type": "string"}, "age": {"type": "integer"}},
         },
+        **EXCHANGE,
     ),
     "POST /v1/generate/multi": Operation(
         body=MultiRequest, required=("models",), answer=answers.MultiGeneration, media=(JSON, SSE), status=(200, 502),
+        own=ChatFields, headers=(Labels,), told=ANSWERED[:1],
         example={"models": ["demo/echo", "demo/echo"], "prompt": "Hello!", "mode": "first"},
     ),
     "GET /v1/generate/multi/{id}": Operation(answer=answers.MultiGeneration),
-    "POST /v1/embeddings": Operation(body=EmbeddingsRequest, required=("input",), answer=answers.EmbeddingList),
-    "POST /v1/images/generations": Operation(body=ForwardedRequest, required=("prompt",)),
-    "POST /v1/images/edits": Operation(body=ForwardedRequest, required=("prompt", "image"), forms=True),
+    "POST /v1/embeddings": Operation(
+        body=EmbeddingsRequest, required=("input",), answer=answers.EmbeddingList, **EXCHANGE
+    ),
+    "POST /v1/images/generations": Operation(body=ForwardedRequest, required=("prompt",), **EXCHANGE),
+    "POST /v1/images/edits": Operation(body=ForwardedRequest, required=("prompt", "image"), forms=True, **EXCHANGE),
     "POST /v1/audio/transcriptions": Operation(
-        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
+        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT), **EXCHANGE
     ),
     "POST /v1/audio/translations": Operation(
-        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT)
+        body=ForwardedRequest, required=("file",), forms=True, media=(JSON, TEXT), **EXCHANGE
     ),
     "POST /v1/audio/speech": Operation(
-        body=ForwardedRequest, required=("input",), media=tuple(SPEECH_TYPES.values())
+        body=ForwardedRequest, required=("input",), media=tuple(SPEECH_TYPES.values()), **EXCHANGE
     ),
-    "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",)),
-    "POST /v1/rerank": Operation(body=RerankRequest, required=("query", "documents"), answer=answers.Ranking),
+    "POST /v1/moderations": Operation(body=ForwardedRequest, required=("input",), **EXCHANGE),
+    "POST /v1/rerank": Operation(
+        body=RerankRequest, required=("query", "documents"), answer=answers.Ranking, **EXCHANGE
+    ),
     "POST /v1/sessions": Operation(
         body=NewSession, answer=reports.Session, example={"model": "demo/echo", "system_prompt": "You are helpful."}
     ),
@@ -160,7 +181,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/sessions/{id}/chat": _TURN,
     "POST /v1/sessions/{id}/chat/completions": _TURN,
     "POST /v1/sessions/{id}/compact": Operation(
-        body=Compaction, query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE)
+        body=Compaction, query=queries.Waiting, answer=answers.ChatCompletion, media=(JSON, SSE),
+        headers=(Labels, Asking), told=(*ANSWERED, *SHARED, *TURN),
     ),
     "POST /v1/sessions/{id}/fork": Operation(body=NewFork, answer=reports.Session),
     "POST /v1/sessions/{id}/clear": Operation(body=Rewind, answer=reports.Session),
@@ -183,7 +205,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/providers/{name}/models": Operation(answer=reports.ProviderModels),
     "GET /providers": Operation(answer=reports.ProviderStates),
     "GET /v1/stream": Operation(status=(101,), media=()),
-    "GET /v1/events/stream": Operation(query=queries.EventsQuery, media=(SSE,)),
+    "GET /v1/events/stream": Operation(query=queries.EventsQuery, headers=(Resuming,), media=(SSE,)),
     "POST /v1/tickets": Operation(answer=reports.Ticket),
     "GET /v1/requests": Operation(query=queries.FreshPaging, answer=reports.Page),
     "GET /v1/requests/{id}": Operation(query=queries.Fresh, answer=reports.RequestState),

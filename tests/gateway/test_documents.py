@@ -14,13 +14,29 @@ from aiohttp import web
 from jsonschema import Draft202012Validator
 
 from gateway.api import docs
-from gateway.app import ROUTES
+from gateway.app import EXCHANGES, ROUTES
 from gateway.docs.document import Document
 from gateway.docs.operations import OPERATIONS
+from gateway.edge import POSITION_HEADER, REQUEST_ID_HEADER
+from gateway.exchange.alike import HEADER as ALIKE
+from gateway.exchange.claims import AGE_HEADER, CACHE_HEADER, KEY_HEADER
+from gateway.exchange.submit import CAP_HEADER, RETENTION_HEADER, SESSION_HEADER, TAGS_HEADER
+from gateway.upstreams.http import HOP_HEADER
+from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.openai_chat_request import ChatRequest
+from gateway.wire.thinking import LEVELS
 from tests.gateway.serving import Settings, serving
 
 FOLDER = Path("gateway/docs/assets")
+PAGES_OF_ROUTES = [Path("README.md"), *Path("gateway").rglob("README.md")]
+UNNAMED = frozenset({"x-request-id", "Retry-After"})
+"""Headers that the pages name in passing, and many others do."""
+WITHOUT_OWN_FIELDS = {
+    "/v1/responses/input_tokens", "/v1/messages/count_tokens", "/v1beta/models", "/v1beta/models/{model}",
+    "/v1/models/{model}:countTokens", "/v1beta/models/{model}:countTokens", "/v1/sessions/{id}/compact",
+}  # fmt: skip
+"""They generate nothing; the summary has fields of its own."""
+GROUPS_LACK = {KEY_HEADER, CACHE_HEADER, AGE_HEADER, ALIKE}
 DOCUMENT: dict[str, Any] = json.loads(Document(ROUTES).data)
 ELSEWHERE = re.compile(rb"""(?:src|href)=["'](?!/)|@import|url\(["']?http""")
 
@@ -58,6 +74,59 @@ def test_the_document_is_made_of_the_types_that_check_requests() -> None:
         Draft202012Validator.check_schema(schema)
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(DOCUMENT)))
     assert references <= DOCUMENT["components"]["schemas"].keys()
+
+
+def resolved(found: dict[str, Any]) -> dict[str, Any]:
+    """What a reference of the document stands for."""
+    while "$ref" in found:
+        place: Any = DOCUMENT
+        for step in found["$ref"].removeprefix("#/").split("/"):
+            place = place[step]
+        found = place
+    return found
+
+
+def headers_read(operation: dict[str, Any]) -> set[str]:
+    given = [resolved(parameter) for parameter in operation["parameters"]]
+    assert all(parameter["description"] for parameter in given if parameter["in"] == "header")
+    return {parameter["name"].lower() for parameter in given if parameter["in"] == "header"}
+
+
+def headers_told(operation: dict[str, Any], status: str) -> set[str]:
+    told = resolved(operation["responses"][status])["headers"]
+    assert all(resolved(header)["description"] for header in told.values())
+    return set(told)
+
+
+def test_the_headers_that_pages_name_are_in_the_document() -> None:
+    pages = "\n".join(page.read_text() for page in PAGES_OF_ROUTES)
+    named = set(re.findall(r"\b(?:x-abstractcore(?:-\w+)+|Idempotency-Key|idempotent-replayed|Last-Event-ID)\b", pages))
+    components = DOCUMENT["components"]
+    assert named - {HOP_HEADER} == {
+        name for name in {*components["parameters"], *components["headers"]} if name not in UNNAMED
+    }
+
+
+def test_what_exchanges_read_and_tell_is_said_of_each_of_them() -> None:
+    asked = {RETENTION_HEADER, SESSION_HEADER, TAGS_HEADER, CAP_HEADER, KEY_HEADER, CACHE_HEADER, AGE_HEADER, ALIKE}
+    for path in EXCHANGES:
+        operation = DOCUMENT["paths"][plain(path)].get("post")
+        if operation is None or "x-abstractcore-estimated" in headers_told(operation, "200"):
+            continue  # read only, or a count
+        assert headers_read(operation) == asked - (GROUPS_LACK if path == "/v1/generate/multi" else set()), path
+        assert headers_told(operation, "200") >= {REQUEST_ID_HEADER, POSITION_HEADER, "x-abstractcore-cost-usd"}
+        assert "Retry-After" in headers_told(operation, "503")
+
+
+def test_the_fields_of_the_gateways_own_are_in_the_document() -> None:
+    shown = DOCUMENT["components"]["schemas"]
+    named = {name for model in ("ChatRequest", "ChatFields") for name in shown[model]["properties"]}
+    assert EXTENSIONS | {"thinking"} <= named
+    assert set(shown["ChatFields"]["properties"]["thinking"]["anyOf"][0]["enum"]) == {"auto", "on", "off", *LEVELS}
+    for path in EXCHANGES:
+        body = DOCUMENT["paths"][plain(path)].get("post", {}).get("requestBody", {}).get("content", {})
+        said = json.dumps(body.get("application/json", {}))
+        assert "OwnFields" in said or "ChatFields" in said or path in WITHOUT_OWN_FIELDS, path
 
 
 def test_every_operation_has_words_a_chapter_and_an_id_of_its_own() -> None:
