@@ -3,6 +3,8 @@
 Every ended upstream attempt counts, failed ones with what they had used; a request counts once, with its first one.
 Attempts are kept singly and added up by hour, so a report over years reads hours, and its two ends are still exact.
 Money is whole 1e-12 USD, as booked in the event, under the price of that day.
+
+Whose a request was, and how it was tagged, its row in `requests` says: a report by that reads each attempt.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from eventstore.envelope import RecordedEvent
 from projections import checkpoint, db
 from projections.events import amount, money, newest, summed
 from projections.projection import Rows
+from projections.requests import Requests
 
-GroupBy = Literal["model", "provider", "key", "session", "day"]
+GroupBy = Literal["model", "provider", "key", "session", "day", "subject", "tag"]
 HOUR = 3_600_000_000
 """Microseconds."""
 
@@ -198,14 +201,26 @@ _WITHIN = """
     SELECT at, provider, model, key, session_id, 1, requests, requests_unpriced, priced,
            tokens_input, tokens_input_cached, tokens_output, cost
     FROM usage_attempts WHERE at >= :tail_start AND at < :until"""
+_SINGLY = """
+    SELECT used.at, 1 AS attempts, used.requests, used.requests_unpriced, used.priced,
+           used.tokens_input, used.tokens_input_cached, used.tokens_output, used.cost,
+           coalesce(requests.subject, '') AS subject,
+           coalesce((SELECT said.value FROM json_each(requests.tags) AS said WHERE said.key = :tag), '') AS tag
+    FROM usage_attempts AS used LEFT JOIN requests ON requests.id = used.request_id
+    WHERE used.at >= :since AND used.at < :until"""
 _GROUPS: dict[GroupBy, tuple[str, tuple[str, ...]]] = {
     "model": ("provider || '/' || model", ("provider", "model")),
     "provider": ("provider", ("provider",)),
     "key": ("key", ("key",)),
     "session": ("session_id", ("session_id",)),
     "day": ("date(at / 1000000, 'unixepoch')", ("day",)),
+    "subject": ("subject", ("subject",)),
+    "tag": ("tag", ("tag",)),
 }
 """Group -> the expression that it is sorted and paged by, and the names of its columns."""
+SINGLY = frozenset({"subject", "tag"})
+"""Groups of which the hours know nothing: `requests` has what they need."""
+_NONE_WHERE_EMPTY = ("session_id", "subject", "tag")
 _COLUMN = {"day": "date(at / 1000000, 'unixepoch')"}
 _FIGURES = (
     "attempts", "requests", "requests_unpriced", "priced",
@@ -221,6 +236,7 @@ def usage_report(
     until: int | None = None,
     limit: int = 1000,
     after: str | None = None,
+    tag: str | None = None,
 ) -> dict[str, Any]:
     """`{"data": [one object a group], "total": {…}, "position": N}`, sorted by group.
 
@@ -228,23 +244,29 @@ def usage_report(
     attempt ended. A group has its own columns, then `requests`, `attempts`, `tokens_input` (cached included),
     `tokens_input_cached`, `tokens_output`, `cost_usd` (`Usd`; None where something was used and none of it has a price,
     else the sum of what has) and `requests_unpriced`, the requests that this sum leaves out in whole or in part.
-    `total` is over all groups, not the page's: `limit` groups behind the group `after` (`provider/model` for a
-    model, empty for what has no session).
-    Raises `ValueError` for an unknown `group_by`.
+    `total` is over all groups, not the page's: `limit` groups behind the group `after` (`provider/model` for a model,
+    empty for what has no session or tag). The groups by `tag` are the values that the requests' tags have under that
+    name. Raises `ValueError` for an unknown `group_by`.
     """
     if group_by not in get_args(GroupBy):
         raise ValueError(f"group_by must be one of {', '.join(get_args(GroupBy))}")
     label, columns = _GROUPS[group_by]
     listed = ", ".join(_COLUMN.get(column, column) for column in columns)
-    values = {**_span(since, until), "after": after, "limit": limit}
+    values = {**_span(since, until), "after": after, "limit": limit, "tag": tag}
+    within = _SINGLY if group_by in SINGLY else _WITHIN
     groups = f"""
-        SELECT {listed}, {_SUMS} FROM ({_WITHIN}) WHERE :after IS NULL OR {label} > :after
+        SELECT {listed}, {_SUMS} FROM ({within}) WHERE :after IS NULL OR {label} > :after
         GROUP BY {label} ORDER BY {label} LIMIT :limit"""  # noqa: S608  constants of this file
     with db.snapshot(rows):
         data = [_shown(columns, row) for row in rows.execute(groups, values)]
-        total = rows.execute(f"SELECT {_SUMS} FROM ({_WITHIN})", values).fetchone()  # noqa: S608  likewise
-        position = checkpoint.position(rows, UsageProjection.name)
+        total = rows.execute(f"SELECT {_SUMS} FROM ({within})", values).fetchone()  # noqa: S608  likewise
+        position = min(checkpoint.position(rows, name) for name in read_by(group_by))
     return {"data": data, "total": _shown((), total), "position": position}
+
+
+def read_by(group_by: GroupBy) -> tuple[str, ...]:
+    """The projections that a report reads."""
+    return (UsageProjection.name, Requests.name) if group_by in SINGLY else (UsageProjection.name,)
 
 
 def sessions_since(rows: sqlite3.Connection, since: int) -> int:
@@ -272,8 +294,8 @@ def _span(since: int | None, until: int | None) -> dict[str, int]:
 def _shown(columns: Sequence[str], row: tuple[Any, ...]) -> dict[str, Any]:
     shown: dict[str, Any] = dict(zip(columns, row, strict=False))
     figures = {name: value or 0 for name, value in zip(_FIGURES, row[len(columns) :], strict=True)}
-    if "session_id" in shown:
-        shown["session_id"] = shown["session_id"] or None
+    for name in shown.keys() & _NONE_WHERE_EMPTY:
+        shown[name] = shown[name] or None
     unknown = figures["requests_unpriced"] and not figures["priced"]
     return shown | {
         "requests": figures["requests"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,13 +60,14 @@ def integer(text: str | None, name: str, least: int, most: int = 2**63 - 1) -> i
     return int(text)
 
 
-async def caught_up(request: web.Request, projection: str) -> dict[str, Any]:
-    """Waits until the projection has seen what was in the log when the request came (or `?min_position=`).
+async def caught_up(request: web.Request, *projections: str) -> dict[str, Any]:
+    """Waits until the projections have seen what was in the log when the request came (or `?min_position=`).
 
-    Empty when it has; `{"stale": true}` when it has not within two seconds, and the answer is older than its reader.
-    """
+    Empty when they have; `{"stale": true}` when one has not within two seconds, and the answer is older than its
+    reader."""
     given = services(request)
     position = integer(request.query.get("min_position"), "min_position", 0)
     if position is None:
         position = await given.log.head()
-    return {} if await given.follower.wait_for(projection, position, PATIENCE_S) else {"stale": True}
+    waiting = (given.follower.wait_for(projection, position, PATIENCE_S) for projection in projections)
+    return {} if all(await asyncio.gather(*waiting)) else {"stale": True}

@@ -42,9 +42,11 @@ class Fresh(TypedDict, total=False):
 
 
 class UsageQuery(FreshPaging, total=False):
-    """`since` and `until`: ISO dates or times, or Unix seconds. `after`: a group's name, empty for what has none."""
+    """`since` and `until`: ISO dates or times, or Unix seconds. `tag`: which, where it is grouped by one. `after`: a
+    group's name, empty for what has none."""
 
-    group_by: Literal["model", "provider", "key", "session", "day"]
+    group_by: Literal["model", "provider", "key", "session", "day", "subject", "tag"]
+    tag: str
     since: str
     until: str
 

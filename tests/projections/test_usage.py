@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from eventstore.catalogue.values import Usd, dumps
-from projections.usage import HOUR, GroupBy, usage_report
+from projections.usage import HOUR, GroupBy, read_by, usage_report
 from tests.projections.given import given, given_log
 from tests.projections.ledger import START, Ledger
 from tests.projections.stories import (
@@ -65,8 +65,56 @@ def test_groups(group_by: GroupBy, groups: list[dict[str, Any]]) -> None:
         assert sum(row[figure] for row in found["data"]) == found["total"][figure]
 
 
+def tagged() -> Ledger:
+    """Three teams' requests: one of them retried, one untagged, one tagged otherwise."""
+    log = Ledger()
+    log.add(*answered("r1", tags={"team": "core", "env": "prod"}, subject="user-1"))
+    log.add(received("r2", tags={"team": "core"}, subject="user-2"), started("r2"), broke("r2", tokens_input=9))
+    log.add(started("r2", 2), generated("r2", 2), completed("r2", attempts=2))
+    log.add(*answered("r3", tags={"team": "docs", "env": ""}, subject="user-1"))
+    log.add(*answered("r4", tags={"x": '"team"'}), *answered("r5"))
+    return log
+
+
+def test_groups_by_a_tag() -> None:
+    found = report(tagged(), group_by="tag", tag="team")
+    counts = [(row["tag"], row["requests"], row["attempts"], row["cost_usd"].decimal()) for row in found["data"]]
+    assert counts == [(None, 2, 2, "0.00232"), ("core", 2, 3, "0.00232"), ("docs", 1, 1, "0.00116")]
+    assert found["total"] == report(tagged())["total"]
+    assert [row["tag"] for row in report(tagged(), group_by="tag", tag="te'am")["data"]] == [None]
+    assert [row["tag"] for row in report(tagged(), group_by="tag", tag="x")["data"]] == [None, '"team"']
+
+
+def test_groups_by_whose_the_requests_are() -> None:
+    found = report(tagged(), group_by="subject")
+    assert [(row["subject"], row["requests"]) for row in found["data"]] == [
+        ("anonymous", 2),
+        ("user-1", 2),
+        ("user-2", 1),
+    ]
+
+
+@pytest.mark.parametrize("asked", [{"group_by": "tag", "tag": "team"}, {"group_by": "subject"}])
+def test_a_group_of_requests_is_of_the_same_span_and_pages(asked: dict[str, Any]) -> None:
+    log, edge = tagged(), START + 3
+    for span in ({"since": edge}, {"until": edge}, {"since": START, "until": START}):
+        assert report(log, **span, **asked)["total"] == report(log, **span)["total"]
+    whole = report(log, **asked)
+    pages, after = [], None
+    while page := report(log, **asked, limit=1, after=after)["data"]:
+        pages += page
+        after = page[-1].get("tag", page[-1].get("subject")) or ""
+    assert pages == whole["data"]
+
+
+def test_a_report_says_how_far_all_are_that_it_reads() -> None:
+    log = tagged()
+    assert report(log, group_by="tag", tag="team")["position"] == log.head()
+    assert (read_by("tag"), read_by("subject"), read_by("day")) == (("usage", "requests"),) * 2 + (("usage",),)
+
+
 def test_an_unknown_group_is_refused() -> None:
-    with pytest.raises(ValueError, match="group_by must be one of model, provider, key, session, day"):
+    with pytest.raises(ValueError, match="group_by must be one of model, provider, key, session, day, subject, tag"):
         report(Ledger(), group_by="weather")
 
 

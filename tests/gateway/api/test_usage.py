@@ -56,7 +56,7 @@ async def test_before_the_projections_exist_it_asks_to_come_again(tmp_path: Path
         assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "unavailable", "1")
 
 
-@pytest.mark.parametrize("group", ["model", "provider", "key", "session", "day"])
+@pytest.mark.parametrize("group", ["model", "provider", "key", "session", "day", "subject", "tag&tag=team"])
 async def test_every_grouping(tmp_path: Path, group: str) -> None:
     async with serving(tmp_path) as served:
         await served.add(*answered(new_id(), key="key-1", session_id="s-1"))
@@ -99,8 +99,17 @@ def test_a_time_before_1970_is_as_exact_as_any() -> None:
     assert [moment(asked, name) for name in ("since", "until")] == [-250_000, 250_000]
 
 
+async def test_a_report_by_tag_names_the_value(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        await served.add(*answered(new_id(), tags={"team": "core"}), *answered(new_id()))
+        _, body, _ = await served.get("/v1/usage?group_by=tag&tag=team")
+        assert [(row["tag"], row["requests"]) for row in body["data"]] == [(None, 1), ("core", 1)]
+
+
 BAD = [
     "group_by=colour",
+    "tag=team",
+    "tag=&group_by=tag",
     "since=yesterday",
     "until=99999999999999999999",
     "limit=0",
