@@ -9,6 +9,7 @@ The request passes as it came, less our own extension fields. What servers of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,11 @@ from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import error_of
 from gateway.wire.thinking import effort
 from gateway.wire.values import UpstreamError, WireError
+
+_OTHERWISE = frozenset({"dall", "moderation", "realtime", "sora", "transcribe", "tts", "whisper"})
+"""Words in the names of models that hear, speak, draw, film or judge."""
+_DRAWING = ("gpt-image", "chatgpt-image")
+_WORDS = re.compile(r"[a-z0-9]+")
 
 
 class OpenAICompatible(ChatSpoken):
@@ -119,6 +125,11 @@ def _model(item: dict[str, Any]) -> ModelInfo:
     )
 
 
-def _type(name: str) -> str:
-    """What a model is for, by its name: the lists of this family do not say."""
-    return "text-reranking" if "rerank" in name else "text-embedding" if "embed" in name else "text-generation"
+def _type(name: str) -> str | None:
+    """What a model is for, by its name: the lists of this family do not say. None where that is no text."""
+    if "rerank" in name:
+        return "text-reranking"
+    if "embed" in name:
+        return "text-embedding"
+    own = name.rpartition("/")[2]
+    return None if own.startswith(_DRAWING) or not _OTHERWISE.isdisjoint(_WORDS.findall(own)) else "text-generation"

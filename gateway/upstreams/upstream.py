@@ -42,7 +42,7 @@ class Call:
 @value
 class ModelInfo:
     """A model that a provider lists. `type` is `text-generation`, `text-embedding` or `text-reranking`, None where it
-    cannot be told."""
+    is none of these, or cannot be told."""
 
     id: str
     type: str | None = None

@@ -130,6 +130,23 @@ async def test_models() -> None:
     assert server.requests[0].headers["authorization"] == "Bearer k"
 
 
+NO_TEXT = [
+    "whisper-1", "openai/whisper-large-v3", "gpt-4o-mini-transcribe", "tts-1-hd", "gpt-4o-mini-tts", "dall-e-3",
+    "gpt-image-1", "chatgpt-image-latest", "omni-moderation-latest", "gpt-realtime", "sora-2",
+]  # fmt: skip
+TEXT = ["gpt-5.2", "gpt-4o-audio-preview", "google/gemini-2.5-flash-image", "org/Sorani-7B", "tts-org/chat-1"]
+
+
+async def test_models_that_hear_speak_draw_or_judge_are_not_said_to_write() -> None:
+    async with ScriptedServer() as server, http_client() as http:
+        server.script("GET /models", Script.json({"data": [{"id": name} for name in NO_TEXT + TEXT]}))
+        models = await OpenAICompatible(http).models(provider("openai_compatible", server.base_url), "k")
+    assert {model.id: model.type for model in models} == {
+        **dict.fromkeys(NO_TEXT),
+        **dict.fromkeys(TEXT, "text-generation"),
+    }
+
+
 @pytest.mark.parametrize(("status", "told"), [(200, "models"), (401, "failure"), (404, "models")])
 async def test_a_list_that_is_open_to_all_says_nothing_of_a_key_which_is_asked_about(status: int, told: str) -> None:
     async with ScriptedServer() as server, http_client() as http:
