@@ -53,6 +53,8 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             given = next((environ[name] for name in setting.env if environ.get(name, "").strip()), None)
             value = setting.default if given is None else _convert(setting, given.strip())
         values[setting.name] = value
+    if values["debug"] and flags["log_level"] is None:
+        values["log_level"] = "debug"
     values["data_dir"] = Path(values["data_dir"])
     values["files_root"] = Path(values["files_root"]) if values["files_root"] else None
     for names in ("backends", "base_url_allowlist", "file_url_allowlist", "tool_url_allowlist"):

@@ -108,6 +108,13 @@ def test_truth_is_written_in_many_ways(written: str) -> None:
     assert not load([], {"ABSTRACTCORE_DEBUG": "off"}).debug
 
 
+def test_debug_logs_all_unless_a_level_is_said() -> None:
+    assert load(["--debug"], {}).log_level == "debug"
+    assert load([], {"ABSTRACTCORE_DEBUG": "1"}).log_level == "debug"
+    assert load(["--debug", "--log-level", "warning"], {}).log_level == "warning"
+    assert load([], {}).log_level == "info"
+
+
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s.env and isinstance(s.default, bool)], ids=by_name)
 def test_every_switch_can_be_written_as_off(setting: Setting) -> None:
     assert getattr(load([], {setting.env[0]: "false"}), setting.name) is False

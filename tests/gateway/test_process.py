@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 from asyncio.subprocess import PIPE
@@ -215,6 +216,25 @@ async def test_the_log_level_is_about_our_own_words(tmp_path: Path) -> None:
         assert await server.terminate() == 0
     assert b"DEBUG aiosqlite" not in server.said
     assert b"DEBUG asyncio" not in server.said
+
+
+async def test_debug_logs_each_request_and_nothing_of_its_query(tmp_path: Path) -> None:
+    async with server_process(tmp_path / "logs", args=("--nats", "off", "--debug")) as server:
+        client = await RawClient.connect(server.url)
+        await client.send(request({"model": "demo/echo", "messages": [{"role": "user", "content": "Hello!"}]}))
+        answer = await client.answer()
+        client.raw.clear()
+        await client.send(b"GET /v1/nothing%0Ahere?key=a-secret-of-mine HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert (await client.answer()).status == 404
+        assert await server.terminate() == 0
+    said = server.said.decode()
+    assert re.search(
+        rf"DEBUG gateway\.edge: POST /v1/chat/completions from 127\.0\.0\.1: 200 in [\d.]+ ms "
+        rf"\({answer.headers['x-request-id']}\)\n",
+        said,
+    )
+    assert "GET /v1/nothing%0Ahere from 127.0.0.1: 404 in " in said
+    assert "a-secret-of-mine" not in said
 
 
 async def test_a_default_provider_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
