@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, get_args
 
 from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent
@@ -218,7 +219,9 @@ _COLUMNS = (
     " duration_ms, overhead_ms, ttft_ms, error, fault_domain, reason, position, last_position"
 )
 _ONE = f"SELECT {_COLUMNS} FROM requests WHERE id = ?"  # noqa: S608  constants of this file
-_PAGE = f"SELECT {_COLUMNS} FROM requests WHERE position < ? ORDER BY position DESC LIMIT ?"  # noqa: S608  likewise
+State = Literal["received", "running", "completed", "failed", "cancelled", "interrupted", "rejected"]
+Choice = Literal["state", "provider", "model", "key", "session_id"]
+"""The columns by which a list can be of some requests only."""
 
 
 def one_request(rows: sqlite3.Connection, request_id: str) -> dict[str, Any] | None:
@@ -227,12 +230,22 @@ def one_request(rows: sqlite3.Connection, request_id: str) -> dict[str, Any] | N
     return None if found is None else _shown(found)
 
 
-def list_requests(rows: sqlite3.Connection, limit: int = 1000, after: str | None = None) -> dict[str, Any]:
-    """`{"data": […], "position": N}`, newest first; `after` is the id of the last one of the page before.
+def list_requests(
+    rows: sqlite3.Connection,
+    limit: int = 1000,
+    after: str | None = None,
+    only: Mapping[Choice, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """`{"data": […], "position": N}`, newest first; `after` is the id of the last one of the page before. `only`: what
+    the requests shall have in these columns; the rows of all that are newer are read for it.
 
-    Raises `KeyError` where there is no request `after`.
+    Raises `KeyError` where there is no request `after`, `ValueError` for another column.
     """
-    return newest_first(rows, Requests.name, _PAGE, _shown, limit, after)
+    if unknown := only.keys() - get_args(Choice):
+        raise ValueError(f"requests are not listed by {', '.join(sorted(unknown))}")
+    alike = "".join(f" AND {column} = ?" for column in only)
+    page = f"SELECT {_COLUMNS} FROM requests WHERE position < ?{alike} ORDER BY position DESC LIMIT ?"  # noqa: S608  likewise
+    return newest_first(rows, Requests.name, page, _shown, limit, after, list(only.values()))
 
 
 def open_requests(rows: sqlite3.Connection) -> OpenRequests:

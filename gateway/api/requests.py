@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from aiohttp import web
@@ -18,18 +18,29 @@ from gateway.exchange.proven import check_bytes
 from gateway.exchange.recorded import copy_blob, frames_of
 from gateway.exchange.render import NotRenderable, Rendered, render_again
 from gateway.exchange.shared import copy_of, render_copy, render_shared, source_of
-from projections.requests import Requests, list_requests, one_request
+from projections.requests import Choice, Requests, State, list_requests, one_request
 
 
 async def list_all(request: web.Request) -> web.Response:
-    """Newest first; `?after=` takes the id of the last one of the page before."""
-    asked = page(request)
+    """Newest first, `?state=`, `?provider=`, `?model=`, `?key=` and `?session_id=` choosing; `?after=` takes the id of
+    the last one of the page before."""
+    asked, only = page(request), _only(request)
     stale = await caught_up(request, Requests.name)
     try:
-        found = await services(request).read_projections(lambda rows: list_requests(rows, asked.limit, asked.after))
+        found = await services(request).read_projections(
+            lambda rows: list_requests(rows, asked.limit, asked.after, only)
+        )
     except KeyError as error:
         raise InvalidRequest("after must be the id of a request.", param="after") from error
     return json_response(found | stale)
+
+
+def _only(request: web.Request) -> dict[Choice, str]:
+    """What the listed requests shall have. Raises `InvalidRequest` for a state that does not exist."""
+    only: dict[Choice, str] = {name: given for name in get_args(Choice) if (given := request.query.get(name))}
+    if "state" in only and only["state"] not in get_args(State):
+        raise InvalidRequest(f"state must be one of {', '.join(get_args(State))}.", param="state")
+    return only
 
 
 async def one(request: web.Request) -> web.Response:

@@ -207,7 +207,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/stream": Operation(status=(101,), media=()),
     "GET /v1/events/stream": Operation(query=queries.EventsQuery, headers=(Resuming,), media=(SSE,)),
     "POST /v1/tickets": Operation(answer=reports.Ticket),
-    "GET /v1/requests": Operation(query=queries.FreshPaging, answer=reports.Page),
+    "GET /v1/requests": Operation(query=queries.RequestsQuery, answer=reports.Page),
     "GET /v1/requests/{id}": Operation(query=queries.Fresh, answer=reports.RequestState),
     "GET /v1/requests/{id}/events": Operation(query=queries.Paging, answer=reports.Page),
     "GET /v1/requests/{id}/stream": Operation(media=(JSON, SSE, TEXT, *SPEECH_TYPES.values())),

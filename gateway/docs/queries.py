@@ -8,6 +8,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from gateway.docs.answers import Count
+from projections.requests import State
 
 
 class StreamForm(TypedDict):
@@ -33,6 +34,16 @@ class FreshPaging(Paging, total=False):
     """The same of a list that is folded from the log, which must have seen this position."""
 
     min_position: Count
+
+
+class RequestsQuery(FreshPaging, total=False):
+    """The same of requests; which of them."""
+
+    state: State
+    provider: str
+    model: str
+    key: str
+    session_id: str
 
 
 class Fresh(TypedDict, total=False):

@@ -6,10 +6,11 @@ import pytest
 
 from eventstore.catalogue import Event
 from eventstore.catalogue.request import TERMINAL
-from projections.requests import FOLDS, OpenRequests, list_requests, one_request, open_requests, session_of
+from projections.requests import FOLDS, Choice, OpenRequests, list_requests, one_request, open_requests, session_of
 from tests.projections.given import given, given_log
 from tests.projections.ledger import START
 from tests.projections.stories import (
+    MODEL,
     answered,
     broke,
     cancelled,
@@ -94,6 +95,25 @@ def test_the_list_is_newest_first_and_pages() -> None:
     ids = [row["id"] for page in (first, second, third) for row in page["data"]]
     assert ids == [f"r{number}" for number in range(11, 0, -1)] == [row["id"] for row in whole["data"]]
     assert whole["position"] == everything().head()
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        {"state": "rejected"}, {"state": "received"}, {"provider": "anthropic"}, {"model": MODEL}, {"key": "key-1"},
+        {"session_id": "s1"}, {"state": "completed", "provider": "ollama"}, {"model": "x' OR 1=1 --"}, {},
+    ],
+)  # fmt: skip
+def test_the_list_can_be_of_some_requests_only(only: dict[Choice, str]) -> None:
+    with given_log(everything()).rows() as rows:
+        whole = list_requests(rows)["data"]
+        found = list_requests(rows, only=only)["data"]
+        assert found == [row for row in whole if all(row[column] == wanted for column, wanted in only.items())]
+        assert bool(found) == ("model" not in only or only["model"] == MODEL)
+        if found:
+            assert list_requests(rows, after=found[0]["id"], limit=1, only=only)["data"] == found[1:2]
+        with pytest.raises(ValueError, match="not listed by error"):
+            list_requests(rows, only={"error": "x"})  # type: ignore[dict-item]
 
 
 def test_open_requests_and_the_oldest() -> None:

@@ -158,3 +158,16 @@ async def test_a_report_that_lags_does_not_deny_a_request(tmp_path: Path) -> Non
         await served.add(*answered(request_id := new_id()))
         assert (await served.get(f"/v1/requests/{request_id}"))[0] == 503
         assert (await served.get("/v1/requests"))[1]["stale"] is True
+
+
+async def test_a_list_of_some_requests_only(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        ours, others = new_id(), new_id()
+        await served.add(*answered(others), *answered(ours, session_id="s-1", key="key-1"), rejected(new_id()))
+        for query in ("session_id=s-1", "key=key-1", "session_id=s-1&state=completed&provider=ollama"):
+            _, body, _ = await served.get(f"/v1/requests?{query}")
+            assert [row["id"] for row in body["data"]] == [ours]
+        assert (await served.get("/v1/requests?state=running"))[1]["data"] == []
+        assert [row["state"] for row in (await served.get("/v1/requests?state=rejected"))[1]["data"]] == ["rejected"]
+        status, body, _ = await served.get("/v1/requests?state=broken")
+        assert (status, body["error"]["param"]) == (400, "state")
