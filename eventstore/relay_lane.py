@@ -201,7 +201,8 @@ class Lane(ABC):
 
     @abstractmethod
     async def _start(self, js: JetStream) -> int | None:
-        """Take the marks from the stream. Returns the position after which to go on; None: the stream is damaged."""
+        """Take the marks from the stream. Returns the position after which to go on; None: what the stream holds
+        cannot be read, lacks something, or is not what this log has there."""
 
     async def _held(self, js: JetStream) -> Counter[str]:
         """How many messages of each origin the stream holds, as far as its index knows."""
@@ -221,7 +222,7 @@ class Lane(ABC):
     async def _drop(self, js: JetStream) -> None:
         """Take out of the stream all that can be published anew. Where that is all there is, without a filter: what
         the server cannot read any more passes through every filter, and would stay."""
-        logger.warning("%s is damaged: what this log has is published anew", self.stream)
+        logger.warning("%s does not hold what this log has: all of that is published anew", self.stream)
         audited = set(self._audited())
         origins = (await self._held(js)).keys()
         for subject in map(of_origin, origins & audited) if origins - audited else (None,):

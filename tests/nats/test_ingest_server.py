@@ -59,6 +59,7 @@ async def test_a_server_on_an_older_copy_takes_its_history_back(data_dir: Path, 
         assert await served.copy.healed(lambda: server.url) == []
         assert failed(await streamed(served.url, "demo/echo")) is None
         assert await served.process.terminate() == 0
+        assert b"damaged" not in served.process.said  # nothing is: the copy was older
         now = answered(data_dir)
         assert {stream: now[stream] for stream in before} == before
         with Reader(data_dir) as reader:
