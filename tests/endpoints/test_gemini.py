@@ -15,6 +15,7 @@ from google import genai
 from google.genai import types
 from google.genai.errors import APIError, ClientError, UnknownApiResponseError
 from pydantic import BaseModel
+from yarl import URL
 
 from gateway.api.outlet import Pace
 from replay.cli import run as replay
@@ -279,6 +280,21 @@ async def test_errors_are_googles_errors(server: Front, client: Any) -> None:
     status, _, body = await raw(server, "demo/echo", HI, **{"Host": "evil.example"})
     assert (status, json.loads(body)["error"]["status"]) == (403, "PERMISSION_DENIED")
     server.play("openai")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+@pytest.mark.parametrize("method", ["generateContent", "streamGenerateContent", "countTokens"])
+async def test_a_name_of_several_lines_is_refused_in_googles_words_too(
+    server: Front, version: str, method: str
+) -> None:
+    url = URL(f"{server.process.url}/{version}/models/demo/ec%0Aho:{method}", encoded=True)
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(url, json={"contents": [{"parts": [{"text": "Hi"}]}]}) as told,
+    ):
+        error = (await told.json())["error"]
+        assert (told.status, error.keys()) == (error["code"], {"code", "message", "status"})
+        assert 400 <= told.status < 500
 
 
 async def test_an_error_in_mid_stream_is_raised_by_the_client(server: Front, client: Any) -> None:
