@@ -17,6 +17,7 @@ from gateway.config import SETTINGS, ConfigError, LentKey, Setting, Settings
 from gateway.errors import InvalidRequest
 from gateway.nats_urls import are_nats_urls
 from gateway.tools.mcp_config import McpServer, parse
+from gateway.wire.dialects import models_of_endpoints
 from gateway.wire.tooltext.models import rules_of
 from gateway.wire.tooltext.rewrite import tags_of
 
@@ -120,6 +121,10 @@ def _check(values: dict[str, Any]) -> None:
         raise ConfigError("ABSTRACTCORE_AUDIO=transcribe needs ABSTRACTCORE_TRANSCRIBE_MODEL, such as openai/whisper-1")
     if values["api_key"] is not None and len(values["api_key"]) < 8:
         raise ConfigError("ABSTRACTCORE_API_KEY must have at least 8 characters")
+    try:
+        models_of_endpoints(values["endpoint_models"] or "")
+    except ValueError as e:
+        raise ConfigError(f"ABSTRACTCORE_ENDPOINT_MODELS: {e}") from e
     _check_redis(values["redis_url"])
     _check_tools(values)
 

@@ -34,6 +34,7 @@ from gateway.upstreams.openai_compatible import OpenAICompatible
 from gateway.upstreams.registry import providers
 from gateway.upstreams.upstream import Provider, Speech, Upstream
 from gateway.wire.dialect import Dialect
+from gateway.wire.dialects import models_of_endpoints
 
 Capabilities = Callable[[str, str], Collection[str]]
 """(provider, model) -> what is known that the model can."""
@@ -86,6 +87,7 @@ def rules(settings: Settings, redactor: Redactor) -> Rules:
         settings.tool_call_tags,
         policy(settings),
         settings.execute_tools,
+        models_of_endpoints(settings.endpoint_models or ""),
     )
 
 

@@ -57,6 +57,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("provider", None, "provider of a model named without one", "--provider",
             ("ABSTRACTCORE_DEFAULT_PROVIDER",)),
     Setting("model", None, "model of a request that names none", "--model", ("ABSTRACTCORE_DEFAULT_MODEL",)),
+    Setting("endpoint_models", None, "models of requests that name none, at endpoints that are no chat: rows such as "
+            "audio/speech=openai/tts-1, comma separated", env=("ABSTRACTCORE_ENDPOINT_MODELS",)),
     Setting("debug", False, "add field errors to error answers, and log each request (--log-level debug)", "--debug",
             ("ABSTRACTCORE_DEBUG",), bool),
     Setting("log_level", "info", "debug, info, warning or error, for standard error", "--log-level",
@@ -180,6 +182,7 @@ class Settings:
     nats: str = "embedded"
     provider: str | None = None
     model: str | None = None
+    endpoint_models: str | None = None
     debug: bool = False
     log_level: str = "info"
     workers: int = 1

@@ -41,8 +41,9 @@ class Caller:
 
 @value
 class Rules:
-    """The settings that a submission hangs on. `default_model` stands for a request that names none,
-    `agent_format`, `policy` and `execute_tools` for one that leaves them to the server."""
+    """The settings that a submission hangs on. `default_model` stands for a request that names none, before it that of
+    `endpoint_models` under its protocol; `agent_format`, `policy` and `execute_tools` for one that leaves them to the
+    server."""
 
     redactor: Redactor
     default_model: str | None
@@ -51,6 +52,7 @@ class Rules:
     agent_format: str | None = None
     policy: Policy = field(default_factory=Policy)
     execute_tools: bool = False
+    endpoint_models: Mapping[str, str] = field(default_factory=dict)
 
 
 def unread(caller: Caller, dialect: Dialect, raw: bytes = b"") -> Submission:
@@ -96,7 +98,7 @@ def submit(
         blobs=tuple(blobs),
         body_length=len(raw),
         body_digest=sha256(raw).hexdigest(),
-        model=body.get("model") or rules.default_model or "",
+        model=body.get("model") or rules.endpoint_models.get(dialect.wire) or rules.default_model or "",
         streamed=streamed,
         options=dialect.options(_with_defaults(formed, rules)),
         include_usage=streamed and bool((body.get("stream_options") or {}).get("include_usage")),

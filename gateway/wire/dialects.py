@@ -38,3 +38,17 @@ DIALECTS: Mapping[tuple[str, int], Dialect] = {(made.wire, made.version): made f
 
 NO_CHAT = frozenset(made.wire for made in DIALECTS.values() if not made.as_chat)
 """Protocols whose requests cannot be said as chat, and whose tokens cannot be guessed."""
+
+
+def models_of_endpoints(said: str) -> Mapping[str, str]:
+    """Protocol -> model, of a setting such as `audio/speech=openai/tts-1, moderations=openai/omni-moderation-latest`.
+    Raises `ValueError`."""
+    found: dict[str, str] = {}
+    for row in filter(None, (row.strip() for row in said.split(","))):
+        endpoint, _, model = (part.strip() for part in row.partition("="))
+        wire = endpoint.replace("/", "_")
+        if wire not in NO_CHAT or not model or wire in found:
+            known = ", ".join(sorted(name.replace("_", "/", 1) for name in NO_CHAT))
+            raise ValueError(f"{row!r} is not endpoint=model, or there twice; endpoints are {known}")
+        found[wire] = model
+    return found

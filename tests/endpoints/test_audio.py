@@ -7,6 +7,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.command_line import load
@@ -55,6 +56,27 @@ async def test_sound_is_made_text_by_a_request_of_its_own(tmp_path: Path, capsys
         [asked] = of_type(await running.events(heard["transcription"]), "request_received")
         assert is_file(asked["body"]["file"])
     assert replay(["verify", "--data-dir", str(tmp_path)], {}) == 0
+
+
+async def test_an_endpoint_has_a_model_for_requests_that_name_none(tmp_path: Path) -> None:
+    models = "audio/transcriptions = openai-compatible/whisper-1, moderations=openai-compatible/omni"
+    env = {"ABSTRACTCORE_ENDPOINT_MODELS": models}
+    async with ScriptedServer() as upstream, gateway(tmp_path, upstream.base_url, env=env) as running:
+        upstream.script(TRANSCRIBE, Script.json({"text": "Xylophone."}))
+        upstream.script("POST /v1/moderations", Script.json({"id": "m", "results": []}))
+        async with aiohttp.ClientSession(running.url) as client:
+            form = aiohttp.FormData({"language": "en"})
+            form.add_field("file", SOUND, filename="speech.wav")
+            async with client.post("/v1/audio/transcriptions", data=form) as heard:
+                assert (heard.status, await heard.json()) == (200, {"text": "Xylophone."})
+            for named, used in ((None, "omni"), ("openai-compatible/other", "other")):
+                body = {"input": "Is this bad?"} | ({"model": named} if named else {})
+                async with client.post("/v1/moderations", json=body) as judged:
+                    assert judged.status == 200
+                assert upstream.requests[-1].json()["model"] == used
+            assert b"whisper-1" in upstream.requests[0].body
+            async with client.post("/v1/audio/speech", json={"input": "Hello!"}) as unspoken:
+                assert (unspoken.status, (await unspoken.json())["error"]["param"]) == (400, "model")
 
 
 async def test_what_cannot_be_heard_ends_the_request_before_its_call(tmp_path: Path) -> None:

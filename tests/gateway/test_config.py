@@ -22,7 +22,7 @@ GOOD: dict[str, str] = {
     "provider_keys": "GROQ_API_KEY@api.groq.com", "tool_keys": "GROQ_API_KEY@api.groq.com",
     "tools": "one, two.three", "fallback": "one, two.three", "retries": "2",
     "continuation": "resume", "circuit": "refuse", "semantic_cache": "0.95", "redis_url": "redis://:pass@127.0.0.1:6379/0",
-    "embedding_backend": "onnx",
+    "embedding_backend": "onnx", "endpoint_models": "audio/speech=openai/tts-1, moderations=a/b",
     "files_root": str(Path(__file__).parent),
     "mcp": MCP, "tool_url_allowlist": "one.example, TWO.example", "tool_rounds": "3",
 }  # fmt: skip
@@ -132,6 +132,8 @@ WRONG: list[tuple[list[str], dict[str, str]]] = [
     (["--provider-keys", "GROQ_API_KEY@https://api.groq.com"], {}),
     (["--provider-keys", "GROQ_API_KEY@one.example,GROQ_API_KEY@two.example"], {}),
     ([], {"ABSTRACTCORE_TOOL_KEYS": "TOKEN@one.example, TOKEN@two.example"}),
+    ([], {"ABSTRACTCORE_ENDPOINT_MODELS": "chat/completions=a/b"}), ([], {"ABSTRACTCORE_ENDPOINT_MODELS": "rerank="}),
+    ([], {"ABSTRACTCORE_ENDPOINT_MODELS": "rerank=a/b, rerank=a/c"}),
 ]  # fmt: skip
 
 
