@@ -19,6 +19,13 @@ MOST_LIMITS = 48
 """Rate-limit headers of one error. Anthropic has about thirty; clients read no answer with a hundred headers, or with
 16 KiB of them."""
 LONGEST_VALUE = 200
+_TOO_LONG = re.compile(
+    r"prompt (?:is )?too long|maximum (?:context|model|prompt) length|context length (?:is|of) only"
+    r"|exceed(?:s|ed)? (?:the |max |maximum )?(?:available )?context|greater than the context length"
+    r"|exceeds the maximum number of tokens allowed",
+    re.IGNORECASE,
+)
+"""What providers say of a prompt that is longer than their model's context; few but OpenAI have a code for it."""
 _PASSED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
 _LIMIT = re.compile(r"(x|anthropic)-ratelimit-[a-z0-9_-]{1,64}")
 _CALLERS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
@@ -44,6 +51,8 @@ def failure_of_error(error: UpstreamError, headers: Mapping[str, str], now_us: i
     code, message = error.code, error.message[:LONGEST_MESSAGE]
     if status == 404 and code in (None, "model_not_found", "not_found_error"):
         code, message = "model_not_found", f"{message.rstrip('.')}. GET /v1/models lists what there is."
+    if code in (None, "invalid_request_error") and status in (400, 413, 422) and _TOO_LONG.search(message):
+        code = "context_length_exceeded"
     return Failure(
         kind=error.kind,
         message=message,

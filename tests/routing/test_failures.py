@@ -171,6 +171,18 @@ async def test_models_that_cannot_take_it_are_skipped_and_named(server: Front) -
     assert (fallen["skipped"], fallen["provider"]) == ({"nobody/x": "model_not_found"}, "anthropic")
 
 
+async def test_a_prompt_that_is_too_long_for_one_goes_to_the_next(server: Front) -> None:
+    """Anthropic has a sentence for it and no code."""
+    message = "prompt is too long: 208310 tokens > 200000 maximum"
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    server.answer("anthropic", Script.json(error, status=400))
+    server.answer("openai", GOOD)
+    _, body, events = await asked(server, model=SECOND, fallback=[FIRST], max_tokens=9)
+    assert types(events)[:2] == ["generation_failed", "fallback_selected"]
+    assert events[3]["code"] == "context_length_exceeded"
+    assert b"from the first" in body
+
+
 async def test_the_callers_key_is_for_the_provider_that_it_named(server: Front) -> None:
     server.answer("openai", refusing(401))
     server.answer("anthropic", OTHER)

@@ -114,6 +114,43 @@ def test_a_model_that_the_provider_does_not_have_says_where_to_look() -> None:
     assert failure.message == "No such model. GET /v1/models lists what there is."
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "prompt is too long: 208310 tokens > 200000 maximum",  # Anthropic
+        "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length",
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",  # vLLM
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "This endpoint's maximum context length is 131072 tokens. However, you requested about 200000.",  # OpenRouter
+        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",  # llama.cpp
+        "However, the model is loaded with context length of only 4096 tokens, which is not enough.",  # LM Studio
+        "The number of tokens to keep from the initial prompt is greater than the context length.",
+        "prompt too long; exceeded max context length by 904 tokens",  # Ollama
+        "the input length exceeds the context length",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",  # Google
+        "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",  # Mistral
+        "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",  # xAI
+    ],
+)
+@pytest.mark.parametrize("code", [None, "invalid_request_error"])
+def test_a_prompt_that_is_too_long_has_one_code_whoever_says_so(message: str, code: str | None) -> None:
+    failure = failure_of_error(UpstreamError(message, 400, code=code), {}, NOW_US)
+    assert (failure.code, failure.message) == ("context_length_exceeded", message)
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "code"),
+    [
+        ("max_tokens is too large: 500000. This model supports at most 16384 completion tokens.", 400, None),
+        ("'messages' must have a context", 400, None),
+        ("prompt is too long", 500, None),
+        ("This model's maximum context length is 4096 tokens.", 400, "string_above_max_length"),
+    ],
+)
+def test_other_errors_keep_their_own_code(message: str, status: int, code: str | None) -> None:
+    assert failure_of_error(UpstreamError(message, status, code=code), {}, NOW_US).code == code
+
+
 def test_a_long_message_is_cut() -> None:
     assert len(failure_of_error(UpstreamError("x" * 10_000, 500), {}, NOW_US).message) == LONGEST_MESSAGE
 
