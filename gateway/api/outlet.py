@@ -79,7 +79,11 @@ class HttpOutlet:
         self._streams, self._ping_with = True, ping
 
     def prepare(self, headers: Mapping[str, str]) -> None:
-        self._headers.update(headers)
+        for name, said in headers.items():
+            if said:
+                self._headers[name] = said
+            else:
+                self._headers.pop(name, None)
 
     def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         told = {**self._headers, **headers}

@@ -221,9 +221,8 @@ def _count(running: Running, attempt: Attempt) -> None:
 
 
 def ignored(plan: Plan) -> dict[str, str]:
-    """The header that names what of the request has no part in the call."""
-    fields = plan.call.ignored
-    return {"x-abstractcore-ignored": in_header(fields)} if fields else {}
+    """The header that names what of the request has no part in the call; empty where all has."""
+    return {"x-abstractcore-ignored": in_header(plan.call.ignored)}
 
 
 def announced(plan: Plan) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Outlet(Protocol):
         """Whether the head of a streamed answer is out."""
 
     def prepare(self, headers: Mapping[str, str]) -> None:
-        """Headers that the answer will carry, whatever it is."""
+        """Headers that the answer will carry, whatever it is; an empty one takes back what was said before."""
 
     async def release(self, data: bytes) -> None:
         """Bytes of a streamed answer, each recorded before."""

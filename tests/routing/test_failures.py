@@ -149,6 +149,20 @@ async def test_the_model_that_answered_instead_is_named_to_the_client(server: Fr
                 assert (answer.status, answer.headers.get("x-abstractcore-fallback")) == (200, named)
 
 
+async def test_what_the_first_would_have_left_out_is_not_said_of_the_next(server: Front) -> None:
+    """Anthropic has no seed; who answers instead has one."""
+    error = {"type": "error", "error": {"type": "api_error", "message": "no"}}
+    server.answer("anthropic", Script.json(error, status=500))
+    server.answer("openai", GOOD)
+    sent = {**BODY, "model": SECOND, "fallback": [FIRST], "seed": 7, "max_tokens": 9}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/chat/completions", json=sent) as answer,
+    ):
+        assert (answer.status, answer.headers["x-abstractcore-model"]) == (200, FIRST)
+        assert "x-abstractcore-ignored" not in answer.headers
+
+
 async def test_what_is_tried_in_vain_is_said_to_be_exhausted(server: Front) -> None:
     server.answer("openai", refusing(500))
     server.answer("anthropic", refusing(529))
