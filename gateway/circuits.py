@@ -64,8 +64,7 @@ class Circuits:
         """Raises `CircuitOpen` where the provider is left alone, and requests without another model are refused."""
         if _falls_back(policy) or not self.refusing or not self.open(plan, now_us):
             return
-        wait_s = ((self._of(plan)[0].retry_at or now_us) - now_us) / 1_000_000
-        raise CircuitOpen(_left_alone(plan), headers={"retry-after": str(int(wait_s) + 1)})
+        raise CircuitOpen(_left_alone(plan), headers=_told_when(self._of(plan)[0], now_us))
 
     async def called(self, plan: Plan, policy: Policy | None, now_us: int) -> Failure | None:
         """A call is made now: as the probe, where it is time for one. Gives why it is not made after all, as if it had
@@ -77,12 +76,13 @@ class Circuits:
             return None
         now = probing(before, now_us, self._cool_down_s)
         if now is None:
-            return Failure("circuit_open", _left_alone(plan), code="circuit_open")
+            headers = _told_when(before, now_us) if self.refusing else None  # else it is called after all
+            return Failure("circuit_open", _left_alone(plan), code="circuit_open", headers=headers)
         await self._step(plan.provider.name, credential, before, now, "probe", now_us, {})
         return None
 
     def open(self, plan: Plan, now_us: int) -> bool:
-        """Whether it is no use to fall back on this."""
+        """Whether it is no use to make a call beside another to this."""
         if not self._has(plan):
             return False
         circuit, _ = self._of(plan)
@@ -146,6 +146,12 @@ def _falls_back(policy: Policy | None) -> bool:
 
 def _left_alone(plan: Plan) -> str:
     return f"{plan.provider.name} failed too often of late, and is left alone for a while."
+
+
+def _told_when(circuit: Circuit, now_us: int) -> dict[str, str]:
+    """The header that says when it may be tried again."""
+    wait_s = ((circuit.retry_at or now_us) - now_us) / 1_000_000
+    return {"retry-after": str(int(wait_s) + 1)}
 
 
 def _stream(provider: str) -> str:

@@ -13,6 +13,7 @@ from gateway.exchange.continuation import Said, resumed
 from gateway.exchange.files import Files
 from gateway.exchange.inputs import Broken, Exhausted, Failure, FileGiven, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
+from gateway.exchange.policy import Policy
 from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
 from gateway.wire.held import HELD
 
@@ -138,18 +139,19 @@ class Successors:
             except GatewayError as error:
                 skipped[name] = error.error()["code"] or type(error).__name__
             else:
-                if (why := self._unfit(planned, step.inputs["now_us"], said)) is not None:
+                if (why := await self._unfit(planned, submission.policy, step.inputs["now_us"], said)) is not None:
                     skipped[name] = why
                     continue
                 tried, more = Tried(0, number + 1), given_otherwise(there, submission)
                 return Successor(planned, failure, step, tried, planned.callers_url, skipped, said is not None, *more)
         return Exhausted(step.inputs, skipped)
 
-    def _unfit(self, plan: Plan, now_us: int, said: Said | None) -> str | None:
-        """Why it is no use to go there."""
-        if self._circuits is not None and self._circuits.open(plan, now_us):
-            return "circuit_open"
-        return "cannot_resume" if said is not None and not plan.as_chat else None
+    async def _unfit(self, plan: Plan, policy: Policy, now_us: int, said: Said | None) -> str | None:
+        """Why it is no use to go there. Where it is time to see how its provider is, this is the one that goes."""
+        if said is not None and not plan.as_chat:
+            return "cannot_resume"
+        barred = None if self._circuits is None else await self._circuits.called(plan, policy, now_us)
+        return None if barred is None else "circuit_open"
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:

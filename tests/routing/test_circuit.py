@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.catalogue.circuit import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from eventstore.envelope import ANY_VERSION, StreamWrite
+from eventstore.sqlite import SQLiteLog
 from gateway.routing.circuit import (
     CLOSED,
     LONGEST_COOL_DOWN_S,
@@ -80,6 +84,15 @@ def test_its_events_say_all_of_it_and_no_wait_is_longer_than_the_longest(steps: 
         assert (folded.state, folded.retry_at) == (circuit.state, circuit.retry_at)
         if circuit.retry_at is not None:
             assert circuit.retry_at <= now_us + LONGEST_COOL_DOWN_S * 1_000_000
+
+
+async def refused(server: Front, **fields: Any) -> tuple[int, bool]:
+    """The answer's status, and whether it says when to try again."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/chat/completions", json={**BODY, **fields}) as answer,
+    ):
+        return answer.status, "retry-after" in answer.headers
 
 
 async def asked(server: Front, **fields: Any) -> tuple[int, list[str]]:
@@ -164,5 +177,26 @@ async def test_requests_that_have_no_other_model_can_be_refused(tmp_path: Path) 
     async with front(tmp_path, args=("--nats", "off", "--circuit-cool-down", "60", "--circuit", "refuse")) as server:
         await failing(server)
         before = len(server.asked("openai"))
-        assert (await asked(server))[0] == 503
+        assert await refused(server) == (503, True)
+        assert await refused(server, fallback=["openai/gpt-4o"]) == (503, True)
         assert len(server.asked("openai")) == before
+
+
+async def test_of_those_that_fall_back_on_it_one_goes_to_see_too(tmp_path: Path) -> None:
+    """The others are with the next before it has its answer."""
+    many = 6
+    ill = CircuitOpened(
+        provider="lmstudio", credential=None, reason="500", failures=5, opened_at=1, retry_at=2, cool_down_s=300.0,
+        inputs={},
+    )  # fmt: skip
+    log = await SQLiteLog.open(tmp_path / "logs")
+    await log.append(StreamWrite("provider-lmstudio", ANY_VERSION, (ill.new(),)))
+    await log.close()
+    async with front(tmp_path) as server:
+        server.answer("openai", REFUSING)
+        server.answer("lmstudio", replace(REFUSING, once=lambda: len(server.asked("ollama")) == many - 1))
+        server.answer("ollama", saying("ollama", "here"))
+        async with asyncio.timeout(60):
+            asking = [asked(server, fallback=["lmstudio/some", "ollama/qwen3:4b"]) for _ in range(many)]
+            assert [status for status, _ in await asyncio.gather(*asking)] == [200] * many
+        assert len(server.asked("lmstudio")) == 1
