@@ -47,7 +47,7 @@ class Discovery:
         self._redactor, self._monotonic, self._patience_s = redactor, monotonic, patience_s
         self._known: dict[str, Listing] = {}
         self._listed: dict[str, frozenset[str]] = {}
-        self._infos: dict[tuple[str, str], ModelInfo] = {}
+        self._infos: dict[str, dict[str, ModelInfo]] = {}
         self._asking: dict[str, asyncio.Task[Listing]] = {}
 
     async def listings(self, names: Iterable[str] | None = None) -> list[Listing]:
@@ -56,7 +56,7 @@ class Discovery:
         return list(await asyncio.gather(*(self._listing(self._providers[name]) for name in wanted)))
 
     def listed(self) -> Mapping[str, frozenset[str]]:
-        """The models' ids that each provider last listed, without asking."""
+        """The models' ids that each provider last listed, without asking. One that cannot say now has what it said."""
         return self._listed
 
     def capabilities(self, provider: str, model: str) -> tuple[str, ...]:
@@ -66,13 +66,13 @@ class Discovery:
 
     def info(self, provider: str, model: str) -> ModelInfo | None:
         """What a provider last said of a model, without asking; None where it says nothing."""
-        return self._infos.get((provider, model))
+        return self._infos.get(provider, {}).get(model)
 
     def forget(self, name: str) -> None:
         """What is known of this provider is out of date: it was configured anew."""
         self._known.pop(name, None)
         self._listed.pop(name, None)
-        self._infos = {key: held for key, held in self._infos.items() if key[0] != name}
+        self._infos.pop(name, None)
         self._asking.pop(name, None)
 
     async def close(self) -> None:
@@ -108,8 +108,9 @@ class Discovery:
         if self._providers.get(provider.name) != provider:
             return listing  # configured anew meanwhile
         self._known[provider.name] = listing
-        self._listed[provider.name] = frozenset(model.id for model in listing.models)
-        self._infos |= {(provider.name, model.id): model for model in listing.models}
+        if listing.status == "available":
+            self._infos[provider.name] = {model.id: model for model in listing.models}
+            self._listed[provider.name] = frozenset(self._infos[provider.name])
         return listing
 
     async def ask(self, provider: Provider, api_key: str | None, patience_s: float) -> Listing:

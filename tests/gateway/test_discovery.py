@@ -119,6 +119,32 @@ async def test_routing_sees_what_was_last_listed_without_asking() -> None:
     assert asking.discovery.listed() == {"a": {"one", "two"}}
 
 
+async def test_a_provider_that_cannot_say_now_still_has_what_it_listed() -> None:
+    """Else a name without a provider would mean another one's model for as long as that lasts."""
+    asking = Asking("a", "b")
+    asking.family.answers.update({"a": [ONE], "b": [ONE]})
+    await asking.discovery.listings()
+    asking.family.answers["a"] = UpstreamFailure("first_byte_timeout", "busy")
+    asking.clock.now += FRESH_S
+    await asking.models("a")
+    await asyncio.sleep(0.01)
+    assert await asking.models("a") == []
+    assert asking.discovery.listed() == {"a": {"one"}, "b": {"one"}}
+    assert asking.discovery.info("a", "one") is ONE
+
+
+async def test_what_a_provider_lists_no_more_is_forgotten() -> None:
+    asking = Asking("a")
+    asking.family.answers["a"] = [ONE]
+    await asking.models("a")
+    asking.family.answers["a"] = [TWO]
+    asking.clock.now += FRESH_S
+    await asking.models("a")
+    await asyncio.sleep(0.01)
+    assert asking.discovery.listed() == {"a": {"two"}}
+    assert asking.discovery.info("a", "one") is None
+
+
 async def test_closing_ends_open_questions() -> None:
     asking = Asking("a")
     asking.family.answers["a"] = asyncio.Event()
