@@ -125,7 +125,7 @@ class VirtualModels:
         if not spoken.as_chat:
             return Asked()
         chat = spoken.chat(submission.body)
-        asked = asked_of(chat, submission.body_length, self._hears)
+        asked = asked_of(chat, self._hears)
         if virtual.strategy == "complexity":
             return replace(asked, facts=facts_of(chat))
         if virtual.examples:

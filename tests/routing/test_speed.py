@@ -48,23 +48,25 @@ def test_who_fails_falls_behind_by_its_own_fault_alone() -> None:
 
 
 USER = {"role": "user", "content": "x" * 400}
+LONG = 111
+"""Tokens of a body that has nothing but this: 441 bytes, a quarter of them rounded up."""
 
 
 @pytest.mark.parametrize(
     ("more", "needs"),
     [
-        ({}, Asked(tokens=250)),
-        ({"max_tokens": 50}, Asked(tokens=300)),
-        ({"tools": [{"type": "function"}]}, Asked(tools=True, tokens=250)),
-        ({"response_format": {"type": "json_schema"}}, Asked(schema=True, tokens=250)),
-        ({"response_format": {"type": "text"}}, Asked(tokens=250)),
+        ({}, Asked(tokens=LONG)),
+        ({"max_tokens": 50}, Asked(tokens=LONG + 4 + 50)),
+        ({"tools": [{"type": "function"}]}, Asked(tools=True, tokens=LONG + 8)),
+        ({"response_format": {"type": "json_schema"}}, Asked(schema=True, tokens=LONG + 10)),
+        ({"response_format": {"type": "text"}}, Asked(tokens=LONG + 9)),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, USER]}, Asked(images=True, tokens=100)),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}, USER]}, Asked(audio=True, tokens=100)),
     ],
 )
-def test_what_a_body_of_a_thousand_bytes_needs(more: dict[str, Any], needs: Asked) -> None:
-    assert asked_of({"messages": [USER], **more}, 1000, hears=True) == needs
+def test_what_a_body_needs(more: dict[str, Any], needs: Asked) -> None:
+    assert asked_of({"messages": [USER], **more}, hears=True) == needs
 
 
 def test_sound_that_is_made_text_first_needs_no_ear() -> None:
-    assert not asked_of({"messages": [{"content": [{"type": "input_audio"}]}]}, 1000, hears=False).audio
+    assert not asked_of({"messages": [{"content": [{"type": "input_audio"}]}]}, hears=False).audio

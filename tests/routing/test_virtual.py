@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from eventstore.envelope import RecordedEvent
 from eventstore.reader import Reader
+from gateway.exchange.estimate import BYTES_PER_TOKEN
 from gateway.routing.circuit import THRESHOLD
 from tests.clients.front import PLACES, Front, front, saying
 from tests.gateway.scripted import Script
@@ -172,6 +174,26 @@ async def test_a_member_that_is_known_to_be_unable_is_skipped_with_the_reason(tm
         assert answer.text == "openai"
         skipped = {each["model"]: each.get("skipped") for each in route["inputs"]["candidates"]}
         assert skipped == {GPT: None, "nobody/x": "no_provider", QWEN: "no_vision"}
+
+
+async def test_a_prompt_is_as_long_as_its_whole_conversation_however_it_is_escaped(tmp_path: Path) -> None:
+    small, room = "vllm/small", 1000
+    async with routed(tmp_path, table("auto", "fallback", f'members = ["{small}", "{GPT}"]')) as client:
+        listed = Script.json({"data": [{"id": "small", "max_model_len": room}]})
+        client.server.upstream.script(PLACES["vllm"].models, listed)
+        await client.server.process.restart()
+        await client.becomes("/v1/models/vllm/small", context_length=room)
+        long = "word " * room
+        session = await client.post("/v1/sessions", {"model": "auto", "system_prompt": long})
+        hi = {"messages": [{"role": "user", "content": "hi"}]}
+        turn = await client.post(f"/v1/sessions/{session['id']}/chat", hi)
+        assert turn["choices"][0]["message"]["content"] == "openai"
+        first = await client.post("/v1/responses", {"model": GPT, "input": long})
+        asked = {"model": "auto", "input": "hi", "previous_response_id": first["id"]}
+        assert (await client.post("/v1/responses", asked))["output"][-1]["content"][0]["text"] == "openai"
+        russian = "слово " * 300
+        assert len(json.dumps(russian)) / BYTES_PER_TOKEN > room > len(russian.encode()) / BYTES_PER_TOKEN
+        assert (await client.ask(content=russian)).text == "vllm"  # each letter was sent in six bytes
 
 
 async def test_what_no_member_can_take_is_refused_and_said_and_a_wrong_request_is_not_sent_around(
