@@ -16,7 +16,7 @@ from gateway.wire.anthropic_outcome import error_of_body
 from gateway.wire.anthropic_request import encode
 from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.messages.native import NativeBodyDecoder, NativeStreamDecoder
-from gateway.wire.values import Decoder, Framer, UpstreamError
+from gateway.wire.values import Decoder, Framer, UpstreamError, count
 from gateway.wire.whole_body import BodyFramer, EventsFramer
 
 VERSION = {"anthropic-version": "2023-06-01"}
@@ -131,13 +131,12 @@ def _unsigned(block: Any) -> bool:
 
 
 def _model(item: dict[str, Any]) -> ModelInfo:
-    context = item.get("max_input_tokens")
     return ModelInfo(
         id=item["id"],
         type="text-generation",
         created=unix_seconds(item.get("created_at")),
         owned_by="anthropic",
-        context_length=context if isinstance(context, int) else None,
+        context_length=count(item.get("max_input_tokens")) or None,
         capabilities=_capabilities(item.get("capabilities")),
     )
 

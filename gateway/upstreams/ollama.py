@@ -13,7 +13,7 @@ from gateway.upstreams.upstream import Answer, Call, ModelInfo, Provider, Upstre
 from gateway.wire.ndjson import LineFramer
 from gateway.wire.ollama import OllamaChatDecoder, error_of_body
 from gateway.wire.ollama_request import encode
-from gateway.wire.values import Decoder, Framer, UpstreamError
+from gateway.wire.values import Decoder, Framer, UpstreamError, count
 from gateway.wire.whole_body import BodyFramer
 
 SHOW_S = 1.0
@@ -122,5 +122,4 @@ def _context_length(info: Any) -> int | None:
     """`<architecture>.context_length` of the model's own description."""
     if not isinstance(info, dict):
         return None
-    length = info.get(f"{info.get('general.architecture')}.context_length")
-    return length if isinstance(length, int) else None
+    return count(info.get(f"{info.get('general.architecture')}.context_length")) or None

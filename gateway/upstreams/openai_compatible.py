@@ -22,7 +22,7 @@ from gateway.wire.chat_request import EXTENSIONS
 from gateway.wire.fastlane import loads_lenient
 from gateway.wire.openai_chat import error_of
 from gateway.wire.thinking import effort
-from gateway.wire.values import UpstreamError, WireError
+from gateway.wire.values import UpstreamError, WireError, count
 
 _OTHERWISE = frozenset({"dall", "moderation", "realtime", "sora", "transcribe", "tts", "whisper"})
 """Words in the names of models that hear, speak, draw, film or judge."""
@@ -115,13 +115,13 @@ def _think(sent: dict[str, Any], provider: Provider) -> None:
 
 def _model(item: dict[str, Any]) -> ModelInfo:
     created, owner = item.get("created"), item.get("owned_by")
-    context = item.get("context_length") or item.get("max_model_len") or item.get("max_context_length")
+    lengths = (count(item.get(name)) for name in ("context_length", "max_model_len", "max_context_length"))
     return ModelInfo(
         id=item["id"],
         type=_type(item["id"].lower()),
         created=created if isinstance(created, int) else None,
         owned_by=owner if isinstance(owner, str) else None,
-        context_length=context if isinstance(context, int) else None,
+        context_length=next(filter(None, lengths), None),
     )
 
 

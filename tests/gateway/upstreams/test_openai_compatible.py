@@ -147,6 +147,25 @@ async def test_models_that_hear_speak_draw_or_judge_are_not_said_to_write() -> N
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "length"),
+    [
+        ({"max_model_len": 4096}, 4096),
+        ({"context_length": -1, "max_model_len": 4096}, 4096),
+        ({"context_length": -1}, None),
+        ({"context_length": 0}, None),
+        ({"context_length": True}, None),
+        ({"context_length": "8k"}, None),
+    ],
+)
+async def test_a_context_that_is_no_length_is_not_known(said: dict[str, Any], length: int | None) -> None:
+    """Else no request would fit into it."""
+    async with ScriptedServer() as server, http_client() as http:
+        server.script("GET /models", Script.json({"data": [{"id": "m", **said}]}))
+        (model,) = await OpenAICompatible(http).models(provider("openai_compatible", server.base_url), "k")
+    assert model.context_length == length
+
+
 @pytest.mark.parametrize(("status", "told"), [(200, "models"), (401, "failure"), (404, "models")])
 async def test_a_list_that_is_open_to_all_says_nothing_of_a_key_which_is_asked_about(status: int, told: str) -> None:
     async with ScriptedServer() as server, http_client() as http:
