@@ -44,6 +44,6 @@ def check_url(url: str) -> SplitResult:
         or not plain
     ):
         raise InvalidRequest("base_url must be an http(s) URL without credentials in it.", param="base_url")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:  # also empty ones: what is put behind the URL would be no path
         raise InvalidRequest("base_url must have no query and no fragment.", param="base_url")
     return parts

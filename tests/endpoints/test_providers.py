@@ -165,6 +165,15 @@ async def test_what_was_configured_can_be_taken_back(server: Front) -> None:
     assert (status, found["base_url"], found["has_key"]) == (200, at(server, "openai"), True)
 
 
+async def test_a_callers_url_cannot_choose_the_path_that_is_called(server: Front) -> None:
+    for end in ("#", "?"):
+        url = f"{server.upstream.base_url}/anything{end}"
+        chat = {"model": "openai/m-1", "messages": [{"role": "user", "content": "Hi"}], "base_url": url}
+        status, found = await ask(server, "POST", "/chat/completions", chat)
+        assert (status, found["error"]["param"]) == (400, "base_url")
+    assert "/anything" not in [request.path for request in server.upstream.requests]
+
+
 HERE = "http://localhost:1/v1"
 WRONG_CHANGES: list[tuple[str, Any, int, str | None]] = [
     ("new", {}, 400, "base_url"),

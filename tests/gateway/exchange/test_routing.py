@@ -103,6 +103,8 @@ def test_hosts_that_a_caller_may_name(url: str, loopback: bool) -> None:
         ("https://user:pw@models.example", False, InvalidRequest),
         ("https://models.example/v1?x=1", False, InvalidRequest),
         ("https://models.example/v1#x", False, InvalidRequest),
+        ("https://models.example/v1?", False, InvalidRequest),
+        ("https://models.example/v1#", False, InvalidRequest),
         ("https://models.example\\@evil.example", False, InvalidRequest),
         ("https://models.example/\\v1", False, InvalidRequest),
         ("https://models.example/\r\nx: y", False, InvalidRequest),
