@@ -60,6 +60,11 @@ class Circuits:
         inputs = {"outcome": outcome, "wait_s": wait_s}
         await self._step(provider, credential, before, now, reason, now_us, inputs)
 
+    async def forget(self, provider: str, now_us: int) -> None:
+        """It was configured anew: how its calls ended says nothing of where it is now."""
+        for credential, before in list(self._circuits.get(provider, {}).items()):
+            await self._step(provider, credential, before, CLOSED, "configured", now_us, {"outcome": "configured"})
+
     def bar(self, plan: Plan, policy: Policy | None, now_us: int) -> None:
         """Raises `CircuitOpen` where the provider is left alone, and requests without another model are refused."""
         if _falls_back(policy) or not self.refusing or not self.open(plan, now_us):

@@ -48,7 +48,7 @@ class CircuitHalfOpened(Event):
 @event
 @value(kw_only=True)
 class CircuitClosed(Event):
-    """The provider answers again."""
+    """The provider answers again, or was configured anew."""
 
     type: ClassVar[str] = "circuit_closed"
 

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from eventstore.catalogue.control import ProviderConfigured
 from eventstore.catalogue.values import milliseconds
 from gateway.api.answers import json_response, page, services
+from gateway.api.exchange import DESK
 from gateway.api.models import model_object, status_object
 from gateway.auth import is_loopback
 from gateway.discovery import Listing
@@ -120,8 +121,9 @@ async def configure(request: web.Request) -> web.Response:
         key=request[KEY_ID],
         api_key_env=body.get("api_key_env"),
     )
+    before = given.providers.get(name)
     await given.provider_settings.put(asked)
-    given.discovery.forget(name)
+    await _moved(request, name, before)
     [listing] = await given.discovery.listings([name])
     return json_response(provider_object(given, listing))
 
@@ -130,8 +132,16 @@ async def remove(request: web.Request) -> web.Response:
     """DELETE /v1/providers/{name}: what was configured of it while the server ran holds no longer"""
     given, provider = services(request), _known(services(request), request.match_info["name"])
     await given.provider_settings.remove(provider.name, request[KEY_ID])
-    given.discovery.forget(provider.name)
+    await _moved(request, provider.name, provider)
     return json_response({"name": provider.name, "removed": True, "offered": provider.name in given.providers})
+
+
+async def _moved(request: web.Request, name: str, before: Provider | None) -> None:
+    """What was known of a provider is out of date; how its calls ended too, where it is another one now."""
+    given, circuits = services(request), request.app[DESK].exchanges.circuits
+    given.discovery.forget(name)
+    if circuits is not None and given.providers.get(name) != before:
+        await circuits.forget(name, given.steady_us())
 
 
 def provider_object(given: Services, listing: Listing) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from eventstore.rows import FILE
 from gateway.config import LentKey, Settings
 from gateway.errors import Forbidden
 from gateway.provider_settings import ProviderSettings
+from gateway.routing.circuit import THRESHOLD
 from gateway.upstreams.registry import configured
 from gateway.upstreams.upstream import Provider
 from tests.clients.front import Front, front, saying
@@ -163,6 +164,27 @@ async def test_what_was_configured_can_be_taken_back(server: Front) -> None:
     assert (await ask(server, "GET", "/providers/brief"))[0] == 404
     status, found = await ask(server, "GET", "/providers/openai")
     assert (status, found["base_url"], found["has_key"]) == (200, at(server, "openai"), True)
+
+
+async def test_one_that_is_moved_is_asked_at_once_however_its_old_place_failed(server: Front) -> None:
+    """And a restart does not remember it ill."""
+    refusing = Script.json({"error": {"message": "no", "type": "server_error"}}, status=500)
+    server.upstream.script("POST /mine/v1/chat/completions", refusing)
+    server.upstream.script("POST /groq/v1/chat/completions", saying("openai", "Hello"))
+    chat = {"model": "moving/m-1", "messages": [{"role": "user", "content": "Hi"}]}
+    assert (await ask(server, "PUT", "/providers/moving", {"base_url": at(server, "mine")}))[0] == 200
+    for _ in range(THRESHOLD):
+        assert (await ask(server, "POST", "/chat/completions", chat))[0] == 500
+    _, found = await ask(server, "GET", "/circuit-breakers")
+    assert [one["state"] for one in found["data"] if one["provider"] == "moving"] == ["open"]
+    assert (await ask(server, "PUT", "/providers/moving", {"base_url": at(server, "groq")}))[0] == 200
+    asking = {**chat, "fallback": ["demo/echo"]}
+    status, found = await ask(server, "POST", "/chat/completions", asking)
+    assert (status, found["choices"][0]["message"]["content"]) == (200, "Hello")
+    await server.process.restart()
+    _, found = await ask(server, "GET", "/circuit-breakers")
+    assert "moving" not in [one["provider"] for one in found["data"]]
+    assert (await ask(server, "DELETE", "/providers/moving"))[0] == 200
 
 
 async def test_a_callers_url_cannot_choose_the_path_that_is_called(server: Front) -> None:
