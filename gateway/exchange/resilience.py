@@ -14,8 +14,11 @@ from gateway.exchange.policy import Policy
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 8.0
-LONGEST_WAIT_S = 60.0
-"""A provider that wants us to wait longer than this (its Retry-After) is not waited for."""
+LONGEST_WAIT_S = 60.0 + FIRST_DELAY_S
+"""A provider that wants us to wait for more than a minute (its Retry-After) is not waited for; to what it wants a
+little is added."""
+LONGEST_ONCE_S = 60.0
+"""The same of decisions that do not say it: a minute itself was then hardly ever waited for."""
 
 PASSING_KINDS = frozenset(
     {
@@ -59,18 +62,26 @@ class Step:
 
 
 def next_step(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int, shown: bool = False
+    failure: Failure,
+    policy: Policy,
+    tried: Tried,
+    elapsed_s: float,
+    draw: float,
+    now_us: int,
+    shown: bool = False,
+    longest_s: float = LONGEST_WAIT_S,
 ) -> Step | None:
     """What follows a failed attempt; None where the failure stands. `elapsed_s` is since the request came, `draw` from
-    [0, 1). `shown`: its client has seen some of the answer."""
+    [0, 1). `shown`: its client has seen some of the answer; `longest_s`: for how long it is waited."""
     if shown and policy.continuation != "resume":
         return None
-    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown)
+    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown, longest_s)
     reason = str(failure.status or failure.kind)
     delay_s = _delay_s(failure, tried.retried, draw)
-    if tried.retried < policy.retries and _passes(failure) and _fits(elapsed_s + delay_s, delay_s, policy):
+    waited = delay_s <= longest_s and _fits(elapsed_s + delay_s, policy)
+    if tried.retried < policy.retries and _passes(failure) and waited:
         return Step(None, delay_s, reason, inputs)
-    if tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, 0, policy):
+    if tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, policy):
         return Step(tried.fallen, 0.0, reason, inputs)
     return None
 
@@ -83,7 +94,8 @@ def decided_again(inputs: Mapping[str, Any]) -> Step | None:
     continuation = inputs.get("continuation", "error")
     policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"], continuation)
     tried, shown = Tried(inputs["retried"], inputs["fallen"]), inputs.get("shown", False)
-    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], shown)
+    longest_s = inputs.get("longest_s", LONGEST_ONCE_S)
+    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], shown, longest_s)
 
 
 def _passes(failure: Failure) -> bool:
@@ -105,12 +117,19 @@ def _delay_s(failure: Failure, retried: int, draw: float) -> float:
     return round(min(FIRST_DELAY_S * 2.0**retried, LONGEST_DELAY_S) * (0.5 + draw / 2), 3)
 
 
-def _fits(over_at_s: float, delay_s: float, policy: Policy) -> bool:
-    return delay_s <= LONGEST_WAIT_S and (policy.deadline_s is None or over_at_s < policy.deadline_s)
+def _fits(over_at_s: float, policy: Policy) -> bool:
+    return policy.deadline_s is None or over_at_s < policy.deadline_s
 
 
 def inputs_of(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, now_us: int, shown: bool = False
+    failure: Failure,
+    policy: Policy,
+    tried: Tried,
+    elapsed_s: float,
+    draw: float,
+    now_us: int,
+    shown: bool = False,
+    longest_s: float = LONGEST_WAIT_S,
 ) -> dict[str, Any]:
     """All that a decision is made from, as it is recorded."""
     return {
@@ -126,5 +145,6 @@ def inputs_of(
         "deadline_s": policy.deadline_s,
         "retried": tried.retried,
         "fallen": tried.fallen,
+        "longest_s": longest_s,
         **({"shown": True, "continuation": policy.continuation} if shown else {}),
     }

@@ -75,6 +75,18 @@ def test_retry_after_is_honoured_and_too_long_a_wait_goes_elsewhere() -> None:
     assert late.to == 0
 
 
+def test_a_minute_is_waited_for_whatever_is_drawn_and_earlier_decisions_against_it_stand() -> None:
+    """What Retry-After most often says."""
+    for draw in (0.0, 0.99):
+        found = next_step(answered(429, retry_after_s=60.0), BOTH, Tried(), 0.0, draw, NOW)
+        assert found is not None
+        assert (found.to, found.delay_s >= 60.0) == (None, True)
+        inputs = {name: given for name, given in found.inputs.items() if name != "longest_s"}
+        again = decided_again(inputs)
+        assert again is not None
+        assert again.to == (0 if draw else None)
+
+
 def test_nothing_begins_that_the_deadline_would_cut() -> None:
     policy = Policy(retries=2, fallback=("demo/echo",), deadline_s=10.0)
     found = step(answered(429, retry_after_s=9.0), policy, elapsed_s=2.0)
