@@ -247,6 +247,7 @@ class Server:
             redactor=self.redactor,
             default_provider=settings.provider,
             listed=self.discovery.listed,
+            discover=self.discovery.listings,
             now_us=self.steady_us,
             monotonic=time.monotonic,
             debug=settings.debug,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiohttp import web
 
+from gateway.routing.choose import Route, choose, unlisted
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -68,6 +70,14 @@ class Services:
     ails: Callable[[], list[str]] = list
     configuration: Configuration | None = None
     telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def route(self, name: str) -> Route:
+        """Where a name leads. Providers are asked for their lists where it hangs on them and nobody is known to have
+        it. Raises `InvalidRequest`, `NotFound`."""
+        known = (self.providers, self.settings.provider, self.discovery.listed())
+        if unlisted(name, *known):
+            await self.discovery.listings()
+        return choose(name, *known)
 
     def stands_for(self, name: str) -> tuple[str, ...]:
         """The models that a name means: itself, or the members of a virtual one."""

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.exchange.estimate import estimate, prompt_bytes
-from gateway.routing.choose import Route, choose, credential
+from gateway.routing.choose import Route, credential
 from gateway.services import Services
 from gateway.upstreams.upstream import Counts, Upstream, UpstreamFailure
 from gateway.wire.values import Unsupported, WireError
@@ -28,7 +28,7 @@ async def counted(given: Services, body: Mapping[str, Any], in_messages: InMessa
     name = body.get("model") or given.settings.model or ""
     if given.stands_for(name) != (name,):  # each of them would count otherwise
         return None
-    route = choose(name, given.providers, given.settings.provider, given.discovery.listed())
+    route = await given.route(name)
     upstream = given.upstreams[route.provider.family]
     if not isinstance(upstream, Counts) or body.get("base_url"):  # whose key goes to that host alone
         return None

@@ -19,7 +19,6 @@ from gateway.exchange.ids import created_s
 from gateway.exchange.policy import Policy, policy_of
 from gateway.exchange.submit import most_cost
 from gateway.json_guard import check_ids, read_json
-from gateway.routing.choose import choose
 from gateway.services import Services
 from gateway.sessions.context import Contexts
 from gateway.sessions.errors import SessionBusy
@@ -56,7 +55,7 @@ class Conversations:
     async def _window_of(self, model: str) -> int | None:
         given = self._services
         try:
-            route = choose(model, given.providers, given.settings.provider, given.discovery.listed())
+            route = await given.route(model)
         except (InvalidRequest, NotFound):
             return None  # the plan will say it
         (listing,) = await given.discovery.listings([route.provider.name])
@@ -106,7 +105,7 @@ _NEW, _FORK, _REWIND = TypeAdapter(NewSession), TypeAdapter(NewFork), TypeAdapte
 async def create(request: web.Request) -> web.Response:
     """Open a session: `{provider, model, system_prompt, title, metadata, context_tokens}`, and fields of chat"""
     body = await _body(request, _NEW)
-    created = _created(request, body, _settings(body))
+    created = await _created(request, body, _settings(body))
     await conversations(request).store.open(created.session_id, created)
     return json_response(described([fold(Session(created.session_id), [created])]))
 
@@ -165,7 +164,7 @@ async def fork(request: web.Request) -> web.Response:
     at = _turn(family, body)
     if len(family) > DEEPEST:
         raise InvalidRequest(f"A session is at most {DEEPEST} forks away from its beginning.", param="session_id")
-    created = _created(request, body, None)
+    created = await _created(request, body, None)
     forked = SessionForked(session_id=created.session_id, parent_id=parent.session_id, at=at, key=created.key)
     await store.open(created.session_id, created, forked)
     return json_response(described([fold(Session(created.session_id), [created, forked]), *family]))
@@ -236,11 +235,11 @@ def _check_no_credentials(request: web.Request, body: dict[str, Any]) -> None:
             raise InvalidRequest(f"'{name}' holds a credential: send it with each turn.", param=name)
 
 
-def _created(request: web.Request, body: Mapping[str, Any], settings: dict[str, Any] | None) -> SessionCreated:
+async def _created(request: web.Request, body: Mapping[str, Any], settings: dict[str, Any] | None) -> SessionCreated:
     return SessionCreated(
         session_id=f"{PREFIX}{request_id(request)}",
         key=_key(request),
-        model=_model(request, body),
+        model=await _model(request, body),
         system_prompt=body.get("system_prompt"),
         settings=settings,
         context_tokens=body.get("context_tokens"),
@@ -249,7 +248,7 @@ def _created(request: web.Request, body: Mapping[str, Any], settings: dict[str, 
     )
 
 
-def _model(request: web.Request, body: Mapping[str, Any]) -> str | None:
+async def _model(request: web.Request, body: Mapping[str, Any]) -> str | None:
     """The model as clients name it. Raises `NotFound` for one that nobody has."""
     provider, model = body.get("provider"), body.get("model")
     if not model:
@@ -259,7 +258,7 @@ def _model(request: web.Request, body: Mapping[str, Any]) -> str | None:
     name = f"{provider}/{model}" if provider else str(model)
     given = services(request)
     if given.stands_for(name) == (name,):
-        choose(name, given.providers, given.settings.provider, given.discovery.listed())
+        await given.route(name)
     return name
 
 

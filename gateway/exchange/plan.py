@@ -12,7 +12,7 @@ from gateway.exchange.continuation import continued as continued_answer
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import dialect
 from gateway.redaction import Redactor, Scrubber, credentials_in
-from gateway.routing.choose import Route, choose, credential
+from gateway.routing.choose import Route, choose, credential, unlisted
 from gateway.routing.offered import not_offered, offering
 from gateway.tools.loop import FIELD, Loop, Looping, continued
 from gateway.upstreams.natives import NATIVES
@@ -110,6 +110,11 @@ class Planner:
         self._default_provider, self._listed, self._natives = default_provider, listed, natives
         self._tools = tools
         self._own: dict[str, Scrubber] = {}
+
+    def unlisted(self, submission: Submission) -> bool:
+        """Whether nobody is known to have its model, which it names without a provider."""
+        known = (self._providers, self._default_provider, self._listed())
+        return submission.virtual is None and unlisted(submission.model, *known)
 
     def plan(self, submission: Submission) -> Plan:
         """Raises `GatewayError`: no such model, no key, a field that the family cannot carry."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from random import random
@@ -61,8 +61,8 @@ class Exchanges(Endings):
     """Runs exchanges. `open` are those that have no terminal event yet; the first that was left without one begins
     behind the position `unended`.
 
-    `listed`: provider -> models, as last discovered; `now_us`: microseconds since 1970 UTC; `monotonic`: seconds;
-    `transcribe`: the model that makes text of sound in chats, None where providers get the sound.
+    `listed`: provider -> models, as last discovered; `discover` asks all of them; `now_us`: microseconds since 1970
+    UTC; `monotonic`: seconds; `transcribe`: the model that makes text of sound in chats, None where providers get it.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Exchanges(Endings):
         redactor: Redactor,
         default_provider: str | None,
         listed: Callable[[], Mapping[str, Collection[str]]],
+        discover: Callable[[], Awaitable[object]],
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
         debug: bool = False,
@@ -89,7 +90,7 @@ class Exchanges(Endings):
         virtual: VirtualModels | None = None,
     ) -> None:
         super().__init__(log, price, redactor, now_us, monotonic)
-        self._debug = debug
+        self._debug, self._discover = debug, discover
         looping = None if runner is None else Looping(runner.registry, tool_rounds)
         self._rounds = None if runner is None else ToolRounds(runner, self._record)
         self._planner = Planner(providers, upstreams, redactor, default_provider, listed, natives, tools, looping)
@@ -170,10 +171,13 @@ class Exchanges(Endings):
     async def _planned(self, running: Running) -> Plan:
         """Raises `GatewayError`."""
         submission = running.submission
+        if self._planner.unlisted(submission) and running.verdict is None:
+            with running.waits():
+                await self._discover()
         if self._files.asked(submission):
             running.submission = submission = await self._prepared(running, submission)
-            if isinstance(running.verdict, Failure) and not final(running.verdict):
-                raise DeadlinePassed(running.verdict.message)
+        if isinstance(running.verdict, Failure) and not final(running.verdict):
+            raise DeadlinePassed(running.verdict.message)
         large = submission.body_length > ASIDE_BYTES
         plan = await asyncio.to_thread(self._planner.plan, submission) if large else self._planner.plan(submission)
         if submission.most_cost is not None:

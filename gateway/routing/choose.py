@@ -56,6 +56,19 @@ def choose(
     raise _not_found(f"no provider lists {name!r}; write it as provider/model")
 
 
+def unlisted(
+    name: str,
+    providers: Mapping[str, Provider],
+    default_provider: str | None,
+    listed: Mapping[str, Collection[str]],
+) -> bool:
+    """Whether whose a name is hangs on what providers list, and none is known to list it: then it is time to ask."""
+    provider, slash, _ = name.partition("/")
+    if not name or (provider if slash else default_provider) in providers:
+        return False
+    return not any(name in models for models in listed.values())
+
+
 def credential(provider: Provider, callers: str | None, callers_url: str | None) -> str | None:
     """The key for the call: the caller's own if it gave one, else ours, which never goes to a URL that a caller named.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,7 +14,7 @@ import pytest_asyncio
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-from tests.clients.front import MODELS, PLACES, STREAM, Front
+from tests.clients.front import MODELS, PLACES, STREAM, Front, front
 from tests.clients.texts import STREAMED_TEXT, WHOLE_TEXT
 from tests.gateway.scripted import Script
 
@@ -326,21 +327,26 @@ async def test_a_cut_whole_answer_raises(server: Front, client: openai.AsyncOpen
     assert raised.value.status_code == 502
 
 
-async def test_models_of_all_providers(server: Front, client: openai.AsyncOpenAI) -> None:
-    for name, place in PLACES.items():
-        if place.family == "openai":
-            listed = {
-                "object": "list",
-                "data": [{"id": f"of-{name}", "object": "model", "created": 1, "owned_by": "o"}],
-            }
-            server.upstream.script(place.models, Script.json(listed))
-    server.upstream.script(PLACES["anthropic"].models, Script.json({"data": [
-        {"type": "model", "id": "claude-x", "display_name": "X", "created_at": "2026-01-01T00:00:00Z"}
-    ], "has_more": False, "first_id": "claude-x", "last_id": "claude-x"}))  # fmt: skip
-    server.upstream.script(
-        PLACES["ollama"].models, Script.json({"models": [{"name": "qwen3:4b", "model": "qwen3:4b"}]})
-    )
-    found = [model.id async for model in client.models.list()]
-    assert {f"{name}/of-{name}" for name, place in PLACES.items() if place.family == "openai"} <= set(found)
-    assert {"anthropic/claude-x", "ollama/qwen3:4b", "demo/echo"} <= set(found)
-    assert (await client.models.retrieve("demo/echo")).id == "demo/echo"
+async def test_models_of_all_providers(tmp_path: Path) -> None:
+    """On a server of its own: that a provider had no list to show is remembered for a while."""
+    async with (
+        front(tmp_path) as server,
+        openai.AsyncOpenAI(base_url=server.url, api_key="not-needed") as client,
+    ):
+        for name, place in PLACES.items():
+            if place.family == "openai":
+                listed = {
+                    "object": "list",
+                    "data": [{"id": f"of-{name}", "object": "model", "created": 1, "owned_by": "o"}],
+                }
+                server.upstream.script(place.models, Script.json(listed))
+        server.upstream.script(PLACES["anthropic"].models, Script.json({"data": [
+            {"type": "model", "id": "claude-x", "display_name": "X", "created_at": "2026-01-01T00:00:00Z"}
+        ], "has_more": False, "first_id": "claude-x", "last_id": "claude-x"}))  # fmt: skip
+        server.upstream.script(
+            PLACES["ollama"].models, Script.json({"models": [{"name": "qwen3:4b", "model": "qwen3:4b"}]})
+        )
+        found = [model.id async for model in client.models.list()]
+        assert {f"{name}/of-{name}" for name, place in PLACES.items() if place.family == "openai"} <= set(found)
+        assert {"anthropic/claude-x", "ollama/qwen3:4b", "demo/echo"} <= set(found)
+        assert (await client.models.retrieve("demo/echo")).id == "demo/echo"

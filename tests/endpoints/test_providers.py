@@ -187,6 +187,20 @@ async def test_one_that_is_moved_is_asked_at_once_however_its_old_place_failed(s
     assert (await ask(server, "DELETE", "/providers/moving"))[0] == 200
 
 
+async def test_a_name_without_a_provider_is_found_before_anybody_asked_for_a_list(tmp_path: Path) -> None:
+    async with front(tmp_path) as started:
+        started.upstream.script("GET /vllm/v1/models", MODELS)
+        started.say("vllm", "Hello")
+        chat = {"model": "m-1", "messages": [{"role": "user", "content": "Hi"}]}
+        for path, body in (("/messages/count_tokens", chat), ("/sessions", {"model": "m-1"})):
+            assert (await ask(started, "POST", path, body))[0] == 200
+            await started.process.restart()
+        status, found = await ask(started, "POST", "/chat/completions", chat)
+        assert (status, found["choices"][0]["message"]["content"]) == (200, "Hello")
+        status, found = await ask(started, "POST", "/chat/completions", {**chat, "model": "m-9"})
+        assert (status, found["error"]["code"]) == (404, "model_not_found")
+
+
 async def test_a_callers_url_cannot_choose_the_path_that_is_called(server: Front) -> None:
     for end in ("#", "?"):
         url = f"{server.upstream.base_url}/anything{end}"
