@@ -65,7 +65,7 @@ def probing(before: Circuit, now_us: int, first_s: float) -> Circuit | None:
     """The circuit once a request goes there to see; None where it is too early, or one is under way."""
     if before.state == "closed" or now_us < (before.retry_at or 0):
         return None
-    lasts = before.cool_down_s or first_s
+    lasts = min(before.cool_down_s or first_s, LONGEST_COOL_DOWN_S)
     return replace(before, state="half_open", retry_at=now_us + _us(lasts))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventstore.catalogue.circuit import CircuitClosed, CircuitHalfOpened, CircuitOpened
@@ -70,14 +70,20 @@ def test_whose_fault_it_is(kind: str, status: int | None, wait_s: float | None, 
     assert outcome_of(kind, status, wait_s) == outcome
 
 
-@given(st.lists(st.tuples(st.sampled_from(["answered", "failed", "told_to_wait", "ask"]), st.floats(0, 1000))))
-def test_its_events_say_all_of_it_and_no_wait_is_longer_than_the_longest(steps: list[tuple[Any, float]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["answered", "failed", "told_to_wait", "ask"]), st.floats(0, 1000))),
+    st.sampled_from([0.0, FIRST_S, 3600.0]),
+)
+@example([("told_to_wait", 1.0), ("ask", 1000.0)], 3600.0)
+def test_its_events_say_all_of_it_and_no_wait_is_longer_than_the_longest(
+    steps: list[tuple[Any, float]], first_s: float
+) -> None:
     circuit, now_us, folded = CLOSED, NOW, CLOSED
     for outcome, passed_s in steps:
         now_us += int(passed_s * 1_000_000)
         before = circuit
-        asked = probing(before, now_us, FIRST_S) or before
-        circuit = asked if outcome == "ask" else after(before, outcome, now_us, FIRST_S, passed_s)
+        asked = probing(before, now_us, first_s) or before
+        circuit = asked if outcome == "ask" else after(before, outcome, now_us, first_s, passed_s)
         event = event_of(before, circuit, "openai", None, "500", {})
         if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
             folded = evolve(event)
