@@ -20,6 +20,7 @@ TYPICAL_TOKENS = 256
 LOOKS = 0.05
 """The share of `fastest`'s requests that go to another member than the fastest, to see how fast it is by now."""
 PICO = 10**12
+BUSIEST = 1e300
 
 
 @value(kw_only=True)
@@ -156,7 +157,7 @@ def least_busy(members: Sequence[Member], asked: Asked, views: Views, draw: floa
     """The fewest open calls for its weight first; the draw says who is first of several."""
     start = int(draw * len(members))
     turned = [*members[start:], *members[:start]]
-    return _ranked(turned, lambda member: round(views.get(member.model, UNKNOWN).open_calls / member.weight, 6))
+    return _ranked(turned, lambda member: _busy(views.get(member.model, UNKNOWN).open_calls, member.weight))
 
 
 def by_complexity(members: Sequence[Member], asked: Asked, views: Views, draw: float) -> Scored:
@@ -206,6 +207,11 @@ def _ranked(members: Sequence[Member], score_of: Callable[[Member], float | None
     scored: Scored = [(member, score_of(member)) for member in members]
     scored.sort(key=lambda each: (each[1] is None, each[1] or 0.0))
     return scored
+
+
+def _busy(open_calls: int, weight: float) -> float:
+    """The open calls for its weight; never infinite, which JSON cannot say."""
+    return round(min(open_calls / weight, BUSIEST), 6)
 
 
 def _usd(price: int | None) -> float | None:

@@ -31,6 +31,13 @@ def test_what_is_recorded_gives_the_same_again(
     assert decided_again(orjson.loads(orjson.dumps(made.inputs))) == made.candidates
 
 
+def test_a_weight_that_is_next_to_nothing_gives_a_score_that_can_be_recorded() -> None:
+    few = tuple(Member(f"a/{number}", weight=5e-324) for number in range(2))
+    made = chosen(Virtual("auto", "least_busy", few), "digest", Asked(), {"a/0": View(open_calls=3)}, 0.5)
+    recorded = orjson.loads(orjson.dumps(made.inputs))
+    assert [each.said() for each in decided_again(recorded)] == recorded["candidates"]
+
+
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a log with one route of each strategy that goes by members, `weighted` the first and `fastest`
