@@ -143,9 +143,9 @@ class Follower:
             return False
         return True
 
-    async def rebuild(self, projection: str | None) -> dict[str, Any]:
+    async def rebuild(self, projection: object) -> dict[str, Any]:
         """Have this projection made anew, up to the head of now. Returns its status then. Raises `ControlError`."""
-        if projection is None or projection not in self._said["projections"]:
+        if not isinstance(projection, str) or projection not in self._said["projections"]:
             raise ControlError(f"there is no projection {projection}")
         if self._channel is None:
             raise ControlError("the follower is not running")

@@ -200,7 +200,7 @@ async def test_rebuilds_a_projection_on_demand(log: SQLiteLog, tmp_path: Path) -
         assert await follower.wait_for("usage", head, PATIENCE_S)
         for _ in range(2):
             assert (await follower.rebuild("usage"))["position"] >= head
-        for unknown in ("nonsense", None):
+        for unknown in ("nonsense", None, {}, ["usage"]):
             with pytest.raises(ControlError, match="no projection"):
                 await follower.rebuild(unknown)
 
