@@ -30,7 +30,7 @@ from gateway.edge import POSITION_HEADER, new_id
 from gateway.errors import GatewayError, InvalidRequest, NotFound
 from gateway.exchange.ids import stream_of
 from gateway.exchange.resume import follow_answer
-from gateway.exchange.submit import RETENTION_HEADER, Caller, retained, unread
+from gateway.exchange.submit import RETENTION_HEADER, Caller, retained, submit, unread
 from gateway.json_guard import read_json
 from gateway.multi.choosing import Choice, choose, question, verdict
 from gateway.multi.request import Group, group_of
@@ -56,6 +56,7 @@ async def multi(request: web.Request) -> web.StreamResponse:
         _check_lent(services(request), body, asked.models)
         for member in asked.bodies:
             CHAT.check(member)
+        submit(caller, asked.bodies[0], raw, desk.rules, CHAT, asked.bodies[0])  # the others differ in the model alone
     except GatewayError as error:
         outlet = outlet_for(request, None)
         await desk.exchanges.refuse(unread(caller, CHAT, raw), outlet, error)

@@ -269,6 +269,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["m"], "model": "m"}, "model"),
     ({"models": ["m"], "n": 2}, "n"),
     ({"models": ["m"], "temperature": "hot"}, "temperature"),
+    ({"models": ["m"], "retries": 99}, "retries"),
+    ({"models": ["m"], "hedge": {}, "stream": True}, "hedge"),
+    ({"models": ["m"], "max_cost_usd": -1}, "max_cost_usd"),
+    ({"models": ["m"], "session_id": "a\nb"}, "session_id"),
 ]
 
 
