@@ -16,6 +16,8 @@ from gateway.routing.virtual import BadConfiguration, Virtual, parse
 
 LOOK_S = 2.0
 """How often it is looked at."""
+EMPTY = sha256(b"").hexdigest()
+"""Of a file that is being written anew: whoever wants no virtual models says so, if only in a comment."""
 
 Stamp = tuple[int, int, int]
 Say = Callable[[ConfigurationLoaded], Awaitable[None]]
@@ -101,6 +103,9 @@ class Configuration:
             return None
         except BadConfiguration as error:
             self._refuse(stamp, _said(error))
+            return None
+        if found.digest == EMPTY != self.loaded.digest:
+            self._refuse(stamp, "it is empty")
             return None
         self._stamp, self.problem = stamp, None
         return None if found.digest == self.loaded.digest else found

@@ -97,6 +97,25 @@ async def test_a_file_that_is_gone_for_a_while_changes_nothing_and_is_read_when_
     assert not configuration.problem
 
 
+async def test_a_file_that_is_empty_for_a_while_changes_nothing_and_a_comment_alone_takes_all_away(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(ONE)
+    configuration, recorder = watched(file)
+    file.write_text("")
+    watching = asyncio.create_task(configuration.watch())
+    async with asyncio.timeout(60):
+        while not recorder.said and configuration.problem is None:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert sorted(configuration.models) == ["one"]
+    file.write_text("# none for now")
+    await until_said(recorder, configuration, 1)
+    assert recorder.said == [[]]
+    assert not configuration.problem
+
+
 async def test_a_change_that_could_not_be_recorded_is_looked_at_again(tmp_path: Path) -> None:
     file = tmp_path / "models.toml"
     file.write_text(ONE)
