@@ -30,6 +30,7 @@ from pydantic_core import to_json
 from gateway.errors import InvalidRequest
 from gateway.tools.mcp_config import McpServer
 from gateway.tools.mcp_http import bounded, hurried
+from gateway.tools.mcp_listing import Sieve
 from gateway.tools.mcp_stdio import stdio
 from gateway.tools.values import NAME, Offered, Progress, Tool, ToolTrouble, check_parameters
 
@@ -62,6 +63,9 @@ class McpConnection:
         """Whether a call was given up since it last answered anything."""
         self._known: dict[str, tuple[McpToolSaid, Offered | None]] = {}
         """What was made of each tool as it was last listed."""
+        self._sieve = Sieve()
+        self._left_out: dict[str, str] = {}
+        """What was no tool of what was last listed, and why."""
         self._lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -117,8 +121,10 @@ class McpConnection:
     async def _connected(self) -> None:
         """One connection, until it is lost."""
         async with _transport(self.server) as transport:
-            client = Client(transport, cache=None)
+            self._sieve.version = None
+            client = Client(self._sieve.over(transport), cache=None)
             async with asyncio.timeout(CONNECT_S) as limit, client:
+                self._sieve.version = client.protocol_version
                 await self._list(client)
                 limit.reschedule(None)
                 self._client, self.status, self._reached = client, "connected", True
@@ -151,7 +157,7 @@ class McpConnection:
 
     async def _list(self, client: Client) -> None:
         found: list[McpToolSaid] = []
-        cursor = None
+        cursor, self._sieve.left_out = None, {}
         for _ in range(MOST_PAGES):
             page = await client.list_tools(cursor=cursor)
             found += page.tools
@@ -159,6 +165,10 @@ class McpConnection:
             if cursor is None:
                 break
         self._silent = False
+        for name, why in self._sieve.left_out.items():
+            if self._left_out.get(name) != why:
+                logger.warning("the tool %.200r is left out: %.200s", f"{self.server.name}__{name}", why)
+        self._left_out = self._sieve.left_out
         self._known = await asyncio.to_thread(self._looked_at, found)
         offered = [made for _, made in self._known.values() if made is not None]
         self.offered = {each.tool.name: each for each in offered}

@@ -121,6 +121,16 @@ RESULTS: dict[str, Any] = {
 }
 TOOLS: dict[str, list[dict[str, Any]]] = {
     "results": [tool(name, **({"outputSchema": EVIL} if name in ("evil", "unstructured") else {})) for name in RESULTS],
+    "none": [
+        tool("fine"),
+        tool("any", inputSchema={}),
+        tool("lines", inputSchema={"type": "object", "properties": {"two\nlines": 1}}),
+        tool("list", inputSchema={"type": "array"}),
+        tool("mute", description=1),
+        {"name": "bare"},
+        {"inputSchema": {"type": "object"}},
+        "word",  # type: ignore[list-item]
+    ],
     "names": [tool("fine"), tool("with space"), tool("two\nlines"), tool("long" * 100)],
 }
 

@@ -149,8 +149,9 @@ async def test_a_model_is_told_what_a_result_says(tmp_path: Path) -> None:
             assert (name, ran["error"], ran["output"]) == (name, error, said)
 
 
+@pytest.mark.parametrize(("how", "times"), [("names", 3), ("none", 6)])
 async def test_what_is_left_out_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, how: str, times: int
 ) -> None:
     looks: asyncio.Queue[None] = asyncio.Queue()
     listed = McpConnection._list
@@ -161,12 +162,12 @@ async def test_what_is_left_out_is_said_once(
 
     monkeypatch.setattr(McpConnection, "_list", look)
     monkeypatch.setattr(mcp_client, "LOOK_S", 0.05)
-    async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, "names"))) as server:
+    async with tooled(tmp_path / "logs", "--mcp", str(raw(tmp_path, how))) as server:
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 await looks.get()
         _, listed_now = await server.ask("GET", "")
         assert "raw__fine" in [tool["name"] for tool in listed_now["data"]]
     said = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
-    assert len(said) == 3
+    assert len(said) == times, said
     assert not any("\n" in each or len(each) > 300 for each in said)

@@ -38,7 +38,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
         hello.headers["mcp-session-id"] = "1"
         return hello
     if asked["method"] == "tools/list":
-        return said(call_id, {"tools": [tool(name) for name in TOOLS]})
+        return said(call_id, {"tools": [*(tool(name) for name in TOOLS), tool("any", inputSchema={})]})
     if asked["method"] != "tools/call":
         return web.json_response({"jsonrpc": "2.0", "id": call_id, "error": {"code": -32601, "message": "no"}})
     how = asked["params"]["name"]
