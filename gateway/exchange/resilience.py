@@ -70,20 +70,21 @@ def next_step(
     now_us: int,
     shown: bool = False,
     longest_s: float = LONGEST_WAIT_S,
+    left_alone: bool = False,
 ) -> Step | None:
     """What follows a failed attempt; None where the failure stands. `elapsed_s` is since the request came, `draw` from
-    [0, 1). `shown`: its client has seen some of the answer; `longest_s`: for how long it is waited."""
+    [0, 1). `shown`: its client has seen some of the answer; `longest_s`: for how long it is waited; `left_alone`: its
+    provider's circuit is open, so that another model comes before a retry."""
     if shown and policy.continuation != "resume":
         return None
-    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown, longest_s)
+    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown, longest_s, left_alone)
     reason = str(failure.status or failure.kind)
     delay_s = _delay_s(failure, tried.retried, draw)
     waited = delay_s <= longest_s and _fits(elapsed_s + delay_s, policy)
-    if tried.retried < policy.retries and _passes(failure) and waited:
+    goes_on = tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, policy)
+    if tried.retried < policy.retries and _passes(failure) and waited and not (left_alone and goes_on):
         return Step(None, delay_s, reason, inputs)
-    if tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, policy):
-        return Step(tried.fallen, 0.0, reason, inputs)
-    return None
+    return Step(tried.fallen, 0.0, reason, inputs) if goes_on else None
 
 
 def decided_again(inputs: Mapping[str, Any]) -> Step | None:
@@ -94,8 +95,8 @@ def decided_again(inputs: Mapping[str, Any]) -> Step | None:
     continuation = inputs.get("continuation", "error")
     policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"], continuation)
     tried, shown = Tried(inputs["retried"], inputs["fallen"]), inputs.get("shown", False)
-    longest_s = inputs.get("longest_s", LONGEST_ONCE_S)
-    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], shown, longest_s)
+    more = shown, inputs.get("longest_s", LONGEST_ONCE_S), inputs.get("left_alone", False)
+    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], *more)
 
 
 def _passes(failure: Failure) -> bool:
@@ -130,6 +131,7 @@ def inputs_of(
     now_us: int,
     shown: bool = False,
     longest_s: float = LONGEST_WAIT_S,
+    left_alone: bool = False,
 ) -> dict[str, Any]:
     """All that a decision is made from, as it is recorded."""
     return {
@@ -147,4 +149,5 @@ def inputs_of(
         "fallen": tried.fallen,
         "longest_s": longest_s,
         **({"shown": True, "continuation": policy.continuation} if shown else {}),
+        **({"left_alone": True} if left_alone else {}),
     }

@@ -107,14 +107,18 @@ class Successors:
         if submission.policy is None:
             return Exhausted(None)
         decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us, said is not None)
-        step = next_step(*decided)
+        left_alone = self._circuits is not None and self._circuits.open(plan, now_us)
+        step = next_step(*decided, left_alone=left_alone)
         if step is None:
-            return Exhausted(None if tried == NOTHING else inputs_of(*decided))
+            return Exhausted(None if tried == NOTHING else inputs_of(*decided, left_alone=left_alone))
         if step.to is None:
-            retried = Tried(tried.retried + 1, tried.fallen)
-            again = plan if said is None else plan.resumed(said.now)
-            return Successor(again, failure, step, retried, plan.callers_url, continued=said is not None)
-        return await self._fallen(failure, submission, plan, step, step.to, said, left)
+            return _again(failure, plan, step, tried, said)
+        found = await self._fallen(failure, submission, plan, step, step.to, said, left)
+        if left_alone and isinstance(found, Exhausted):  # nobody else can take it: it is called all the same
+            step = next_step(*decided)
+            if step is not None and step.to is None:
+                return _again(failure, plan, step, tried, said)
+        return found
 
     async def _fallen(
         self,
@@ -152,6 +156,13 @@ class Successors:
             return "cannot_resume"
         barred = None if self._circuits is None else await self._circuits.called(plan, policy, now_us)
         return None if barred is None else "circuit_open"
+
+
+def _again(failure: Failure, plan: Plan, step: Step, tried: Tried, said: Said | None) -> Successor:
+    """A retry where it was."""
+    retried = Tried(tried.retried + 1, tried.fallen)
+    again = plan if said is None else plan.resumed(said.now)
+    return Successor(again, failure, step, retried, plan.callers_url, continued=said is not None)
 
 
 def elsewhere(submission: Submission, name: str, plan: Plan) -> Submission:

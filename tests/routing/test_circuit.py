@@ -116,9 +116,9 @@ async def breakers(server: Front) -> list[dict[str, Any]]:
         return found
 
 
-async def failing(server: Front) -> None:
+async def failing(server: Front, times: int = THRESHOLD) -> None:
     server.answer("openai", REFUSING)
-    for _ in range(THRESHOLD):
+    for _ in range(times):
         assert (await asked(server))[0] == 500
 
 
@@ -176,6 +176,31 @@ async def test_a_request_whose_other_models_cannot_take_it_is_tried_all_the_same
         assert status == expected
         assert len(server.asked("openai")) - before == (1 if expected == 200 else 0)
         assert ("circuit_open" in reasons) is (expected == 503)
+    assert replay(["verify", "--decisions", "--data-dir", str(tmp_path / "logs")], {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("circuit", "fallback", "retried", "answered_by"),
+    [("fallback", ["anthropic/claude-sonnet-4-5"], 0, "here"),
+     ("refuse", ["anthropic/claude-sonnet-4-5"], 0, "here"),
+     ("fallback", ["nobody/has-this", "openai/gpt-4o"], 1, "well again"),
+     ("off", ["anthropic/claude-sonnet-4-5"], 1, "well again")],
+)  # fmt: skip
+async def test_one_whose_failure_opens_it_goes_to_a_model_that_can_take_it_before_any_retry(
+    tmp_path: Path, circuit: str, fallback: list[str], retried: int, answered_by: str
+) -> None:
+    """Without such a model, or without circuits, its retries go on."""
+    async with front(tmp_path, args=("--nats", "off", "--circuit-cool-down", "60", "--circuit", circuit)) as server:
+        await failing(server, THRESHOLD - 1)
+        server.answer("openai", REFUSING, saying("openai", "well again"))
+        server.answer("anthropic", saying("anthropic", "here"))
+        before = len(server.asked("openai"))
+        async with aiohttp.ClientSession() as session:
+            body = {**BODY, "retries": 2, "fallback": fallback}
+            async with session.post(f"{server.url}/chat/completions", json=body) as answer:
+                said = await answer.json()
+        assert said["choices"][0]["message"]["content"] == answered_by
+        assert len(server.asked("openai")) - before == 1 + retried
     assert replay(["verify", "--decisions", "--data-dir", str(tmp_path / "logs")], {}) == 0
 
 

@@ -95,6 +95,17 @@ def test_nothing_begins_that_the_deadline_would_cut() -> None:
     assert step(answered(500), policy, elapsed_s=10.0) is None
 
 
+def test_a_provider_that_is_left_alone_is_not_tried_again_where_another_may_be() -> None:
+    found = next_step(answered(500), BOTH, Tried(), 0.0, 0.5, NOW, left_alone=True)
+    assert found is not None
+    assert (found.to, found.delay_s) == (0, 0.0)
+    assert decided_again(json.loads(json.dumps(found.inputs))) == found
+    for policy, tried in ((Policy(retries=2), Tried()), (BOTH, Tried(0, 2))):
+        found = next_step(answered(500), policy, tried, 0.0, 0.5, NOW, left_alone=True)
+        assert found is not None
+        assert found.to is None
+
+
 KINDS = st.sampled_from(["connect_failed", "cut", "upstream_error", "validation_failed", "internal_error"])
 FAILURES = st.builds(
     Failure,
@@ -120,11 +131,12 @@ POLICIES = st.builds(
     st.floats(0, 200),
     st.floats(0, 1),
     st.booleans(),
+    st.booleans(),
 )
 def test_it_ends_stays_in_bounds_and_is_decided_again_the_same(
-    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, shown: bool
+    failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, shown: bool, left_alone: bool
 ) -> None:
-    found = next_step(failure, policy, tried, elapsed_s, draw, NOW, shown)
+    found = next_step(failure, policy, tried, elapsed_s, draw, NOW, shown, left_alone=left_alone)
     if found is None:
         return
     assert policy.continuation == "resume" or not shown
