@@ -19,14 +19,15 @@ from gateway.upstreams.natives import NATIVES
 from gateway.upstreams.prompted import PromptedTools
 from gateway.upstreams.upstream import Call, Provider, Speech, Upstream
 from gateway.wire.dialect import Dialect
+from gateway.wire.responses.custom import CUSTOM_TOOLS
 from gateway.wire.responses.sealed import BLOCKS, unsigned
 from gateway.wire.structure import Structure, corrected, prompted, wanted
 from gateway.wire.tooltext.models import Choice, ToolModes
 from gateway.wire.tooltext.prompt import speaks_of_tools
 from gateway.wire.values import Fold, Undirected, Unsupported, WireError
 
-NO_WORDS: Set[str] = frozenset()
-"""Of a prompt: it has functions only."""
+UNPROMPTED: Set[str] = frozenset({CUSTOM_TOOLS})
+"""Traits whose words a prompt has not: it has functions only."""
 NOTHING = Scrubber([])
 """For a call without a credential."""
 
@@ -138,7 +139,7 @@ class Planner:
             route, speech, (call, body, structure) = self._called(submission, route, untold, provider, body)
             if structure is None and dialect(submission.wire, submission.renderer).checked:
                 structure = wanted(body)
-            words = provider.traits if speech is untold else NO_WORDS
+            words = provider.traits if speech is untold else provider.traits - UNPROMPTED
             if more := self._left_out(submission, provider, words):
                 call = replace(call, ignored=(*call.ignored, *more))
         except Unsupported as error:
@@ -216,13 +217,13 @@ class Planner:
         choice = self._tools.choose(body.get("tool_mode"), provider.name, route.model, provider.local)
         told = _telling(speech, choice, submission)
         try:
-            encoded = _encoded(told, provider, route.model, _fitted(told, submission, body))
+            encoded = _encoded(told, provider, route.model, _fitted(told, submission, provider, body))
         except Undirected as error:
             instead = choice.instead(error.param, route.model)
             if instead is None:
                 raise
             choice, told = instead, _telling(speech, instead, submission)
-            encoded = _encoded(told, provider, route.model, _fitted(told, submission, body))
+            encoded = _encoded(told, provider, route.model, _fitted(told, submission, provider, body))
         if choice.by != "default":
             route = replace(route, inputs={**route.inputs, **choice.said()})
         return route, told, encoded
@@ -246,11 +247,11 @@ def _telling(speech: Speech, choice: Choice, submission: Submission) -> Speech:
     return speech if choice.format is None else PromptedTools(speech, choice.format, submission.request_id)
 
 
-def _fitted(told: Speech, submission: Submission, body: dict[str, Any]) -> dict[str, Any]:
+def _fitted(told: Speech, submission: Submission, provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
     """The body in words that a prompt has, where tools go into one."""
     if not isinstance(told, PromptedTools):
         return body
-    return dialect(submission.wire, submission.renderer).fitted(body, NO_WORDS)
+    return dialect(submission.wire, submission.renderer).fitted(body, provider.traits - UNPROMPTED)
 
 
 Encoded = tuple[Call, dict[str, Any], Structure | None]

@@ -50,6 +50,10 @@ _USAGE = frozenset({"asks_usage"})
 _WITHOUT_TOOLS = frozenset({"prompted_tools"})
 _SEES = frozenset({"image_urls", "pdf"})
 """It fetches the images that a request names, and reads PDFs."""
+_THINKS_NOT = frozenset({"thinking_off"})
+"""It can be told not to think, also by a word for a model that never does."""
+_OF_FAMILY = {"openai_compatible": _USAGE, "ollama": _THINKS_NOT}
+"""What is known of a server of a family that is configured at run time."""
 
 _KNOWN = (
     _Known(
@@ -67,7 +71,7 @@ _KNOWN = (
         traits=_USAGE | _SEES | {"usage_include", "open_models"},
     ),
     _Known(
-        name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434,
+        name="ollama", family="ollama", url="ollama_base_url", drop="/v1", local=True, probe=11434, traits=_THINKS_NOT,
         permits=("allow_unsafe_unload_after", "unload_after"),
     ),
     _Known(
@@ -76,7 +80,7 @@ _KNOWN = (
     ),
     _Known(
         name="vllm", family="openai_compatible", url="vllm_base_url", path="/v1", local=True, probe=8000,
-        traits=_USAGE | {"template_thinking"},
+        traits=_USAGE | _THINKS_NOT | {"template_thinking"},
     ),
     _Known(
         name="openai-compatible", family="openai_compatible", url="compatible_base_url", path="/v1",
@@ -121,7 +125,7 @@ def configured(known: Provider | None, asked: ProviderConfigured, api_key: str |
     }
     if known is not None:
         return replace(known, base_url=base_url, probed=False, **key)
-    traits = _USAGE if asked.family == "openai_compatible" else frozenset()
+    traits = _OF_FAMILY.get(asked.family, frozenset())
     return Provider(name=asked.provider, family=asked.family, base_url=base_url, traits=traits, **key)
 
 

@@ -127,6 +127,34 @@ async def test_tools_go_there_and_back(server: Front, client: AsyncAnthropic) ->
     assert (told[2]["content"], told[-1]["content"]) == ("22 °C", "And now?")
 
 
+@pytest.mark.parametrize("tools", [(), [{"name": "look", "input_schema": {"type": "object"}}]], ids=["", "prompted"])
+@pytest.mark.parametrize(
+    ("provider", "sent", "left_out"),
+    [("ollama", {"think": False}, None),
+     ("vllm", {"chat_template_kwargs": {"enable_thinking": False}}, None),
+     ("openai", {}, "thinking"),
+     ("lmstudio", {}, "thinking")],
+)  # fmt: skip
+async def test_a_model_that_is_not_to_think_is_told_so_where_no_model_refuses_it(
+    server: Front, provider: str, sent: dict[str, Any], left_out: str | None, tools: Any
+) -> None:
+    server.play(provider)
+    body = {
+        "model": MODELS[provider],
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "thinking": {"type": "disabled"},
+        "tools": tools,
+        "tool_mode": "prompted",
+    }
+    async with aiohttp.ClientSession() as session, session.post(f"{server.url}/messages", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.headers.get("x-abstractcore-ignored") == left_out
+    said = server.asked(provider)[-1].json()
+    words = ("think", "thinking", "reasoning_effort", "chat_template_kwargs")
+    assert {name: said[name] for name in words if name in said} == sent
+
+
 async def test_what_a_request_says_is_said_in_chats_words(server: Front, client: AsyncAnthropic) -> None:
     server.play("openai")
     await client.messages.create(

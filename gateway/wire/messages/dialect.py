@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import orjson
@@ -34,6 +34,12 @@ class MessagesDialect(Dialect):
 
     def ignored(self, body: Mapping[str, Any]) -> tuple[str, ...]:
         return request.ignored(body)
+
+    def fitted(self, chat: dict[str, Any], traits: Set[str]) -> dict[str, Any]:
+        return request.fitted(chat, traits)
+
+    def unfit(self, body: Mapping[str, Any], traits: Set[str]) -> tuple[str, ...]:
+        return request.unfit(body, traits)
 
     def renderer(self, form: Form) -> Renderer:
         return MessagesStream(form) if form.streamed else MessagesBody(form)

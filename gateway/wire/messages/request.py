@@ -6,7 +6,7 @@ not (cache marks, the thinking of earlier turns, which only the model that thoug
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Annotated, Any
 
 import orjson
@@ -76,6 +76,8 @@ _TOOL = frozenset({"type", "name", "description", "input_schema", "strict", *_AD
 _THOUGHTS = ("thinking", "redacted_thinking")
 _CHOICES: Mapping[str, Any] = {"auto": "auto", "any": "required", "none": "none"}
 _REFUSED = ("mcp_servers", "container")
+THINKING_OFF = "thinking_off"
+"""The trait of providers that can be told not to think, whatever the model."""
 _LEVELS = ((4096, "low"), (16_384, "medium"))
 """Budgets of thought below which a level is meant."""
 
@@ -120,6 +122,20 @@ def ignored(body: Mapping[str, Any]) -> tuple[str, ...]:
     for message in body["messages"]:
         names |= _marks("messages", message.get("content"))
     return tuple(sorted(names))
+
+
+def fitted(said: dict[str, Any], traits: Set[str]) -> dict[str, Any]:
+    """What `chat` gave, for a provider with these traits. Many refuse any word about thinking for models that do none:
+    such a provider is not told to let it be."""
+    if said.get("thinking") != "off" or THINKING_OFF in traits:
+        return said
+    return {name: value for name, value in said.items() if name != "thinking"}
+
+
+def unfit(body: Mapping[str, Any], traits: Set[str]) -> tuple[str, ...]:
+    """What `fitted` leaves out."""
+    off = _thinking(body.get("thinking")).get("thinking") == "off"
+    return ("thinking",) if off and THINKING_OFF not in traits else ()
 
 
 def _marks(place: str, blocks: Any) -> set[str]:
@@ -293,8 +309,11 @@ def _output(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _thinking(thinking: Any) -> dict[str, Any]:
-    """A budget as the level that it comes to; where thinking is off, or the model's own choice, nothing is said."""
-    if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
+    """A budget as the level that it comes to; where thinking is the model's own choice, nothing is said."""
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    if kind == "disabled":
+        return {"thinking": "off"}
+    if kind != "enabled":
         return {}
     budget = thinking.get("budget_tokens")
     if not isinstance(budget, int):
