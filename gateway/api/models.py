@@ -12,6 +12,7 @@ from gateway.errors import InvalidRequest, NotFound, Unavailable
 from gateway.routing.virtual import Virtual
 from gateway.services import Services
 from gateway.upstreams.upstream import ModelInfo
+from gateway.wire.messages import models as anthropic
 
 TYPES = ("text-generation", "text-embedding", "text-reranking")
 OWNER = "abstractcore"
@@ -20,7 +21,8 @@ OWNER = "abstractcore"
 
 async def list_models(request: web.Request) -> web.Response:
     """The virtual models, and every provider's as `provider/model`; `?provider=` and `?type=` choose among the latter.
-    The further key `providers` says what each provider had to say, failing ones included."""
+    The further key `providers` says what each provider had to say, failing ones included. A client that sends
+    `anthropic-version` gets Anthropic's keys of models and pages too, and its `type`."""
     wanted = _wanted_type(request)
     listings = await services(request).discovery.listings(_wanted_providers(request))
     data = virtual_objects(services(request)) if wanted is None and "provider" not in request.query else []
@@ -30,12 +32,14 @@ async def list_models(request: web.Request) -> web.Response:
         for model in listing.models
         if wanted is None or model.type == wanted
     ]
-    return json_response({"object": "list", "data": data, "providers": [status_object(each) for each in listings]})
+    shown = {"object": "list", "data": data, "providers": [status_object(each) for each in listings]}
+    return json_response(anthropic.page(shown) if anthropic.ASKED_BY in request.headers else shown)
 
 
 async def one_model(request: web.Request) -> web.Response:
     """One model. A bare name means the default provider's, or that of the one provider that lists it."""
-    return json_response(await named(services(request), request.match_info["id"]))
+    shown = await named(services(request), request.match_info["id"])
+    return json_response(anthropic.model(shown) if anthropic.ASKED_BY in request.headers else shown)
 
 
 async def named(given: Services, name: str) -> dict[str, Any]:

@@ -111,11 +111,15 @@ class Model(TypedDict):
     object: Literal["model"]
     created: int
     owned_by: str
-    type: NotRequired[Literal["text-generation", "text-embedding", "text-reranking"]]
+    type: NotRequired[Literal["text-generation", "text-embedding", "text-reranking", "model"]]
     context_length: NotRequired[Count]
     capabilities: NotRequired[list[str]]
     strategy: NotRequired[str]
     members: NotRequired[list[str]]
+    display_name: NotRequired[str]
+    created_at: NotRequired[str]
+    lifecycle: NotRequired[Literal["active"]]
+    max_input_tokens: NotRequired[Count | None]
 
 
 class ModelList(TypedDict):
@@ -124,6 +128,9 @@ class ModelList(TypedDict):
     object: Literal["list"]
     data: list[Model]
     providers: list[ProviderState]
+    has_more: NotRequired[Literal[False]]
+    first_id: NotRequired[str | None]
+    last_id: NotRequired[str | None]
 
 
 class ProviderModels(TypedDict):

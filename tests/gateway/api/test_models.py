@@ -6,6 +6,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from anthropic import AsyncAnthropic
+from anthropic.types import ModelInfo as AnthropicModel
 from openai import AsyncOpenAI, NotFoundError
 
 from gateway.config import Settings
@@ -40,6 +42,33 @@ async def test_models_are_listed_in_openais_shape(tmp_path: Path) -> None:
             "id": "beta/org/model:1", "object": "model", "created": 0, "owned_by": "beta", "type": "text-generation",
         }  # fmt: skip
         assert (await served.get("/v1/models"))[1] == body  # `created` stays
+
+
+async def test_anthropics_client_reads_them_too_and_nobody_elses_list_is_another(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as served,
+        AsyncAnthropic(base_url=served.url, api_key="not-needed", max_retries=0) as client,
+        AsyncOpenAI(base_url=f"{served.url}/v1", api_key="not-needed", max_retries=0) as openai,
+    ):
+        endless = ModelInfo("endless", "text-generation", created=10**17, capabilities=("vision",))
+        served.family.answers.update({"alpha": [CHAT, EMBED], "beta": [SLASHED, endless]})
+        _, plain, _ = await served.get("/v1/models")
+        _, said, _ = await served.get("/v1/models", headers={"anthropic-version": "2023-06-01"})
+        for each in said["data"]:
+            AnthropicModel.model_validate(each)  # the client itself checks nothing
+        assert said["has_more"] is False
+        assert (said["first_id"], said["last_id"]) == ("alpha/chat", "beta/endless")
+        listed = [model async for model in client.models.list(limit=1)]
+        assert [model.id for model in listed] == await ids(served)
+        found = await client.models.retrieve("alpha/chat")
+        assert found == listed[0]
+        assert (found.type, found.display_name, found.max_input_tokens) == ("model", "alpha/chat", 8192)
+        assert [model.created_at.timestamp() for model in listed] == [1_700_000_000, 0, 0, 0]
+        assert [model.to_dict() async for model in openai.models.list()] == plain["data"]
+        assert plain.keys() == {"object", "data", "providers"}
+        assert not plain["data"][0].keys() & {"display_name", "created_at"}
+        none = await client.models.list(extra_query={"type": "text-reranking"})
+        assert (none.data, none.has_more, none.first_id, none.last_id) == ([], False, None, None)
 
 
 async def test_models_are_chosen_by_provider_and_type(tmp_path: Path) -> None:
