@@ -106,10 +106,9 @@ class Sharing(Sources):
     ) -> WrongExpectedVersion | None:
         """Make the call, whose answer is these places' from then on, unless another was faster at one of them."""
         kinds = {place.kind for place in places}
-        if "cache" in kinds:
-            outlet.prepare({CACHE_HEADER: "miss"})
+        own = {CACHE_HEADER: "miss"} if "cache" in kinds else {}
         try:
-            await self._exchanges.run(submission, Staying(outlet, "idempotency" in kinds, submission.most_cost))
+            await self._exchanges.run(submission, Staying(outlet, "idempotency" in kinds, submission.most_cost, own))
         except WrongExpectedVersion as moved:
             if all(moved.stream != place.stream for place in places):
                 raise

@@ -10,17 +10,19 @@ from gateway.exchange.outlet import Outlet
 
 class Staying:
     """An outlet that is gone only while nobody else wants the answer (`stays`). `most_cost`: what its client said that
-    the answer may cost."""
+    the answer may cost; `own`: what it is told once the request is recorded, which has its own answer then."""
 
-    def __init__(self, outlet: Outlet, stays: bool, most_cost: Usd | None = None) -> None:
-        self._outlet, self.stays, self.most_cost = outlet, stays, most_cost
+    def __init__(
+        self, outlet: Outlet, stays: bool, most_cost: Usd | None = None, own: Mapping[str, str] | None = None
+    ) -> None:
+        self._outlet, self.stays, self.most_cost, self._own = outlet, stays, most_cost, own or {}
 
     @property
     def began(self) -> bool:
         return self._outlet.began
 
     def prepare(self, headers: Mapping[str, str]) -> None:
-        self._outlet.prepare(headers)
+        self._outlet.prepare({**headers, **self._own} if "x-abstractcore-position" in headers else headers)
 
     async def release(self, data: bytes) -> None:
         await self._outlet.release(data)

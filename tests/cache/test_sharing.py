@@ -138,9 +138,9 @@ async def test_a_key_survives_a_restart(tmp_path: Path, upstream: ScriptedServer
 
 
 async def at_once(
-    tmp_path: Path, upstream: ScriptedServer, kind: type[Server], headers: dict[str, str]
+    tmp_path: Path, upstream: ScriptedServer, kind: type[Server], headers: dict[str, str], *args: str
 ) -> list[Answer]:
-    async with serving(tmp_path, upstream, kind=kind) as (_, caller):
+    async with serving(tmp_path, upstream, *args, kind=kind) as (_, caller):
         return await asyncio.gather(*(caller.ask(headers=headers) for _ in range(12)))
 
 
@@ -150,6 +150,15 @@ async def test_many_at_once_with_one_key_make_one_call(tmp_path: Path, upstream:
     assert len({answer.body for answer in answers}) == 1
     assert len(upstream.requests) == 1
     assert_sound(tmp_path)
+
+
+async def test_a_replay_is_no_miss_of_the_cache(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """Though it was about to be one when another was faster."""
+    answers = await at_once(tmp_path, upstream, Server, KEYED, "--cache")
+    told = [(one.headers.get("idempotent-replayed"), one.headers.get("x-abstractcore-cache")) for one in answers]
+    assert told.count(("true", None)) == 11
+    assert told.count((None, "miss")) == 1
+    assert len(upstream.requests) == 1
 
 
 async def test_identical_requests_at_once_share_a_call(tmp_path: Path, upstream: ScriptedServer) -> None:
