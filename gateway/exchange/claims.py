@@ -25,6 +25,7 @@ from gateway.exchange.inputs import Submission
 from gateway.json_guard import check_utf8
 from gateway.media.parts import mentions
 from gateway.wire.dialects import RESPONSES
+from gateway.wire.gemini.answer import ARRAY
 
 KEY_HEADER = "idempotency-key"
 CACHE_HEADER = "x-abstractcore-cache"
@@ -133,7 +134,9 @@ def _by_key(submission: Submission, given: str, path: str) -> Place:
     if not submission.retained:
         raise InvalidRequest("An Idempotency-Key needs an answer that is retained.", param="Idempotency-Key")
     stream = f"idempotency-{_digest(submission.key, given)}"
-    return Place(stream, "idempotency", submission.key, _digest(path, submission.body_digest), KEY_AGE_S)
+    by_query = [ARRAY] if (submission.options or {}).get(ARRAY) else []  # the one form that neither path nor body says
+    asked = _digest(path, submission.body_digest, *by_query)
+    return Place(stream, "idempotency", submission.key, asked, KEY_AGE_S)
 
 
 def _by_request(submission: Submission, max_age_s: float, fresh: bool) -> Place:

@@ -125,6 +125,18 @@ async def test_a_model_is_a_part_of_the_path_and_every_answer_renders_again(
     assert await again(server, headers["x-request-id"]) == body
 
 
+@pytest.mark.parametrize("first", [STREAM, "streamGenerateContent"])
+async def test_a_key_stands_for_one_form_of_an_answer(server: Front, first: str) -> None:
+    """It stands in the query alone, so the bodies are the same."""
+    server.play("openai")
+    other = {STREAM: "streamGenerateContent"}.get(first, STREAM)
+    keyed = {"Idempotency-Key": f"first {first}"}
+    told = [await raw(server, MODELS["openai"], HI, method, **keyed) for method in (first, other, first)]
+    assert [status for status, _, _ in told] == [200, 422, 200]
+    assert told[2][2] == told[0][2]
+    assert told[2][1]["idempotent-replayed"] == "true"
+
+
 async def test_tools_go_there_and_back(server: Front, client: Any) -> None:
     server.answer(
         "openai", calling({"name": "get_weather", "arguments": ""}, {"arguments": '{"city":'}, {"arguments": '"Oslo"}'})

@@ -553,6 +553,21 @@ async def test_a_deleted_response_is_gone_for_clients_alone(server: Front, clien
         await client.responses.create(model=MODELS["openai"], input="x", previous_response_id=made.id)
 
 
+async def test_a_key_says_again_what_it_said_of_a_deleted_response(server: Front, client: AsyncOpenAI) -> None:
+    server.play("openai")
+    ask = client.responses.with_raw_response.create
+    keyed = {"Idempotency-Key": "deleted-since"}
+    first = await ask(model=MODELS["openai"], input="Hi", extra_headers=keyed)
+    await client.responses.delete(first.parse().id)
+    asked = len(server.asked("openai"))
+    again = await ask(model=MODELS["openai"], input="Hi", extra_headers=keyed)
+    assert (again.headers["idempotent-replayed"], again.content) == ("true", first.content)
+    assert len(server.asked("openai")) == asked
+    for gone in (first.parse().id, f"resp_{again.headers['x-request-id']}"):
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(gone)
+
+
 async def test_one_of_many_deletions_wins(server: Front, client: AsyncOpenAI) -> None:
     server.play("openai")
     made = await client.responses.create(model=MODELS["openai"], input="Hi")
