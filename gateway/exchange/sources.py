@@ -137,8 +137,14 @@ class Sources:
         return True
 
     async def _alike(self, nearest: Likeness, question: Question, vector: bytes) -> Cached | None:
-        """The answer to the question that is most like this one, of those that have an answer."""
-        for near in await nearest.like(question, vector):
+        """The answer to the question that is most like this one, of those that have an answer; none where the
+        questions are damaged."""
+        try:
+            likes = await nearest.like(question, vector)
+        except LogCorrupt as error:
+            _passed_over(error)
+            return None
+        for near in likes:
             age = age_s(near.at, self._steady_us())
             found = await self._completed(near.request_id, age) if age <= question.max_age_s else None
             if found is not None:

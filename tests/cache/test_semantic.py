@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from eventstore import database
 from eventstore.log import Log
 from eventstore.sqlite import wall_clock_us
 from gateway.command_line import load
@@ -24,6 +25,7 @@ from gateway.server import Server
 from gateway.upstreams.local.host import Host
 from tests.cache.calls import CHAT, Caller, environ_priced
 from tests.cache.test_sharing import answering, assert_sound
+from tests.durability.flipped import flipped
 from tests.durability.test_expiry import DAY_S, Clocks
 from tests.gateway.scripted import ScriptedServer
 from tests.gateway.whole import PATIENCE_S, Gateway, gateway
@@ -294,6 +296,17 @@ async def test_without_its_model_the_cache_is_exact_and_health_says_so(
         assert [await asker.how(text) for text in (FIVE, ALIKE, FIVE)] == ["miss", "miss", "hit"]
         health = (await asker.get("/health")).json
         assert health["reasons"] == ["semantic cache: its embedding model gives no vectors"]
+
+
+async def test_where_the_questions_are_damaged_the_cache_is_exact(
+    tmp_path: Path, upstream: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "TAIL_CHECKED", 1)  # they are old: a start looks at the newest events alone
+    async with asking(tmp_path, upstream) as (_, asker):
+        assert await asker.how(FIVE) == "miss"
+    assert flipped(tmp_path / "logs", "ledger", "data", b'"model":"words"', b'"model":"wards"')
+    async with asking(tmp_path, upstream) as (_, asker):
+        assert [await asker.how(text) for text in (ALIKE, FIVE)] == ["miss", "hit"]
 
 
 async def test_a_header_that_cannot_be_meant_is_refused(tmp_path: Path, upstream: ScriptedServer) -> None:
