@@ -28,7 +28,11 @@ class Caches:
 
     def ails(self) -> list[str]:
         """What is not well, in words for everybody."""
-        return ["redis: it cannot be reached"] if self.redis is not None and not self.redis.well else []
+        if self.redis is None:
+            return []
+        if not self.redis.well:
+            return ["redis: it cannot be reached"]
+        return [] if self.redis.keeps else ["redis: it keeps no answers"]
 
 
 def open_nearest(settings: Settings, log: Log, host: Host) -> Nearest | None:

@@ -16,7 +16,7 @@ import logging
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 PREFIX = "abstractcore:answer:"
 SIGNATURE = hashlib.sha256().digest_size
@@ -35,7 +35,8 @@ def secret_of(api_key: str | None) -> bytes:
 
 
 class RedisAnswers:
-    """A store of bytes by digest, with an age at which they go. `well`: whether it is used at the moment."""
+    """A store of bytes by digest, with an age at which they go. `well`: whether it is used at the moment; `keeps`:
+    whether it took what it was given last, as one that is full does not."""
 
     patience_s = 0.1
     heal_s = 1.0
@@ -51,7 +52,7 @@ class RedisAnswers:
             max_connections=GETS + PUTS + 1,
         )
         self._gets, self._puts = asyncio.Semaphore(GETS), asyncio.Semaphore(PUTS)
-        self.well = True
+        self.well = self.keeps = True
 
     async def get(self, digest: str) -> bytes | None:
         """What a gateway with this API key put there; None where there is nothing, or no Redis."""
@@ -81,6 +82,11 @@ class RedisAnswers:
         try:
             async with asyncio.timeout(PUT_S):
                 await self._redis.set(name, signed, px=age_ms)
+            self.keeps = True
+        except ResponseError as error:  # it is there, and has what it has
+            if self.keeps:
+                logger.warning("Redis keeps no answers (%s)", type(error).__name__)
+            self.keeps = False
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
 

@@ -243,6 +243,24 @@ async def test_without_redis_all_goes_on_and_it_heals(
         assert len(upstream.requests) == 6
 
 
+async def test_a_redis_that_is_full_gives_what_it_has(tmp_path: Path, upstream: ScriptedServer, redisd: Redisd) -> None:
+    async with (
+        node(tmp_path / "one", upstream, redisd.url) as one,
+        node(tmp_path / "two", upstream, redisd.url) as two,
+    ):
+        await one.ask(headers=USE)
+        await one.published()
+        redisd.client().config_set("maxmemory", "1")
+        await two.ask(headers=USE, max_tokens=3)
+        await two.published()
+        assert await two.health() == {"status": "degraded", "reasons": ["redis: it keeps no answers"]}
+        assert (await two.ask(headers=USE)).headers["x-abstractcore-cache"] == "hit"
+        redisd.client().config_set("maxmemory", "0")
+        await two.ask(headers=USE, max_tokens=4)
+        await two.published()
+        assert await two.health() == {"status": "healthy"}
+
+
 class Credulous(RedisAnswers):
     """The twin: takes whatever stands there."""
 
