@@ -20,6 +20,8 @@ from eventstore.value import value
 from gateway.exchange.render import NotRenderable
 
 VERSION = 1
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, ArithmeticError)
+"""What reading raises where a copy is not what this version of the gateway packs."""
 CARRIED: Mapping[str, tuple[str, ...]] = {
     "request_received": ("request_id", "wire", "renderer", "model", "stream_answer", "include_usage", "options"),
     "generation_started": ("request_id", "attempt", "decoder", "held"),
@@ -71,7 +73,7 @@ def unpack(data: bytes) -> Copied:
     """Raises `NotRenderable` for what no gateway of this version has packed."""
     try:
         return _unpacked(orjson.loads(data))
-    except (ValueError, KeyError, TypeError, IndexError, ArithmeticError) as error:
+    except MALFORMED as error:
         raise NotRenderable(f"the copy of its answer cannot be read: {type(error).__name__}") from error
 
 

@@ -11,6 +11,7 @@ import logging
 from typing import Protocol
 
 from eventstore.catalogue.request import RequestCompleted
+from eventstore.errors import LogCorrupt
 from eventstore.log import Log
 from eventstore.value import value
 from gateway.exchange.claims import Place, age_s
@@ -68,8 +69,16 @@ class Elsewhere:
         age = age_s(copied.at, now_us)
         if age > place.max_age_s:
             return None
-        own = await self._log.read_stream(stream_of(copied.request_id))
-        return Copy(copied, data, round(age, 3), bool(own) and own[-1].type == RequestCompleted.type)
+        return Copy(copied, data, round(age, 3), await self._is_here(copied.request_id))
+
+    async def _is_here(self, request_id: str) -> bool:
+        """Whether the own log has it, as it was written."""
+        try:
+            own = await self._log.read_stream(stream_of(request_id))
+        except LogCorrupt as error:
+            logger.error("the copy of an answer is given where the log is damaged: %s", error)
+            return False
+        return bool(own) and own[-1].type == RequestCompleted.type
 
     def publish(self, place: Place, request_id: str, now_us: int) -> None:
         """Put the answer of a request that ended into the store, beside everything else."""

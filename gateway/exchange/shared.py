@@ -13,7 +13,7 @@ from eventstore.catalogue.values import Usd
 from eventstore.envelope import RecordedEvent, RecordedFrames
 from eventstore.errors import LogError
 from eventstore.value import value
-from gateway.exchange.copied import Copied, unpack
+from gateway.exchange.copied import MALFORMED, Copied, unpack
 from gateway.exchange.decide import received
 from gateway.exchange.inputs import Submission
 from gateway.exchange.render import (
@@ -176,7 +176,7 @@ def rendered_copy(submission: Submission, copied: Copied) -> Rendered | None:
     """A copied answer for a request that is not recorded yet; None where this version of the gateway cannot read it."""
     try:
         return render_again(copied.events, copied.frames, own_form(form(submission)), as_sent=True)
-    except (NotRenderable, LogError, WireError):
+    except (NotRenderable, LogError, WireError, *MALFORMED):
         return None
 
 

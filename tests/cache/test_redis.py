@@ -12,16 +12,21 @@ from typing import Any
 import aiohttp
 import pytest
 
+from eventstore import database
 from eventstore.log import Log
 from eventstore.reader import Reader
 from gateway.caches import Caches, open_caches
 from gateway.config import Settings
+from gateway.exchange import elsewhere
+from gateway.exchange.copied import pack
 from gateway.exchange.elsewhere import Elsewhere
 from gateway.redis_answers import RedisAnswers
 from gateway.server import Server
 from replay.verify import verified
 from tests.cache.calls import CHAT, Answer, Caller, environ_priced
 from tests.cache.test_sharing import answering
+from tests.crash.load import openai_body
+from tests.durability.flipped import flipped
 from tests.durability.test_expiry import DAY_S, ByTheWall, Clocks
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import PATIENCE_S, gateway
@@ -259,6 +264,40 @@ async def test_a_redis_that_is_full_gives_what_it_has(tmp_path: Path, upstream: 
         await two.ask(headers=USE, max_tokens=4)
         await two.published()
         assert await two.health() == {"status": "healthy"}
+
+
+async def test_a_copy_that_is_not_understood_is_none(
+    tmp_path: Path, upstream: ScriptedServer, redisd: Redisd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one of a later gateway, which counts more."""
+
+    def of_later(*answer: Any) -> bytes:
+        return pack(*answer).replace(b'"input_tokens":', b'"later_tokens":')
+
+    monkeypatch.setattr(elsewhere, "pack", of_later)
+    upstream.script(CHAT, Script.json({**openai_body("Answer."), "usage": None}))
+    _, other = await asked_of_two(tmp_path, upstream, redisd, (KEY, KEY))
+    assert (other.status, other.headers["x-abstractcore-cache"]) == (200, "miss")
+
+
+@pytest.mark.parametrize(
+    "flip",
+    [("ledger", "data", b'"finish_reason":"stop"', b'"finish_reason":"stip"'), ("frames", "bytes", b"Ans", b"Ons")],
+    ids=["events", "frames"],
+)
+async def test_a_damage_of_the_own_log_is_none_of_the_copy(
+    tmp_path: Path, upstream: ScriptedServer, redisd: Redisd, monkeypatch: pytest.MonkeyPatch, flip: Any
+) -> None:
+    monkeypatch.setattr(database, "TAIL_CHECKED", 1)  # it is old: a start looks at the newest events alone
+    async with node(tmp_path / "one", upstream, redisd.url) as one:
+        first = await one.ask(headers=USE)
+        await one.published()
+    assert flipped(tmp_path / "one", *flip)
+    async with node(tmp_path / "one", upstream, redisd.url) as one:
+        hit = await one.ask(headers=USE)
+        assert (hit.status, hit.headers["x-abstractcore-cache"]) == (200, "hit")
+        assert hit.json["choices"] == first.json["choices"]
+        assert await one.again(hit.request_id) == hit.body
 
 
 class Credulous(RedisAnswers):
