@@ -83,14 +83,15 @@ def _newest(events: Sequence[RecordedEvent]) -> tuple[Sequence[RecordedEvent], A
 
 
 class Nearest:
-    """`model` is the name of what `embedder` runs. `well`: it gave vectors when it was asked last."""
+    """`model` is the name of what `embedder` runs. `well`: it gave vectors when it was asked last; `known`: what is in
+    memory, by stream."""
 
     patience_s = 2.0
     """How long a request waits for its vector: while a model is loaded, requests go on without."""
 
     def __init__(self, log: Log, embedder: Embeds, model: str) -> None:
         self._log, self._embedder, self._model = log, embedder, model
-        self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self.known: OrderedDict[str, _Stream] = OrderedDict()
         self.well = True
 
     async def warm(self) -> None:
@@ -110,10 +111,12 @@ class Nearest:
         if question.fresh:
             return []
         name = self.stream(question)
-        known = self._streams.setdefault(name, _Stream())
-        self._streams.move_to_end(name)
+        known = self.known.get(name) or _Stream()  # most are asked for once, and never have a question: none is kept
         if events := await self._log.read_stream(name, known.version):
             known.take(*await asyncio.to_thread(_newest, events))
+        if known.events:
+            self.known[name] = known
+            self.known.move_to_end(name)
             self._make_room()
         return known.most_alike(_floats(vector), question.threshold, self._log.origin)
 
@@ -141,6 +144,6 @@ class Nearest:
         return packed(vector)
 
     def _make_room(self) -> None:
-        held = sum(len(known.events) for known in self._streams.values())
-        while held > KEPT and len(self._streams) > 1:
-            held -= len(self._streams.popitem(last=False)[1].events)
+        held = sum(len(known.events) for known in self.known.values())
+        while held > KEPT and len(self.known) > 1:
+            held -= len(self.known.popitem(last=False)[1].events)

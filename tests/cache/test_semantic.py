@@ -200,6 +200,24 @@ async def test_who_is_alike_is_given_the_answer_in_any_form(tmp_path: Path, upst
         assert len(upstream.requests) == 1
 
 
+async def test_what_was_asked_once_takes_no_memory(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """Every turn of a conversation is a stream of its own."""
+    made: list[Nearest] = []
+
+    class Kept(ByWords):
+        @classmethod
+        def likeness(cls, settings: Settings, log: Log, host: Host) -> Nearest | None:
+            made.append(Nearest(log, WORDS, "words"))
+            return made[0]
+
+    async with asking(tmp_path, upstream, kind=Kept) as (_, asker):
+        for n in range(5):
+            assert await asker.how(FIVE, max_tokens=n + 1) == "miss"
+        assert not made[0].known
+        assert [await asker.how(ALIKE, max_tokens=n) for n in (1, 3)] == ["hit", "hit"]
+        assert len(made[0].known) == 2
+
+
 class ByTheWall(ByWords):
     """The twin: measures by the wall."""
 
