@@ -26,7 +26,8 @@ from gateway.exchange.inputs import Submission
 HEADER = "x-abstractcore-semantic-cache"
 LONGEST = 512
 """Bytes of a text."""
-_FIGURES = re.compile(r"\d+")
+_FIGURES = re.compile(r"[-\u2012-\u2015\u2212]?\d+")
+"""With what may be a minus before them."""
 
 
 @value

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidRequest
+from gateway.exchange.alike import question
 from gateway.exchange.claims import Caching, cacheable, places
 from gateway.exchange.inputs import Submission
 
@@ -126,6 +127,26 @@ def test_an_idempotency_key_is_its_callers_own() -> None:
     for other in (of(replace(PLAIN, body_digest="d2")), of(PLAIN, path="/b")):
         assert other[0] == of(PLAIN)[0]
         assert other[1] != of(PLAIN)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "like", "may"),
+    [
+        ("Is 5 above 3?", "Is 5 more than 3?", True),
+        ("Is 5 above 3?", "Is 5 above 4?", False),
+        ("Is 5 above 3?", "Is -5 above 3?", False),
+        ("Is 5 above 3?", "Is \N{MINUS SIGN}5 above 3?", False),
+    ],
+)
+def test_questions_with_other_figures_are_not_alike(text: str, like: str, may: bool) -> None:
+    def others(said: str) -> str:
+        asked = saying(messages=[{"role": "user", "content": said}])
+        alike = replace(ON, alike=0.9)
+        found = question(asked, {}, alike, places(asked, {}, alike, "/"))
+        assert found is not None
+        return found.others
+
+    assert (others(text) == others(like)) == may
 
 
 @pytest.mark.parametrize("age", ["soon", "-1", "nan", "inf"])
