@@ -48,6 +48,9 @@ class Copying:
         if self._streamed and rendering.status == 200:
             await outlet.finish(rest)
             return
+        if outlet.began:  # by a ping, while the error was being recorded that its source's client got as an answer
+            await outlet.abort()
+            return
         passed_on = (self.end is not None and self.end.body.get("headers")) or {}
         told = {"x-abstractcore-position": str(appended.last), "x-abstractcore-cost-usd": "0"}
         outlet.answer(rendering.status, {**rendering.headers, **passed_on, **told}, rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,32 @@ async def test_who_is_given_an_answer_has_its_end_whatever_fails(tmp_path: Path,
         end = await served.end_of(asked.request_id)
         assert (end["type"], end["reason"]) == ("request_interrupted", "internal_error")
         assert outlet.aborted
+    assert_sound(tmp_path)
+
+
+async def test_an_error_is_no_second_answer_of_a_client_that_was_pinged(
+    tmp_path: Path, upstream: ScriptedServer
+) -> None:
+    """Its stream had begun while the error was being recorded that the first client got as an answer."""
+    answered: list[int] = []
+
+    class Pinged(Torn):
+        def answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            answered.append(status)
+
+    async with serving(tmp_path, upstream) as (served, caller):
+        server, outlet, body = served.server, Pinged(), chat(PRICED, stream=True)
+        fails = Script.json({"error": {"message": "no"}}, status=500)
+        upstream.script(CHAT, replace(fails, once=lambda: len(server.exchanges.open) == 2))
+        first = asyncio.create_task(caller.post(PATH, body, KEYED))
+        while not upstream.requests:
+            await asyncio.sleep(0.01)
+        asker = Asker(new_id(wall_clock_us()), PATH, ANONYMOUS, None, {})
+        asked = submit(asker, body, json.dumps(body).encode(), server.desk.rules, dialects.CHAT, body)
+        where = places(asked, {"idempotency-key": "order-1"}, UNASKED, PATH)
+        await Sharing(server.exchanges, server.log, wall_clock_us, time.monotonic).run(asked, outlet, where)
+        assert ((await first).status, answered, outlet.aborted) == (500, [], True)
+        assert (await served.end_of(asked.request_id))["type"] == "request_failed"
     assert_sound(tmp_path)
 
 
