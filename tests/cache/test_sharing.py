@@ -210,6 +210,19 @@ async def test_a_hit_is_the_old_answer_under_its_own_name(tmp_path: Path, upstre
     assert_sound(tmp_path)
 
 
+async def test_a_key_stands_for_no_answer_of_the_cache(tmp_path: Path, upstream: ScriptedServer) -> None:
+    """It would stand for a call, and there was none."""
+    async with serving(tmp_path, upstream, "--cache") as (_, caller):
+        first = await caller.ask()
+        given = [await caller.ask(headers=KEYED) for _ in range(2)]
+        assert [answer.headers["x-abstractcore-cache"] for answer in given] == ["hit", "hit"]
+        assert all(answer.json["choices"] == first.json["choices"] for answer in given)
+        renewed = [await caller.ask(headers={**KEYED, "x-abstractcore-cache": "refresh"}) for _ in range(2)]
+        assert renewed[0].body == renewed[1].body
+        assert len(upstream.requests) == 2
+    assert_sound(tmp_path)
+
+
 async def test_a_stream_and_a_whole_answer_are_the_same_entry(tmp_path: Path, upstream: ScriptedServer) -> None:
     async with serving(tmp_path, upstream) as (_, caller):
         streamed = await caller.ask(headers=USE, stream=True)
