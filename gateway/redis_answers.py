@@ -22,6 +22,8 @@ PREFIX = "abstractcore:answer:"
 SIGNATURE = hashlib.sha256().digest_size
 PUT_S = 5.0
 """Seconds that a value may take on its way there: nobody waits for it."""
+LONGEST_S = 10 * 365 * 24 * 3600.0
+"""Seconds for which a value is kept at most: Redis takes no such time as "for ever"."""
 GETS, PUTS = 32, 8
 """How many operations may be under way; others wait for their turn before their time runs."""
 
@@ -67,7 +69,7 @@ class RedisAnswers:
         signed = self._signature(name, value) + value
         async with self._puts:
             if self.well:
-                await self._put(name, signed, max(1, round(age_s * 1000)))
+                await self._put(name, signed, max(1, round(min(age_s, LONGEST_S) * 1000)))
 
     async def _get(self, name: str) -> bytes | None:
         try:

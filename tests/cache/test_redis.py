@@ -322,6 +322,14 @@ async def test_only_what_a_gateway_with_the_key_signed_is_taken(
     await answers.close()
 
 
+@pytest.mark.parametrize("age_s", [60.0, 1e300, float("inf")])
+async def test_an_age_is_one_that_redis_takes(redisd: Redisd, age_s: float) -> None:
+    answers = RedisAnswers(redisd.url, b"secret")
+    await answers.put("asked", b"answer", age_s)
+    assert (answers.keeps, await answers.get("asked")) == (True, b"answer")
+    await answers.close()
+
+
 async def test_nothing_that_was_asked_and_no_secret_is_in_redis(
     tmp_path: Path, upstream: ScriptedServer, redisd: Redisd
 ) -> None:
