@@ -32,7 +32,7 @@ class Caches:
             return []
         if not self.redis.well:
             return ["redis: it cannot be reached"]
-        return [] if self.redis.keeps else ["redis: it keeps no answers"]
+        return [] if self.redis.willing else ["redis: it refuses what it is asked"]
 
 
 def open_nearest(settings: Settings, log: Log, host: Host) -> Nearest | None:

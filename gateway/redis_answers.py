@@ -37,8 +37,8 @@ def secret_of(api_key: str | None) -> bytes:
 
 
 class RedisAnswers:
-    """A store of bytes by digest, with an age at which they go. `well`: whether it is used at the moment; `keeps`:
-    whether it took what it was given last, as one that is full does not."""
+    """A store of bytes by digest, with an age at which they go. `well`: whether it is used at the moment; `willing`:
+    whether it did what it was asked last, as one that is full does not."""
 
     patience_s = 0.1
     heal_s = 1.0
@@ -54,7 +54,7 @@ class RedisAnswers:
             max_connections=GETS + PUTS + 1,
         )
         self._gets, self._puts = asyncio.Semaphore(GETS), asyncio.Semaphore(PUTS)
-        self.well = self.keeps = True
+        self.well = self.willing = True
 
     async def get(self, digest: str) -> bytes | None:
         """What a gateway with this API key put there; None where there is nothing, or no Redis."""
@@ -75,6 +75,9 @@ class RedisAnswers:
         try:
             async with asyncio.timeout(self.patience_s):
                 found = await self._redis.get(name)
+        except ResponseError as error:
+            self._refused(error)
+            return None
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             return None
@@ -84,11 +87,9 @@ class RedisAnswers:
         try:
             async with asyncio.timeout(PUT_S):
                 await self._redis.set(name, signed, px=age_ms)
-            self.keeps = True
-        except ResponseError as error:  # it is there, and has what it has
-            if self.keeps:
-                logger.warning("Redis keeps no answers (%s)", type(error).__name__)
-            self.keeps = False
+            self.willing = True
+        except ResponseError as error:
+            self._refused(error)
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
 
@@ -121,6 +122,12 @@ class RedisAnswers:
         if self.well:
             logger.warning("Redis failed (%s): answers are not shared until it is back", type(error).__name__)
         self.well = False
+
+    def _refused(self, error: ResponseError) -> None:
+        """It is there, and may do the next thing that it is asked."""
+        if self.willing:
+            logger.warning("Redis refuses what it is asked (%s)", type(error).__name__)
+        self.willing = False
 
     def _name(self, digest: str) -> str:
         return PREFIX + hmac.new(self._secret, digest.encode(), hashlib.sha256).hexdigest()

@@ -258,12 +258,25 @@ async def test_a_redis_that_is_full_gives_what_it_has(tmp_path: Path, upstream: 
         redisd.client().config_set("maxmemory", "1")
         await two.ask(headers=USE, max_tokens=3)
         await two.published()
-        assert await two.health() == {"status": "degraded", "reasons": ["redis: it keeps no answers"]}
+        assert await two.health() == {"status": "degraded", "reasons": ["redis: it refuses what it is asked"]}
         assert (await two.ask(headers=USE)).headers["x-abstractcore-cache"] == "hit"
         redisd.client().config_set("maxmemory", "0")
         await two.ask(headers=USE, max_tokens=4)
         await two.published()
         assert await two.health() == {"status": "healthy"}
+
+
+async def test_what_is_no_answer_is_replaced(tmp_path: Path, upstream: ScriptedServer, redisd: Redisd) -> None:
+    async with node(tmp_path / "one", upstream, redisd.url) as one, node(tmp_path / "two", upstream, redisd.url) as two:
+        await one.ask(headers=USE)
+        await one.published()
+        (name,) = redisd.client().keys()
+        redisd.client().delete(name)
+        redisd.client().lpush(name, "no answer")
+        assert (await two.ask(headers=USE)).headers["x-abstractcore-cache"] == "miss"
+        await two.published()
+        assert await two.health() == {"status": "healthy"}
+        assert b"request_completed" in redisd.client().get(name)
 
 
 async def test_a_copy_that_is_not_understood_is_none(
@@ -326,7 +339,7 @@ async def test_only_what_a_gateway_with_the_key_signed_is_taken(
 async def test_an_age_is_one_that_redis_takes(redisd: Redisd, age_s: float) -> None:
     answers = RedisAnswers(redisd.url, b"secret")
     await answers.put("asked", b"answer", age_s)
-    assert (answers.keeps, await answers.get("asked")) == (True, b"answer")
+    assert (answers.willing, await answers.get("asked")) == (True, b"answer")
     await answers.close()
 
 
