@@ -146,18 +146,27 @@ async def _log(server: McpServer, process: Process) -> None:
 
 
 async def _end(process: Process) -> None:
-    """See the command off: hang up, then tell it and its children to end, then end them."""
+    """See the command off: hang up, then tell it and its children to end, then end them; at once where this is
+    cancelled, as it is when the gateway itself ends meanwhile."""
     assert process.stdin is not None
     process.stdin.close()
-    for each in (signal.SIGTERM, signal.SIGKILL):
-        if await _ended(process):
-            break
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, each)
-    await _ended(process)
-    transport = getattr(process, "_transport", None)
-    if transport is not None:  # a child that outlives it can hold its streams open
-        transport.close()
+    try:
+        for each in (signal.SIGTERM, signal.SIGKILL):
+            if await _ended(process):
+                break
+            _signal(process, each)
+        await _ended(process)
+    finally:
+        if process.returncode is None:
+            _signal(process, signal.SIGKILL)
+        transport = getattr(process, "_transport", None)
+        if transport is not None:  # a child that outlives it can hold its streams open
+            transport.close()
+
+
+def _signal(process: Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 async def _ended(process: Process) -> bool:

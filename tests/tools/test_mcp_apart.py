@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ async def test_a_server_that_answers_no_call_is_given_up_while_it_is_called(
 ) -> None:
     monkeypatch.setattr(mcp_client, "LOOK_S", 0.1)
     env = {"ABSTRACTCORE_TOOL_TIMEOUT": "0.4"}
-    config = str(raw(tmp_path, "busy", GATE=str(tmp_path / "gate")))
+    gate = str(tmp_path / "gate")
+    config = str(raw(tmp_path, "busy", GATE=gate))
     async with tooled(tmp_path / "logs", "--mcp", config, env=env) as server:
         monkeypatch.setattr(mcp_client, "CONNECT_S", 0.5)
 
@@ -70,6 +72,18 @@ async def test_a_server_that_answers_no_call_is_given_up_while_it_is_called(
 
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(call_on(place * 0.1) for place in range(4)))
+    assert living(gate) == []  # not even the one that is being seen off as the gateway ends
+
+
+def living(gate: str) -> list[int]:
+    """The processes whose gate that is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z" and f"GATE={gate}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
 
 
 async def run(tmp_path: Path, how: str, **env: str) -> dict[str, Any]:
