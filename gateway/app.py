@@ -157,7 +157,8 @@ PROTOCOLS: Mapping[str, Dialect] = {
 
 def make_app(services: Services, desk: Desk, edge: Edge, running: ToolService) -> web.Application:
     """The application, its routes answered with these services."""
-    app = web.Application(middlewares=[edge.middleware], client_max_size=0)  # json_guard has the limit
+    edged = edge.logged if services.settings.log_level == "debug" else edge.middleware
+    app = web.Application(middlewares=[edged], client_max_size=0)  # json_guard has the limit
     app[SERVICES], app[DESK], app[events.CLOSING] = services, desk, asyncio.Event()
     app[docs.DOCUMENT] = Document(ROUTES)
     app[tools.TOOLS] = running

@@ -149,22 +149,6 @@ class Edge:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse or let in, answer, and mark the answer."""
         request[_REQUEST_ID] = new_id(request.app[SERVICES].now_us())
-        if not logger.isEnabledFor(logging.DEBUG):
-            return await self._answer(request, handler)
-        began, status = request.app[SERVICES].monotonic(), 0
-        try:
-            response = await self._answer(request, handler)
-            status = response.status
-            return response
-        finally:
-            took_ms = 1e3 * (request.app[SERVICES].monotonic() - began)
-            # The path as it was sent: decoded it could hold a line of its own. Its query can hold a key.
-            asked = f"{request.method} {request.rel_url.raw_path}"
-            logger.debug(
-                "%s from %s: %s in %.1f ms (%s)", asked, request.remote, status or "cut", took_ms, request_id(request)
-            )
-
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if refused := self._refusal(request):
                 await self._recorded(request, refused)
@@ -178,6 +162,22 @@ class Edge:
         if not response.prepared:
             await mark(request, response)
         return response
+
+    @web.middleware
+    async def logged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """`middleware`, and a line about it for standard error."""
+        began, status = request.app[SERVICES].monotonic(), 0
+        try:
+            response = await self.middleware(request, handler)
+            status = response.status
+            return response
+        finally:
+            took_ms = 1e3 * (request.app[SERVICES].monotonic() - began)
+            # The path as it was sent: decoded it could hold a line of its own. Its query can hold a key.
+            asked = f"{request.method} {request.rel_url.raw_path}"
+            logger.debug(
+                "%s from %s: %s in %.1f ms (%s)", asked, request.remote, status or "cut", took_ms, request_id(request)
+            )
 
     def _refusal(self, request: web.Request) -> GatewayError | None:
         try:
