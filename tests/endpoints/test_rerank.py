@@ -248,7 +248,12 @@ async def test_every_answer_renders_again(server: Front, capsys: pytest.CaptureF
     assert replay(["verify", "--data-dir", str(server.process.data_dir)], {}) == 0, capsys.readouterr().out
 
 
-async def test_verify_notices_other_bytes(server: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_verify_notices_other_bytes(
+    server: Front, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(server, next(iter(SERVERS.values())))
+    assert (await ask(server, http)).status == 200
+
     def completed(self: RerankBody, fold: Fold) -> bytes:
         """The bug: what the provider sent, in its order."""
         return fold.body or b""
