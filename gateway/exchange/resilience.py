@@ -51,6 +51,44 @@ NOTHING = Tried()
 
 
 @value
+class Situation:
+    """An attempt has failed: all that is decided from. `elapsed_s` is since the request came, `draw` from [0, 1), the
+    clock in microseconds since 1970 UTC. `shown`: its client has seen some of the answer; `longest_s`: for how long it
+    is waited; `left_alone`: its provider's circuit is open, so that another model comes before a retry."""
+
+    failure: Failure
+    policy: Policy
+    tried: Tried
+    elapsed_s: float
+    draw: float
+    now_us: int
+    shown: bool = False
+    longest_s: float = LONGEST_WAIT_S
+    left_alone: bool = False
+
+    def inputs(self) -> dict[str, Any]:
+        """As it is recorded with the decision."""
+        failure, policy, tried = self.failure, self.policy, self.tried
+        return {
+            "now_us": self.now_us,
+            "elapsed_s": self.elapsed_s,
+            "draw": self.draw,
+            "kind": failure.kind,
+            "status": failure.status,
+            "code": failure.code,
+            "retry_after_s": failure.retry_after_s,
+            "retries": policy.retries,
+            "fallback": list(policy.fallback),
+            "deadline_s": policy.deadline_s,
+            "retried": tried.retried,
+            "fallen": tried.fallen,
+            "longest_s": self.longest_s,
+            **({"shown": True, "continuation": policy.continuation} if self.shown else {}),
+            **({"left_alone": True} if self.left_alone else {}),
+        }
+
+
+@value
 class Step:
     """The next attempt: in `delay_s` seconds, at the fallback of this number, or (`to` is None) where it was. `reason`
     is the failure's kind or status; `inputs` is what this was decided from."""
@@ -61,42 +99,42 @@ class Step:
     inputs: dict[str, Any]
 
 
-def next_step(
-    failure: Failure,
-    policy: Policy,
-    tried: Tried,
-    elapsed_s: float,
-    draw: float,
-    now_us: int,
-    shown: bool = False,
-    longest_s: float = LONGEST_WAIT_S,
-    left_alone: bool = False,
-) -> Step | None:
-    """What follows a failed attempt; None where the failure stands. `elapsed_s` is since the request came, `draw` from
-    [0, 1). `shown`: its client has seen some of the answer; `longest_s`: for how long it is waited; `left_alone`: its
-    provider's circuit is open, so that another model comes before a retry."""
-    if shown and policy.continuation != "resume":
+def next_step(now: Situation) -> Step | None:
+    """What follows a failed attempt; None where the failure stands."""
+    failure, policy, tried = now.failure, now.policy, now.tried
+    if now.shown and policy.continuation != "resume":
         return None
-    inputs = inputs_of(failure, policy, tried, elapsed_s, draw, now_us, shown, longest_s, left_alone)
     reason = str(failure.status or failure.kind)
-    delay_s = _delay_s(failure, tried.retried, draw)
-    waited = delay_s <= longest_s and _fits(elapsed_s + delay_s, policy)
-    goes_on = tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(elapsed_s, policy)
-    if tried.retried < policy.retries and _passes(failure) and waited and not (left_alone and goes_on):
-        return Step(None, delay_s, reason, inputs)
-    return Step(tried.fallen, 0.0, reason, inputs) if goes_on else None
+    delay_s = _delay_s(failure, tried.retried, now.draw)
+    waited = delay_s <= now.longest_s and _fits(now.elapsed_s + delay_s, policy)
+    goes_on = tried.fallen < len(policy.fallback) and _may_go_elsewhere(failure) and _fits(now.elapsed_s, policy)
+    if tried.retried < policy.retries and _passes(failure) and waited and not (now.left_alone and goes_on):
+        return Step(None, delay_s, reason, now.inputs())
+    return Step(tried.fallen, 0.0, reason, now.inputs()) if goes_on else None
 
 
 def decided_again(inputs: Mapping[str, Any]) -> Step | None:
     """The decision from what was recorded of it."""
-    failure = Failure(
-        inputs["kind"], "", status=inputs["status"], code=inputs["code"], retry_after_s=inputs["retry_after_s"]
+    return next_step(
+        Situation(
+            Failure(
+                inputs["kind"], "", status=inputs["status"], code=inputs["code"], retry_after_s=inputs["retry_after_s"]
+            ),
+            Policy(
+                inputs["retries"],
+                tuple(inputs["fallback"]),
+                inputs["deadline_s"],
+                inputs.get("continuation", "error"),
+            ),
+            Tried(inputs["retried"], inputs["fallen"]),
+            inputs["elapsed_s"],
+            inputs["draw"],
+            inputs["now_us"],
+            inputs.get("shown", False),
+            inputs.get("longest_s", LONGEST_ONCE_S),
+            inputs.get("left_alone", False),
+        )
     )
-    continuation = inputs.get("continuation", "error")
-    policy = Policy(inputs["retries"], tuple(inputs["fallback"]), inputs["deadline_s"], continuation)
-    tried, shown = Tried(inputs["retried"], inputs["fallen"]), inputs.get("shown", False)
-    more = shown, inputs.get("longest_s", LONGEST_ONCE_S), inputs.get("left_alone", False)
-    return next_step(failure, policy, tried, inputs["elapsed_s"], inputs["draw"], inputs["now_us"], *more)
 
 
 def _passes(failure: Failure) -> bool:
@@ -120,34 +158,3 @@ def _delay_s(failure: Failure, retried: int, draw: float) -> float:
 
 def _fits(over_at_s: float, policy: Policy) -> bool:
     return policy.deadline_s is None or over_at_s < policy.deadline_s
-
-
-def inputs_of(
-    failure: Failure,
-    policy: Policy,
-    tried: Tried,
-    elapsed_s: float,
-    draw: float,
-    now_us: int,
-    shown: bool = False,
-    longest_s: float = LONGEST_WAIT_S,
-    left_alone: bool = False,
-) -> dict[str, Any]:
-    """All that a decision is made from, as it is recorded."""
-    return {
-        "now_us": now_us,
-        "elapsed_s": elapsed_s,
-        "draw": draw,
-        "kind": failure.kind,
-        "status": failure.status,
-        "code": failure.code,
-        "retry_after_s": failure.retry_after_s,
-        "retries": policy.retries,
-        "fallback": list(policy.fallback),
-        "deadline_s": policy.deadline_s,
-        "retried": tried.retried,
-        "fallen": tried.fallen,
-        "longest_s": longest_s,
-        **({"shown": True, "continuation": policy.continuation} if shown else {}),
-        **({"left_alone": True} if left_alone else {}),
-    }

@@ -14,7 +14,7 @@ from gateway.exchange.files import Files
 from gateway.exchange.inputs import Broken, Exhausted, Failure, FileGiven, Seen, Submission, Unfit
 from gateway.exchange.plan import Plan, Planner
 from gateway.exchange.policy import Policy
-from gateway.exchange.resilience import NOTHING, Step, Tried, inputs_of, next_step
+from gateway.exchange.resilience import NOTHING, Situation, Step, Tried, next_step
 from gateway.wire.held import HELD
 
 
@@ -106,16 +106,25 @@ class Successors:
         another model may cost, None where that is as much as it likes."""
         if submission.policy is None:
             return Exhausted(None)
-        decided = (failure, submission.policy, tried, round(elapsed_s, 3), self._draw(), now_us, said is not None)
         left_alone = self._circuits is not None and self._circuits.open(plan, now_us)
-        step = next_step(*decided, left_alone=left_alone)
+        situation = Situation(
+            failure,
+            submission.policy,
+            tried,
+            round(elapsed_s, 3),
+            self._draw(),
+            now_us,
+            shown=said is not None,
+            left_alone=left_alone,
+        )
+        step = next_step(situation)
         if step is None:
-            return Exhausted(None if tried == NOTHING else inputs_of(*decided, left_alone=left_alone))
+            return Exhausted(None if tried == NOTHING else situation.inputs())
         if step.to is None:
             return _again(failure, plan, step, tried, said)
         found = await self._fallen(failure, submission, plan, step, step.to, said, left)
         if left_alone and isinstance(found, Exhausted):  # nobody else can take it: it is called all the same
-            step = next_step(*decided)
+            step = next_step(replace(situation, left_alone=False))
             if step is not None and step.to is None:
                 return _again(failure, plan, step, tried, said)
         return found

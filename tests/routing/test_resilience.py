@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from gateway.errors import InvalidRequest
 from gateway.exchange.inputs import Failure
 from gateway.exchange.policy import Hedge, Policy, policy_of
-from gateway.exchange.resilience import LONGEST_WAIT_S, Step, Tried, decided_again, next_step
+from gateway.exchange.resilience import LONGEST_WAIT_S, Situation, Step, Tried, decided_again, next_step
 
 NOW = 1_795_000_000_000_000
 BOTH = Policy(retries=2, fallback=("ollama/a", "demo/echo"))
 
 
 def step(failure: Failure, policy: Policy = BOTH, tried: Tried | None = None, elapsed_s: float = 0.0) -> Step | None:
-    return next_step(failure, policy, tried or Tried(), elapsed_s, 0.5, NOW)
+    return next_step(Situation(failure, policy, tried or Tried(), elapsed_s, 0.5, NOW))
 
 
 def answered(status: int, **more: object) -> Failure:
@@ -78,7 +78,7 @@ def test_retry_after_is_honoured_and_too_long_a_wait_goes_elsewhere() -> None:
 def test_a_minute_is_waited_for_whatever_is_drawn_and_earlier_decisions_against_it_stand() -> None:
     """What Retry-After most often says."""
     for draw in (0.0, 0.99):
-        found = next_step(answered(429, retry_after_s=60.0), BOTH, Tried(), 0.0, draw, NOW)
+        found = next_step(Situation(answered(429, retry_after_s=60.0), BOTH, Tried(), 0.0, draw, NOW))
         assert found is not None
         assert (found.to, found.delay_s >= 60.0) == (None, True)
         inputs = {name: given for name, given in found.inputs.items() if name != "longest_s"}
@@ -96,12 +96,12 @@ def test_nothing_begins_that_the_deadline_would_cut() -> None:
 
 
 def test_a_provider_that_is_left_alone_is_not_tried_again_where_another_may_be() -> None:
-    found = next_step(answered(500), BOTH, Tried(), 0.0, 0.5, NOW, left_alone=True)
+    found = next_step(Situation(answered(500), BOTH, Tried(), 0.0, 0.5, NOW, left_alone=True))
     assert found is not None
     assert (found.to, found.delay_s) == (0, 0.0)
     assert decided_again(json.loads(json.dumps(found.inputs))) == found
     for policy, tried in ((Policy(retries=2), Tried()), (BOTH, Tried(0, 2))):
-        found = next_step(answered(500), policy, tried, 0.0, 0.5, NOW, left_alone=True)
+        found = next_step(Situation(answered(500), policy, tried, 0.0, 0.5, NOW, left_alone=True))
         assert found is not None
         assert found.to is None
 
@@ -136,7 +136,7 @@ POLICIES = st.builds(
 def test_it_ends_stays_in_bounds_and_is_decided_again_the_same(
     failure: Failure, policy: Policy, tried: Tried, elapsed_s: float, draw: float, shown: bool, left_alone: bool
 ) -> None:
-    found = next_step(failure, policy, tried, elapsed_s, draw, NOW, shown, left_alone=left_alone)
+    found = next_step(Situation(failure, policy, tried, elapsed_s, draw, NOW, shown, left_alone=left_alone))
     if found is None:
         return
     assert policy.continuation == "resume" or not shown
