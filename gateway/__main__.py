@@ -63,9 +63,7 @@ def log_to_stderr(settings: Settings) -> None:
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a caller's broken form is the caller's error
-    logging.getLogger("mcp").setLevel(
-        logging.CRITICAL
-    )  # a traceback for each line of a broken MCP server; we say that it is
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # a traceback for each thing that a broken server says
 
 
 def raise_open_files() -> None:
