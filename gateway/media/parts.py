@@ -23,6 +23,9 @@ from eventstore.value import value
 from gateway.errors import InvalidRequest
 from gateway.media.kinds import clean, name_of_url
 
+LARGEST_SUM = 32 * 1024 * 1024
+MOST_FILES = 64
+"""What the files of one request may come to: bytes, and how many."""
 Source = Literal["inline", "url", "path", "id", "audio"]
 AUDIO_TYPES = frozenset({"input_audio"})
 FILE_TYPES = frozenset({"image_url", "file", "input_file"})

@@ -19,12 +19,10 @@ from gateway.media.extract import Extractor
 from gateway.media.fetch import Fetcher
 from gateway.media.kinds import SUPPORTED, Kind, clean, default_name, detect
 from gateway.media.local import LocalFiles
-from gateway.media.parts import Found, data_of, find, inline_size, mentions, replaced
+from gateway.media.parts import LARGEST_SUM, MOST_FILES, Found, data_of, find, inline_size, mentions, replaced
 from gateway.upstreams.upstream import Provider
 
 LARGEST_FILE = 10 * 1024 * 1024
-LARGEST_SUM = 32 * 1024 * 1024
-MOST_FILES = 64
 AT_ONCE = 4
 """Files of one request that are fetched at the same time."""
 _ASIDE = 256 * 1024

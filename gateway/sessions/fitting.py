@@ -12,8 +12,7 @@ from typing import Any
 
 from eventstore.catalogue.values import dumps
 from eventstore.value import value
-from gateway.media.parts import find, inline_size
-from gateway.media.prepare import LARGEST_SUM, MOST_FILES
+from gateway.media.parts import LARGEST_SUM, MOST_FILES, find, inline_size
 
 BYTES_PER_TOKEN = 3
 """English has about four, other texts fewer: what is estimated too high is never refused by a provider."""

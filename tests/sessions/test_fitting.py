@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.media.prepare import LARGEST_SUM, MOST_FILES
+from gateway.media.parts import LARGEST_SUM, MOST_FILES
 from gateway.sessions.fitting import TOKENS_PER_PART, Fitting, Words, files_of, room_for_answer, tokens_of
 
 

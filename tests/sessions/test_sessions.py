@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from gateway.media.prepare import MOST_FILES
+from gateway.media.parts import MOST_FILES
 from gateway.sessions.context import INSTRUCTIONS, SUMMARY
 from tests.gateway.media.made import data_url, image
 from tests.gateway.scripted import Script

@@ -14,6 +14,7 @@ from gateway.exchange.inputs import Submission
 from gateway.exchange.run import Exchanges
 from gateway.exchange.running import Running
 from gateway.media import prepare
+from gateway.media.parts import LARGEST_SUM, MOST_FILES
 from gateway.server import Server
 from tests.gateway.scripted import Script, ScriptedServer
 from tests.gateway.whole import Gateway, gateway
@@ -109,7 +110,7 @@ async def test_no_more_than_so_many_and_so_many_bytes_are_read(tmp_path: Path) -
     async with ScriptedServer() as web, gateway(
         tmp_path / "logs", web.base_url, "--files-root", str(tmp_path / "files")
     ) as running:  # fmt: skip
-        for count, status in ((prepare.MOST_FILES, 400), (prepare.MOST_FILES + 1, 413)):
+        for count, status in ((MOST_FILES, 400), (MOST_FILES + 1, 413)):
             assert (await running.ask(named(*["none.txt"] * count))).status == status
         answer = await running.ask(named(*["large.txt"] * 4))
         assert (answer.status, "together" in answer.json()["error"]["message"]) == (413, True)
@@ -135,7 +136,7 @@ def test_twin_that_counts_no_text() -> None:
 
 def test_all_the_room_can_be_taken_and_no_more() -> None:
     room = prepare._Room()
-    room.take(prepare.LARGEST_SUM - 1)
+    room.take(LARGEST_SUM - 1)
     room.take(1)
     with pytest.raises(TooLarge):
         room.take(1)
